@@ -1,0 +1,52 @@
+"""GoogLeNet (Inception v1) for Keras 3: from images to a served model.
+
+The names below load their modules when first used, so importing the package imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from keras_googlenet.errors import UserError
+    from keras_googlenet.googlenet import GoogLeNet
+    from keras_googlenet.preprocessing import Preprocessing, preprocess_input
+    from keras_googlenet.serving.export import export_saved_model
+    from keras_googlenet.surgery import strip_aux
+    from keras_googlenet.training.config import RunConfig
+    from keras_googlenet.training.run import train
+
+_MODULES = {
+    "GoogLeNet": "googlenet",
+    "Preprocessing": "preprocessing",
+    "RunConfig": "training.config",
+    "UserError": "errors",
+    "export_saved_model": "serving.export",
+    "preprocess_input": "preprocessing",
+    "strip_aux": "surgery",
+    "train": "training.run",
+}
+
+__all__ = [
+    "GoogLeNet",
+    "Preprocessing",
+    "RunConfig",
+    "UserError",
+    "export_saved_model",
+    "preprocess_input",
+    "strip_aux",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,84 @@
+"""Decoding and resizing in TensorFlow graphs: for tf.data and for the exported model alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_googlenet.preprocessing import Preprocessing
+
+Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
+
+MAX_PIXELS = 50_000_000  # 150 MB once decoded; the headers of larger images are refused unread
+JPEG_MAGIC = b"\xff\xd8\xff"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_SIZE_OFFSET = 16  # width and height, big-endian int32, in the IHDR chunk
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
+
+
+def decode_image(encoded: Tensor, channels: int) -> Tensor:
+    """Decode JPEG or PNG bytes, told apart by their first bytes.
+
+    Args:
+        encoded: Scalar string tensor.
+        channels: 3 for RGB, 1 for luma. Transparency is dropped; EXIF orientation is not applied.
+
+    Returns:
+        Pixels, uint8, (height, width, channels).
+
+    Raises:
+        tf.errors.InvalidArgumentError: The bytes are neither JPEG nor PNG, are corrupt, or their
+            header announces more than `MAX_PIXELS`.
+    """
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+    is_png = tf.equal(tf.strings.substr(encoded, 0, len(PNG_MAGIC)), PNG_MAGIC)
+    known = tf.debugging.Assert(is_jpeg | is_png, ["Expected the bytes of a JPEG or PNG image"])
+    with tf.control_dependencies([known]):
+        rgb = tf.cond(is_jpeg, lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded))
+    if channels == 3:
+        return rgb
+    # Not TensorFlow's own grey: its PNG decoder swaps the weights of green and blue.
+    luma = tf.tensordot(tf.cast(rgb, tf.float32), tf.constant(LUMA), axes=1)
+    return tf.cast(tf.round(luma), tf.uint8)[..., tf.newaxis]
+
+
+def _decode_jpeg(encoded: Tensor) -> Tensor:
+    shape = tf.io.extract_jpeg_shape(encoded)
+    with tf.control_dependencies([_assert_bounded(shape[0], shape[1])]):
+        # The default method differs from libjpeg's (and OpenCV's) by up to 6 levels.
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode_png(encoded: Tensor) -> Tensor:
+    padded = tf.strings.join([encoded, b"\0" * (PNG_SIZE_OFFSET + 8)])  # a header may be cut short
+    header = tf.strings.substr(padded, PNG_SIZE_OFFSET, 8)
+    size = tf.io.decode_raw(header, tf.int32, little_endian=False)
+    with tf.control_dependencies([_assert_bounded(size[1], size[0])]):
+        return tf.io.decode_png(encoded, channels=3)
+
+
+def _assert_bounded(height: Tensor, width: Tensor) -> Any:
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    fine = (height > 0) & (width > 0) & (pixels <= MAX_PIXELS)
+    message = f"Expected an image of 1 to {MAX_PIXELS} pixels; received height and width:"
+    return tf.debugging.Assert(fine, [message, height, width])
+
+
+def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Resize (..., height, width, channels) to the specification's size; float32 in 0..255."""
+    size = (preprocessing.height, preprocessing.width)
+    sides = pixels.shape[-3:-1]
+    # Where nothing shrinks, antialiasing changes nothing and costs several times as much.
+    enlarging = all(old is not None and old <= new for old, new in zip(sides, size, strict=True))
+    return tf.image.resize(pixels, size, method="bilinear", antialias=not enlarging)
+
+
+def load_images(encoded: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """A batch of encoded images to pixels in 0..255, float32, (batch, height, width, channels)."""
+
+    def load(one: Tensor) -> Tensor:
+        return resize(decode_image(one, preprocessing.channels), preprocessing)
+
+    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    return tf.map_fn(load, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))

@@ -1,0 +1,179 @@
+"""`GoogLeNet()`: the factory, with the arguments of a Keras Application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_googlenet import architecture as arch
+from keras_googlenet.layers import apply_stage, auxiliary_head, channel_axis, classifier
+
+DEFAULT_SIZE = 224
+LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # main, aux1, aux2: paper, section 5
+
+
+def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "googlenet",
+    *,
+    variant: str = "paper",
+    aux_heads: bool = True,
+    dropout: float | None = None,
+    aux_dropout: float | None = None,
+) -> keras.Model:
+    """GoogLeNet (Inception v1) as a functional Keras model.
+
+    Source: Szegedy et al., "Going Deeper with Convolutions" (arXiv 1409.4842), Table 1; geometry and
+    initialisation of the BVLC reference model.
+
+    Args:
+        include_top: Whether to add the classifiers. Without them the output is that of block 5b.
+        weights: `None` (random initialisation), or the path of a `.weights.h5` or `.keras` file of
+            the same architecture.
+        input_tensor: A Keras tensor to build on, in place of a new input.
+        input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
+            224 x 224 x 3 with top and `(None, None, 3)` without. Any number of channels; any size
+            at which every layer still has an output.
+        pooling: Without top: `None` (the 4-D features), `"avg"` or `"max"` (1024 features).
+        classes: Number of classes of each classifier.
+        classifier_activation: Activation of the classifiers; `None` for logits.
+        name: The model's name.
+        variant: `"paper"` (local response normalisation, biases) or `"bn"` (batch normalisation
+            after every convolution, no biases there, no local response normalisation).
+        aux_heads: With top: whether to add the two auxiliary classifiers of training.
+        dropout: Rate before the main classifier; `None` for the variant's own (paper: 0.4).
+        aux_dropout: Rate before the auxiliary classifiers; `None` for the variant's own (paper: 0.7).
+
+    Returns:
+        A model on float images already preprocessed (`keras_googlenet.preprocess_input`), of shape
+        `(batch, height, width, channels)`. With top and auxiliary heads it has the outputs
+        `[main, aux1, aux2]`, each `(batch, classes)`, from layers of those names: train it with
+        `loss_weights=[1, 0.3, 0.3]`. With `aux_heads=False`, the main output alone.
+
+    Raises:
+        ValueError: An argument is not as above, or the input is too small for the geometry.
+    """
+    architecture = _architecture(variant)
+    aux_heads = aux_heads and include_top
+    dropout = architecture.dropout if dropout is None else dropout
+    aux_dropout = architecture.aux_dropout if aux_dropout is None else aux_dropout
+    _check_arguments(weights, pooling, classes, dropout, aux_dropout)
+
+    inputs = _inputs(input_tensor, input_shape, static=include_top)
+    _check_size(inputs.shape, architecture, aux_heads)
+
+    x = inputs
+    blocks = {}
+    for stage in architecture.stages:
+        x = apply_stage(x, stage, architecture)
+        blocks[stage.name] = x
+
+    outputs = x
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        outputs = classifier(x, "main", classes, dropout, classifier_activation, architecture)
+        if aux_heads:
+            outputs = [outputs] + [
+                auxiliary_head(
+                    blocks[head.block],
+                    head,
+                    architecture,
+                    classes=classes,
+                    dropout=aux_dropout,
+                    activation=classifier_activation,
+                )
+                for head in architecture.auxiliary_heads
+            ]
+    elif pooling == "avg":
+        outputs = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    elif pooling == "max":
+        outputs = layers.GlobalMaxPooling2D(name="max_pool")(x)
+
+    source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(source, outputs, name=name)
+    if weights is not None:
+        model.load_weights(weights)
+    return model
+
+
+def _architecture(variant: str) -> arch.Architecture:
+    if variant not in arch.VARIANTS:
+        raise ValueError(
+            f"The `variant` argument should be one of {sorted(arch.VARIANTS)}. "
+            f"Received: variant={variant!r}"
+        )
+    return arch.VARIANTS[variant]
+
+
+def _check_arguments(
+    weights: str | Path | None,
+    pooling: str | None,
+    classes: int,
+    dropout: float,
+    aux_dropout: float,
+) -> None:
+    if weights is not None and not Path(weights).is_file():
+        raise ValueError(
+            "The `weights` argument should be either `None` (random initialization) or the path of "
+            f"a weights file. Received: weights={str(weights)!r}, which is no file"
+        )
+    if pooling not in (None, "avg", "max"):
+        raise ValueError(
+            f'The `pooling` argument should be `None`, "avg" or "max". Received: pooling={pooling!r}'
+        )
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ValueError(
+            f"The `classes` argument should be a positive integer. Received: classes={classes!r}"
+        )
+    for argument, rate in (("dropout", dropout), ("aux_dropout", aux_dropout)):
+        if not 0 <= rate < 1:
+            raise ValueError(
+                f"The `{argument}` argument should be at least 0 and less than 1. "
+                f"Received: {argument}={rate!r}"
+            )
+
+
+def _inputs(input_tensor: Any, input_shape: tuple[int | None, ...] | None, *, static: bool) -> Any:
+    if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise ValueError(
+                "The `input_tensor` argument should be a Keras tensor, such as `keras.Input(...)`. "
+                f"Received: input_tensor={input_tensor!r}"
+            )
+        return input_tensor
+    if input_shape is None:
+        side = DEFAULT_SIZE if static else None
+        input_shape = (side, side, 3) if channel_axis() == -1 else (3, side, side)
+    if len(input_shape) != 3 or not input_shape[channel_axis() if channel_axis() < 0 else 0]:
+        raise ValueError(
+            "The `input_shape` argument should be (height, width, channels) with a known number of "
+            f"channels ({keras.config.image_data_format()}). Received: input_shape={input_shape}"
+        )
+    return keras.Input(input_shape, name="images")
+
+
+def _check_size(
+    shape: tuple[int | None, ...], architecture: arch.Architecture, aux_heads: bool
+) -> None:
+    height, width = shape[1:3] if channel_axis() == -1 else shape[2:4]
+    smallest = arch.smallest_input(architecture, aux_heads=aux_heads)
+    heads = "with" if aux_heads else "without"
+    if any(side is not None and side < smallest for side in (height, width)):
+        raise ValueError(
+            f"The input should be at least {smallest} x {smallest} pixels for variant "
+            f"{architecture.name!r} {heads} auxiliary heads. Received: {height} x {width}"
+        )
+    if aux_heads and None in (height, width):
+        raise ValueError(
+            "With auxiliary heads the input's height and width should be known, for they hold fully "
+            f"connected layers; give `input_shape` or `aux_heads=False`. Received: {height} x {width}"
+        )

@@ -1,0 +1,38 @@
+"""Version folders, as TensorFlow Serving finds them: children of the model's directory, by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_googlenet.errors import UserError
+
+
+def versions(directory: Path) -> dict[int, Path]:
+    """The version folders in a model's directory, by number, ascending."""
+    found = {
+        int(path.name): path
+        for path in directory.iterdir()
+        if path.is_dir() and path.name.isascii() and path.name.isdigit()
+    }
+    return dict(sorted(found.items()))
+
+
+def latest_version(directory: Path) -> int | None:
+    """The highest version number in a model's directory; `None` where there is no version."""
+    return max(versions(directory), default=None)
+
+
+def version_folder(path: Path) -> Path:
+    """`path` itself if it is a version folder, else the latest version in it.
+
+    Raises:
+        UserError: There is no SavedModel there.
+    """
+    if not path.is_dir():
+        raise UserError(f"no model at {path}: expected the folder that `export` wrote")
+    folder = path
+    if not (path / "saved_model.pb").is_file():
+        folder = versions(path).get(latest_version(path) or -1, path)
+    if not (folder / "saved_model.pb").is_file():
+        raise UserError(f"no SavedModel in {path}: expected the folder that `export` wrote")
+    return folder

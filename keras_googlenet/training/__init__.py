@@ -1,0 +1,1 @@
+"""Training: the run's configuration, its loop and its folder."""

@@ -1,0 +1,82 @@
+"""The layout of a run's folder: written by training, read by export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+
+CONFIG = "config.json"
+LABELS = "labels.txt"
+METRICS = "metrics.csv"
+MODEL = "model.keras"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+
+
+def create(folder: Path, config: dict[str, Any], class_names: Sequence[str]) -> None:
+    """Make a run's folder, with what is known before the first step.
+
+    Raises:
+        FileExistsError: It exists.
+    """
+    folder.mkdir(parents=True)
+    (folder / "plots").mkdir()
+    write_json(folder / CONFIG, config)
+    (folder / LABELS).write_text("".join(f"{name}\n" for name in class_names))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON for people to read as well."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        UserError: Something of it is missing or corrupt.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no run at {folder}: expected the folder that `train` made")
+    for name in (CONFIG, LABELS, MODEL):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: expected the folder of a finished run")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        preprocessing = Preprocessing.from_dict(config["preprocessing"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
+    return Run(
+        load_model(folder / MODEL),
+        preprocessing,
+        tuple((folder / LABELS).read_text().splitlines()),
+    )
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a `.keras` file.
+
+    Raises:
+        UserError: It is corrupt.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # of zip, JSON, HDF5 or Keras, as the damage has it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"cannot load {path}, it is corrupt or no Keras model: {reason}") from error
