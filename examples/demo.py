@@ -24,9 +24,7 @@ from keras_googlenet.training import run_folder
 def served(directory: Path) -> Iterator[str]:
     """Serve a model's directory in a process of its own; yields the model's address."""
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(directory)]
-    with subprocess.Popen(
-        [*command, "--rest-port", "0"], stdout=subprocess.PIPE, text=True
-    ) as server:
+    with subprocess.Popen([*command, "--rest-port", "0"], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         print(line, end="")

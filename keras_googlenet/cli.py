@@ -88,9 +88,7 @@ def serve(directory: Path, /, *, rest_port: int = 8501, host: str = "127.0.0.1")
     try:
         from keras_googlenet.serving.preview import serve as serve_preview
     except ModuleNotFoundError as error:
-        raise UserError(
-            f'{error.name} is not installed: pip install "keras-googlenet[serving]"'
-        ) from None
+        raise UserError(f'{error.name} is not installed: pip install "keras-googlenet[serving]"') from None
 
     serve_preview(directory, host=host, rest_port=rest_port)
 
@@ -126,7 +124,7 @@ def predict(
         _import_tensorflow()
     predictions = classify(images, model=model, url=url)
     if as_json:
-        rows = [vars(p) | {"top": [dict(label=n, probability=s) for n, s in p.top]} for p in predictions]
+        rows = [vars(p) | {"top": [{"label": n, "probability": s} for n, s in p.top]} for p in predictions]
         print(json.dumps(rows, indent=2))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -108,8 +108,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
 def _architecture(variant: str) -> arch.Architecture:
     if variant not in arch.VARIANTS:
         raise ValueError(
-            f"The `variant` argument should be one of {sorted(arch.VARIANTS)}. "
-            f"Received: variant={variant!r}"
+            f"The `variant` argument should be one of {sorted(arch.VARIANTS)}. Received: variant={variant!r}"
         )
     return arch.VARIANTS[variant]
 
@@ -161,9 +160,7 @@ def _inputs(input_tensor: Any, input_shape: tuple[int | None, ...] | None, *, st
     return keras.Input(input_shape, name="images")
 
 
-def _check_size(
-    shape: tuple[int | None, ...], architecture: arch.Architecture, aux_heads: bool
-) -> None:
+def _check_size(shape: tuple[int | None, ...], architecture: arch.Architecture, aux_heads: bool) -> None:
     height, width = shape[1:3] if channel_axis() == -1 else shape[2:4]
     smallest = arch.smallest_input(architecture, aux_heads=aux_heads)
     heads = "with" if aux_heads else "without"

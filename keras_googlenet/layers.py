@@ -124,9 +124,7 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
         conv(x, "1x1", spec.conv_1x1),
         conv(conv(x, "3x3_reduce", spec.reduce_3x3), "3x3", spec.conv_3x3, kernel=3),
         conv(conv(x, "5x5_reduce", spec.reduce_5x5), "5x5", spec.conv_5x5, kernel=5),
-        conv(
-            layers.MaxPooling2D(3, 1, "same", name=f"{block}_pool")(x), "pool_proj", spec.pool_proj
-        ),
+        conv(layers.MaxPooling2D(3, 1, "same", name=f"{block}_pool")(x), "pool_proj", spec.pool_proj),
     ]
     return layers.Concatenate(axis=channel_axis(), name=f"{block}_output")(branches)
 

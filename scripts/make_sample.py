@@ -28,9 +28,7 @@ def sample(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 28, 28) and labels (N,) of the sample from one part, in the original order."""
     labels = read_idx(folder, part, "labels-idx1")
     images = read_idx(folder, part, "images-idx3").reshape(-1, 28, 28)
-    chosen = np.sort(
-        np.concatenate([np.flatnonzero(labels == c)[: PER_CLASS[part]] for c in range(10)])
-    )
+    chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[: PER_CLASS[part]] for c in range(10)]))
     return images[chosen], labels[chosen]
 
 

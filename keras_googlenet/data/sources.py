@@ -73,18 +73,16 @@ def load_data(data: str, *, validation_fraction: float = 0.1, seed: int = 0) -> 
     return _folder(Path(data), validation_fraction, seed)
 
 
-def stratified_split(
-    labels: Sequence[int], fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: Sequence[int] | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (kept, held out): `fraction` of each class is held out, and at least one image."""
-    labels = np.asarray(labels)
+    of_image = np.asarray(labels)
     random = np.random.default_rng(seed)
     held: list[np.ndarray] = []
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
+    for label in np.unique(of_image):
+        members = random.permutation(np.flatnonzero(of_image == label))
         held.append(members[: max(1, round(fraction * len(members)))])
     out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), out), out
+    return np.setdiff1d(np.arange(len(of_image)), out), out
 
 
 def sample_arrays() -> dict[str, np.ndarray]:
@@ -128,9 +126,7 @@ def _with_channels(pixels: Any, channels: int) -> Any:
 def find_images(folder: Path) -> list[Path]:
     """All JPEG and PNG files below `folder`, sorted."""
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     )
 
 
@@ -166,7 +162,7 @@ def _folder(folder: Path, validation_fraction: float, seed: int) -> ImageData:
             f"too few images in {folder}: none is left to train on for {names} once test and "
             "validation images are set aside; add images (3 a class at least)"
         )
-    return ImageData(class_names, *(_file_part(parts[name]) for name in SPLIT_FOLDERS))
+    return ImageData(class_names, **{name: _file_part(parts[name]) for name in SPLIT_FOLDERS})
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -189,8 +185,7 @@ def _label_files(folder: Path, class_names: tuple[str, ...]) -> list[tuple[Path,
         found = find_images(folder / name) if (folder / name).is_dir() else []
         if not found:
             raise UserError(
-                f"no JPEG or PNG image in {folder / name}: add images of this class, or remove the "
-                "folder"
+                f"no JPEG or PNG image in {folder / name}: add images of this class, or remove the folder"
             )
         files += [(path, label) for path in found]
     return files
@@ -211,9 +206,7 @@ def check_images(paths: Sequence[Path]) -> None:
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = tqdm(
-            pool.map(problem, paths), "checking images", len(paths), leave=False, disable=None
-        )
+        results = tqdm(pool.map(problem, paths), "checking images", len(paths), leave=False, disable=None)
         broken = [path for path in results if path]
     if broken:
         others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
@@ -226,9 +219,7 @@ def _file_part(files: Sequence[tuple[Path, int]]) -> Part:
     paths = [str(path) for path, _ in files]
     labels = np.array([label for _, label in files], "int32")
     elements = tf.data.Dataset.from_tensor_slices((paths, labels))
-    return Part(
-        elements, len(files), lambda path, channels: decode_image(tf.io.read_file(path), channels)
-    )
+    return Part(elements, len(files), lambda path, channels: decode_image(tf.io.read_file(path), channels))
 
 
 # --- TensorFlow Datasets -------------------------------------------------------------------------
@@ -276,6 +267,6 @@ def _tensorflow_datasets(name: str, validation_fraction: float) -> ImageData:
 
     return ImageData(
         tuple(features["label"].names),
-        *(part(names[split]) for split in SPLIT_FOLDERS),
+        **{split: part(names[split]) for split in SPLIT_FOLDERS},
         channels=features["image"].shape[-1] or 3,
     )

@@ -99,9 +99,7 @@ def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> list[
     return names
 
 
-def _write(
-    main: keras.Model, preprocessing: Preprocessing, class_names: list[str], folder: Path
-) -> None:
+def _write(main: keras.Model, preprocessing: Preprocessing, class_names: list[str], folder: Path) -> None:
     """Write the SavedModel, with its bytes on the disk when this returns."""
     pixels_shape = (None, preprocessing.height, preprocessing.width, preprocessing.channels)
     gives_logits = main.get_layer("main").activation is keras.activations.linear
@@ -127,9 +125,7 @@ def _write(
     archive.add_endpoint(
         "serving_default", serving_default, [tf.TensorSpec((None,), tf.string, name="images")]
     )
-    archive.add_endpoint(
-        "tensor", tensor, [tf.TensorSpec(pixels_shape, tf.float32, name="images")]
-    )
+    archive.add_endpoint("tensor", tensor, [tf.TensorSpec(pixels_shape, tf.float32, name="images")])
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"  # TensorFlow's place for files that no op reads
     extra.mkdir()

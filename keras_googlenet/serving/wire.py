@@ -91,6 +91,7 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
     expected = tf.dtypes.as_dtype(dtype)
     leaves = np.array(value, dtype=object)
     types = set(map(type, leaves.flat))
+    allowed: set[Any]
     if expected == tf.string:
         allowed = {str, dict}
     elif expected == tf.bool:
@@ -159,9 +160,7 @@ def _json_values(name: str, array: np.ndarray) -> Any:
     if array.dtype != object:
         return array.tolist()
     encoded = [
-        {"b64": base64.b64encode(item).decode()}
-        if name.endswith("_bytes")
-        else item.decode(errors="replace")
+        {"b64": base64.b64encode(item).decode()} if name.endswith("_bytes") else item.decode(errors="replace")
         for item in array.flat
     ]
     result = np.empty(len(encoded), dtype=object)

@@ -78,7 +78,11 @@ class RunConfig:
             ("decay_epochs", self.decay_epochs >= 1, "at least 1"),
             ("validation_fraction", 0 < self.validation_fraction < 0.8, "between 0 and 0.8"),
             ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
-            ("precision", self.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
+            (
+                "precision",
+                self.precision in ("auto", "float32", "bfloat16"),
+                "auto, float32 or bfloat16",
+            ),
         ):
             if not fine:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")

@@ -43,9 +43,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     if config.run.exists():
         raise UserError(f"{config.run} exists: choose another run folder, or delete it")
     keras.utils.set_random_seed(config.seed)
-    data = load_data(
-        config.data, validation_fraction=config.validation_fraction, seed=config.seed
-    )
+    data = load_data(config.data, validation_fraction=config.validation_fraction, seed=config.seed)
     size = config.image_size or data.image_size
     preprocessing = Preprocessing(size, size, config.channels or data.channels)
     policy = dtype_policy(config.precision)
@@ -88,9 +86,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     return summary
 
 
-def build(
-    config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str
-) -> keras.Model:
+def build(config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str) -> keras.Model:
     """The compiled network of a run: three cross-entropies, SGD with momentum."""
     with using_dtype_policy(policy):
         try:
@@ -159,9 +155,7 @@ def _fit(
             outputs=outputs,
             shuffle_seed=config.seed,
         ),
-        validation_data=batches(
-            data.validation, preprocessing, batch_size=EVALUATION_BATCH, outputs=outputs
-        ),
+        validation_data=batches(data.validation, preprocessing, batch_size=EVALUATION_BATCH, outputs=outputs),
         epochs=config.epochs,
         shuffle=False,  # the batches are shuffled already
         verbose=1 if sys.stdout.isatty() else 2,
