@@ -73,7 +73,9 @@ def load_data(data: str, *, validation_fraction: float = 0.1, seed: int = 0) -> 
     return _folder(Path(data), validation_fraction, seed)
 
 
-def stratified_split(labels: Sequence[int] | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    labels: Sequence[int] | np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices (kept, held out): `fraction` of each class is held out, and at least one image."""
     of_image = np.asarray(labels)
     random = np.random.default_rng(seed)
@@ -162,7 +164,8 @@ def _folder(folder: Path, validation_fraction: float, seed: int) -> ImageData:
             f"too few images in {folder}: none is left to train on for {names} once test and "
             "validation images are set aside; add images (3 a class at least)"
         )
-    return ImageData(class_names, **{name: _file_part(parts[name]) for name in SPLIT_FOLDERS})
+    train, validation, test = (_file_part(parts[name]) for name in SPLIT_FOLDERS)
+    return ImageData(class_names, train, validation, test)
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -265,8 +268,11 @@ def _tensorflow_datasets(name: str, validation_fraction: float) -> ImageData:
         )
         return Part(elements, splits[split].num_examples, _with_channels)
 
+    train, validation, test = (part(names[split]) for split in SPLIT_FOLDERS)
     return ImageData(
         tuple(features["label"].names),
-        **{split: part(names[split]) for split in SPLIT_FOLDERS},
+        train,
+        validation,
+        test,
         channels=features["image"].shape[-1] or 3,
     )
