@@ -1,0 +1,85 @@
+"""What the tests share: small real images on the disk, and one small finished run."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+CLASSES = ("Sneaker", "Trouser")  # of the sample: labels 7 and 1, easy to tell apart
+LABELS = (7, 1)
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """The bundled sample's arrays."""
+    from keras_googlenet.data.sources import sample_arrays
+
+    return sample_arrays()
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory, sample):
+    """A folder of two class folders, each with 12 PNG images of the sample. Do not change it."""
+    folder = tmp_path_factory.mktemp("images")
+    for name, label in zip(CLASSES, LABELS, strict=True):
+        (folder / name).mkdir()
+        images = sample["train_images"][sample["train_labels"] == label][:12]
+        for index, image in enumerate(images):
+            cv2.imwrite(str(folder / name / f"{index}.png"), image)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, image_folder):
+    """The folder of a run of one epoch on `image_folder`, in colour. Do not change it."""
+    from keras_googlenet import RunConfig, train
+
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train(
+        RunConfig(data=str(image_folder), run=run, image_size=80, epochs=1, batch_size=8, precision="float32")
+    )
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, finished_run):
+    """The first version folder of `finished_run`'s export, in a model directory named `shoes`."""
+    from keras_googlenet import export_saved_model
+    from keras_googlenet.training import run_folder
+
+    run = run_folder.load(finished_run)
+    directory = tmp_path_factory.mktemp("models") / "shoes"
+    return export_saved_model(
+        run.model, directory, class_names=run.class_names, preprocessing=run.preprocessing
+    )
+
+
+@pytest.fixture(scope="session")
+def png_bytes(image_folder):
+    """An encoded image."""
+    return (image_folder / "Sneaker/0.png").read_bytes()
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+def run_python(code: str, *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """Run code in a fresh interpreter; returns what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | (env or {}),
+        cwd=cwd,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
