@@ -1,0 +1,41 @@
+"""The factory's tests on the JAX backend, and that both backends compute the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import run_python
+
+from keras_googlenet import GoogLeNet
+from keras_googlenet.architecture import VARIANTS
+
+HERE = Path(__file__).parent
+JAX = {"KERAS_BACKEND": "jax"}
+PREDICT = """
+import sys, numpy as np, keras, keras_googlenet
+assert keras.backend.backend() == "jax"
+model = keras.models.load_model(sys.argv[1])
+np.save(sys.argv[3], np.stack([np.asarray(y) for y in model(np.load(sys.argv[2]))]))
+"""
+
+
+def test_factory_on_jax():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    files = [str(HERE / "test_layers.py"), str(HERE / "test_googlenet.py")]
+    result = subprocess.run([*command, *files], env=os.environ | JAX, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_backends_agree(variant, tmp_path, random):
+    model = GoogLeNet(input_shape=(80, 80, 3), classes=7, variant=variant)
+    x = random.uniform(-1, 1, (2, 80, 80, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    run_python(PREDICT, *(str(tmp_path / n) for n in ("model.keras", "x.npy", "y.npy")), env=JAX)
+    expected = np.stack([keras.ops.convert_to_numpy(y) for y in model(x)])
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-5)

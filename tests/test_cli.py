@@ -1,0 +1,161 @@
+"""The command line as a user meets it."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import CLASSES, run_python
+
+from keras_googlenet import cli
+
+
+def run_cli(capsys, monkeypatch, *arguments):
+    """Run a command in this process; returns (exit code, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["keras-googlenet", *map(str, arguments)])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    return lambda *arguments: run_cli(capsys, monkeypatch, *arguments)
+
+
+def test_help_names_every_command(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    for name in ("train", "export", "serve", "predict"):
+        assert name in out
+
+
+def test_train_help_names_every_option(command):
+    code, out, _ = command("train", "--help")
+    assert code == 0
+    for option in ("--data", "--run", "--variant", "--epochs", "--no-aux-heads", "--decay-rate", "--seed"):
+        assert option in out
+
+
+def test_help_imports_no_framework():
+    code = """
+import sys
+sys.argv = ["keras-googlenet", "train", "--help"]
+from keras_googlenet.cli import main
+main()
+print(sorted({"keras", "tensorflow", "jax", "cv2", "matplotlib", "numpy"} & set(sys.modules)))
+"""
+    assert run_python(code).splitlines()[-1] == "[]"
+
+
+def test_import_loads_nothing_heavy():
+    heavy = (
+        '{"tensorflow", "jax", "cv2", "tensorflow_datasets", "keras_tuner", "grpc", "matplotlib", "keras"}'
+    )
+    code = f"import sys, keras_googlenet; print(sorted({heavy} & set(sys.modules)))"
+    assert run_python(code).strip() == "[]"
+
+
+def test_from_run_to_prediction(command, finished_run, image_folder, tmp_path):
+    code, out, _ = command("export", finished_run, "--to", tmp_path / "shoes")
+    assert (code, out.strip()) == (0, str(tmp_path / "shoes/1"))
+    image = image_folder / "Trouser/0.png"
+    code, out, _ = command("predict", image, "--model", tmp_path / "shoes/1")
+    name, label, probability = out.split()
+    assert (code, name) == (0, str(image))
+    assert label in CLASSES
+    assert 0.5 <= float(probability) <= 1
+
+    code, out, _ = command("predict", image_folder, "--model", tmp_path / "shoes", "--json")
+    rows = json.loads(out)
+    assert len(rows) == 24
+    assert rows[12] | {"image": str(image)} == next(row for row in rows if row["image"] == str(image))
+    assert {entry["label"] for entry in rows[0]["top"]} == set(CLASSES)
+
+    code, out, _ = command("predict", image, "--model", tmp_path / "shoes", "--csv")
+    assert out.splitlines()[0] == "image,label,probability"
+    assert out.splitlines()[1].startswith(f"{image},{label},")
+
+
+@pytest.fixture
+def places(finished_run, image_folder, exported, tmp_path):
+    """Paths for the table of mistakes, some of them broken."""
+    bad_image = tmp_path / "bad.png"
+    bad_image.write_bytes(b"no image")
+    (tmp_path / "empty").mkdir()
+    one_class = tmp_path / "one_class"
+    shutil.copytree(image_folder / "Sneaker", one_class / "Sneaker")
+    corrupt_data = shutil.copytree(image_folder, tmp_path / "corrupt_data")
+    (corrupt_data / "Trouser/3.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    corrupt_run = shutil.copytree(finished_run, tmp_path / "corrupt_run")
+    (corrupt_run / "model.keras").write_bytes(b"rubbish")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        yield {
+            "data": image_folder, "run": finished_run, "model": exported, "models": exported.parent,
+            "bad_image": bad_image, "empty": tmp_path / "empty", "one_class": one_class,
+            "corrupt_data": corrupt_data, "corrupt_run": corrupt_run, "new": tmp_path / "new",
+            "port": busy.getsockname()[1],
+        }  # fmt: skip
+
+
+MISTAKES = [
+    ("predict {bad_image} --model {model}", "cannot read .*bad.png: expected a JPEG or PNG"),
+    ("predict {new} --model {model}", "no image file or folder at"),
+    ("predict {empty} --model {model}", "no image in folder"),
+    ("predict --model {model}", "at least one image"),
+    ("predict {bad_image} --model {new}", "no model at"),
+    ("predict {bad_image} --model {empty}", "no SavedModel in"),
+    ("predict {bad_image}", "either --model FOLDER or --url"),
+    ("predict {bad_image} --model {model} --json --csv", "either --json or --csv"),
+    ("predict {data} --url http://127.0.0.1:1/v1/models/m", "cannot reach .*is the server running"),
+    ("train --data {empty} --run {new}", "expected a folder for each class .*found none"),
+    ("train --data {one_class} --run {new}", "found only 'Sneaker'"),
+    ("train --data {corrupt_data} --run {new}", "cannot read .*3.png: expected JPEG or PNG"),
+    ("train --data nowhere --run {new}", "unknown data 'nowhere'"),
+    ("train --data tfds:no_such_set --run {new}", 'unknown data "tfds:no_such_set"'),
+    ("train --data {data} --run {run}", "exists: choose another run folder"),
+    ("train --data {data} --run {new} --epochs -1", "expected epochs to be at least 1, got -1"),
+    ("train --data {data} --run {new} --epochs many", "--epochs.*many"),
+    ("train --data {data} --run {new} --bogus 1", "Unknown option: --bogus"),
+    ("train --data {data}", "--run"),
+    ("train --data {data} --run {new} --image-size 60", "at least 79 x 79"),
+    ("bogus", "Unknown command .bogus."),
+    ("export {corrupt_run} --to {new}", "model.keras, it is corrupt"),
+    ("export {new} --to {new}", "no run at"),
+    ("export {run} --to {models} --version 1", "exists: choose another version"),
+    ("export {run} --to {bad_image}", "bad.png"),
+    ("serve {models} --rest-port {port}", "cannot listen on 127.0.0.1:.*choose another --rest-port"),
+    ("serve {models} --rest-port 70000", "port between 0 and 65535"),
+    ("serve {new}", "no model at"),
+    ("serve {empty}", "no version in"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(line, message, command, places):
+    code, out, err = command(*line.format(**places).split())
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert re.search(message, err)
+    assert out == ""
+    assert not places["new"].exists()
+
+
+def test_a_mistake_in_a_real_process_prints_nothing_else(image_folder, tmp_path):
+    line = ["train", "--data", str(image_folder), "--run", str(tmp_path)]
+    result = subprocess.run(
+        [sys.executable, "-m", "keras_googlenet.cli", *line], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == f"error: {tmp_path} exists: choose another run folder, or delete it\n"

@@ -1,0 +1,153 @@
+"""What is shipped: the wheel, the deployment files, the README."""
+
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import run_python
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+import keras_googlenet
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def readme_blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_every_public_name_loads():
+    for name in keras_googlenet.__all__:
+        assert getattr(keras_googlenet, name).__doc__
+        assert name in dir(keras_googlenet)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = keras_googlenet.no_such_name
+
+
+def test_a_saved_model_loads_after_a_lazy_import(tmp_path):
+    path = tmp_path / "model.keras"
+    keras_googlenet.GoogLeNet(input_shape=(80, 80, 1), classes=3).save(path)
+    code = """
+import sys, keras, keras_googlenet
+assert "keras_googlenet.layers" not in sys.modules
+print(keras.models.load_model(sys.argv[1]).count_params())
+"""
+    count = keras_googlenet.GoogLeNet(input_shape=(80, 80, 1), classes=3).count_params()
+    assert run_python(code, str(path)).split()[-1] == str(count)
+
+
+def test_the_wheel_works_in_a_fresh_environment(tmp_path):
+    """Built, installed alone in a new environment, and used with this environment's libraries."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "fresh", with_pip=True)
+    python = tmp_path / "fresh/bin/python"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True)
+    code = """
+import keras_googlenet
+from keras_googlenet.data.sources import sample_arrays
+print(keras_googlenet.__file__)
+print(len(sample_arrays()["test_images"]), keras_googlenet.GoogLeNet().count_params())
+"""
+    # Folders on PYTHONPATH run no .pth files, so the editable install of this checkout stays out.
+    libraries = {"PYTHONPATH": str(Path(pytest.__file__).parents[1])}
+    result = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True, env=libraries, cwd=tmp_path
+    )
+    file, figures = result.stdout.splitlines()[-2:]
+    assert file.startswith(str(tmp_path / "fresh"))
+    assert figures == "1000 13378280"
+    command = [tmp_path / "fresh/bin/keras-googlenet", "--version"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=libraries)
+    assert printed.stdout.strip() == keras_googlenet.__version__
+    listed = subprocess.run(
+        [python, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True
+    )
+    for name in ("py.typed", "data/sample/LICENSE", "licenses/LICENSE"):
+        assert name in listed.stdout
+
+
+def test_serving_configuration_is_tensorflow_serving_s():
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse((ROOT / "serving/models.config").read_text(), config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("googlenet", "/models/googlenet")
+
+
+def test_compose_file_mounts_what_the_configuration_names():
+    service = yaml.safe_load((ROOT / "serving/compose.yaml").read_text())["services"]["tensorflow-serving"]
+    assert re.fullmatch(r"tensorflow/serving:\d+\.\d+\.\d+", service["image"])
+    targets = {volume.split(":")[-2]: volume for volume in service["volumes"]}
+    assert set(targets) == {"/models", "/config/models.config"}
+    assert (ROOT / "serving" / "models.config").is_file()
+    assert "--model_config_file=/config/models.config" in service["command"]
+
+
+def test_readme_python_runs(tmp_path):
+    (block,) = readme_blocks("python")
+    run_python(block, cwd=tmp_path)
+    assert (tmp_path / "models/mine/1/saved_model.pb").is_file()
+    assert (tmp_path / "googlenet.keras").is_file()
+
+
+def test_readme_map_is_true():
+    """Every file and folder that the map names exists, and it names every one of the package."""
+    (block,) = [block for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) if "cli.py" in block]
+    named, parent = set(), ROOT
+    for line in block.splitlines():
+        path = line.split()[0]
+        parent = parent if line.startswith("  ") else ROOT
+        assert (parent / path).exists(), path
+        named.add(parent / path.rstrip("/"))
+        parent = ROOT / path if not line.startswith("  ") else parent
+    package = {p for p in (ROOT / "keras_googlenet").iterdir() if p.suffix == ".py" or p.is_dir()}
+    unnamed = {p.name for p in package - named} - {"__init__.py", "__pycache__"}
+    assert unnamed == set()
+
+
+def test_readme_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_readme_commands_run(tmp_path):
+    """The block "From images to answers", as it stands: its server started, then stopped."""
+    (block,) = [block for block in readme_blocks("sh") if "export runs/first" in block]
+    curl = next(block for block in readme_blocks("sh") if block.startswith("curl"))
+    bin_folder = Path(sys.executable).parent
+    prepare = "from keras_googlenet.data.sources import sample_arrays as s; import cv2; "
+    prepare += "cv2.imwrite('image.png', s()['test_images'][0])"
+    subprocess.run([sys.executable, "-c", prepare], cwd=tmp_path, check=True)
+    script = "set -e\n" + re.sub(
+        r"^(keras-googlenet serve .*)$", r"\1 > serve.log &\nuntil grep -q http serve.log; do sleep 0.2; done", block, flags=re.MULTILINE
+    )  # fmt: skip
+    script += curl + "\nkill %1 2>/dev/null || kill $!\n"
+    result = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path, capture_output=True, text=True, env={"PATH": f"{bin_folder}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert '"predictions"' in result.stdout
+    assert '"label": "Ankle boot"' in result.stdout
+
+
+@pytest.mark.slow
+def test_demo_reaches_what_the_readme_says(tmp_path):
+    demo = [sys.executable, str(ROOT / "examples/demo.py")]
+    for _ in range(2):
+        result = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-2000:]
+        summary = yaml.safe_load((tmp_path / "runs/demo/summary.json").read_text())
+        assert summary["test_images"] >= 1000
+        assert summary["test_accuracy"] >= 0.75
+        assert "truth 'Ankle boot'" in result.stdout
+    assert (tmp_path / "runs/demo-1/summary.json").is_file()

@@ -1,0 +1,159 @@
+import csv
+import json
+import math
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASSES, run_python
+
+from keras_googlenet import RunConfig, UserError, train
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training import precision, run_folder
+from keras_googlenet.training.run import StopOnNaN, build
+
+
+def test_run_folder_is_complete(finished_run):
+    config = json.loads((finished_run / "config.json").read_text())
+    assert config["epochs"] == 1
+    assert config["preprocessing"]["height"] == 80
+    assert config["dtype_policy"] == "float32"
+    assert (finished_run / "labels.txt").read_text().splitlines() == list(CLASSES)
+    assert list((finished_run / "tensorboard").rglob("events.out.tfevents.*"))
+    for picture in ("curves", "confusion"):
+        content = (finished_run / f"plots/{picture}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 5000
+
+
+def test_metrics_have_a_row_an_epoch(finished_run):
+    with (finished_run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1
+    expected = {"epoch", "loss", "main_accuracy", "aux1_loss", "aux2_loss", "val_main_accuracy", "learning_rate"}  # fmt: skip
+    assert expected <= set(rows[0])
+    assert float(rows[0]["learning_rate"]) == pytest.approx(0.01)
+
+
+def test_summary_holds_what_the_saved_model_reaches(finished_run, image_folder):
+    """The figure is the saved file's own: counted again here from the file and the images."""
+    from keras_googlenet.data.pipeline import batches
+    from keras_googlenet.data.sources import load_data
+
+    summary = json.loads((finished_run / "summary.json").read_text())
+    run = run_folder.load(finished_run)
+    test = load_data(str(image_folder), validation_fraction=0.1, seed=0).test
+    assert summary["test_images"] == test.count == 4
+    right = 0
+    for images, labels in batches(test, run.preprocessing, batch_size=2):
+        right += (run.model.predict(images, verbose=0)[0].argmax(axis=1) == labels.numpy()).sum()
+    assert summary["test_accuracy"] == pytest.approx(right / test.count)
+
+
+def test_saved_model_keeps_its_heads_and_computes_in_float32(finished_run):
+    model = run_folder.load(finished_run).model
+    assert model.output_names == ["main", "aux1", "aux2"]
+    assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.Layer)} == {"float32"}
+
+
+def test_bfloat16_run_is_saved_in_float32(image_folder, tmp_path):
+    config = RunConfig(
+        data=str(image_folder), run=tmp_path / "run", image_size=80, epochs=1, batch_size=8, precision="bfloat16"
+    )  # fmt: skip
+    assert train(config)["precision"] == "bfloat16"
+    model = run_folder.load(tmp_path / "run").model
+    assert model.get_layer("inception_3a_1x1").compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"  # Keras's global policy is as it was
+
+
+def test_an_existing_run_is_left_alone(finished_run, image_folder):
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    with pytest.raises(UserError, match="exists: choose another run folder"):
+        train(RunConfig(data=str(image_folder), run=finished_run))
+    assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
+
+
+def test_nothing_is_left_of_a_run_that_cannot_start(image_folder, tmp_path):
+    with pytest.raises(UserError, match="at least 79 x 79.*--image-size"):
+        train(RunConfig(data=str(image_folder), run=tmp_path / "run", image_size=60))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once(image_folder, tmp_path):
+    config = RunConfig(
+        data=str(image_folder), run=tmp_path / "run", image_size=80, batch_size=4, learning_rate=1e30, precision="float32"
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"not finite any more in epoch 1, step \d+: lower the learning rate"):
+        train(config)
+
+
+def test_finite_losses_do_not_stop():
+    StopOnNaN(0.1).on_train_batch_end(0, {"loss": 1e30})
+    with pytest.raises(UserError):
+        StopOnNaN(0.1).on_train_batch_end(0, {"loss": math.inf})
+
+
+@pytest.mark.parametrize(("aux_heads", "weights"), [(True, [1.0, 0.2, 0.2]), (False, [1.0])])
+def test_losses_are_weighted(aux_heads, weights, tmp_path, random):
+    config = RunConfig(data="sample", run=tmp_path / "run", aux_heads=aux_heads, aux_weight=0.2)
+    model = build(config, Preprocessing(80, 80, 1), 10, "float32")
+    x, y = random.normal(size=(4, 80, 80, 1)).astype("float32"), np.arange(4)
+    logs = model.evaluate(x, [y] * len(weights), verbose=0, return_dict=True)
+    names = [f"{name}_loss" for name in ("main", "aux1", "aux2")] if aux_heads else []
+    parts = [logs[name] for name in names] or [logs["loss"]]
+    assert logs["loss"] == pytest.approx(np.dot(weights, parts), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"), [("flags: avx2 avx512_bf16", "mixed_bfloat16"), ("flags: avx2", "float32")]
+)
+def test_auto_precision_follows_the_processor(info, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text(info)
+    assert precision.dtype_policy("auto") == expected
+    assert precision.dtype_policy("float32") == "float32"
+    assert precision.dtype_policy("bfloat16") == "mixed_bfloat16"
+
+
+def test_trains_on_jax(image_folder, tmp_path):
+    code = """
+import sys
+from keras_googlenet import RunConfig, train
+train(RunConfig(data=sys.argv[1], run=sys.argv[2], image_size=80, epochs=1, batch_size=8))
+"""
+    output = run_python(code, str(image_folder), str(tmp_path / "run"), env={"KERAS_BACKEND": "jax"})
+    assert "computing in float32 (jax)" in output
+    assert run_folder.load(tmp_path / "run").model.output_shape == [(None, 2)] * 3
+
+
+@pytest.mark.parametrize("missing", ["model.keras", "config.json", "labels.txt"])
+def test_an_unfinished_run_is_named(missing, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing} is missing"):
+        run_folder.load(run)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_a_corrupt_model_is_named(damage, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    whole = (run / "model.keras").read_bytes()
+    (run / "model.keras").write_bytes({"truncated": whole[:100_000], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(UserError, match=r"cannot load .*model\.keras, it is corrupt"):
+        run_folder.load(run)
+
+
+def test_a_corrupt_configuration_is_named(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is not a run's configuration"):
+        run_folder.load(run)
+
+
+@pytest.mark.slow
+def test_the_paper_s_variant_learns_the_sample(tmp_path):
+    """8 epochs, about 3 minutes with bfloat16 on 2 cores."""
+    summary = train(RunConfig(data="sample", run=tmp_path / "run", variant="paper", epochs=8))
+    assert summary["test_images"] == 1000
+    assert summary["test_accuracy"] >= 0.70
