@@ -4,7 +4,17 @@ from hypothesis import strategies as st
 
 from keras_googlenet.architecture import TABLE_1, VARIANTS, fits, sides, smallest_input
 
-OUTPUT_CHANNELS = {"3a": 256, "3b": 480, "4a": 512, "4b": 512, "4c": 512, "4d": 528, "4e": 832, "5a": 832, "5b": 1024}  # fmt: skip
+OUTPUT_CHANNELS = {
+    "3a": 256,
+    "3b": 480,
+    "4a": 512,
+    "4b": 512,
+    "4c": 512,
+    "4d": 528,
+    "4e": 832,
+    "5a": 832,
+    "5b": 1024,
+}
 
 
 def test_table_1_adds_up_to_the_paper_s_output_column():

@@ -85,7 +85,9 @@ def test_a_training_step_changes_every_trainable_weight(variant, random):
     keras.utils.set_random_seed(0)
     model = GoogLeNet(**SMALL, variant=variant, dropout=0, aux_dropout=0)
     loss = "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.SGD(0.1), loss=[loss] * 3, loss_weights=[1, 0.3, 0.3], metrics=[["accuracy"]] * 3)  # fmt: skip
+    model.compile(
+        keras.optimizers.SGD(0.1), loss=[loss] * 3, loss_weights=[1, 0.3, 0.3], metrics=[["accuracy"]] * 3
+    )
     before = [np.array(v) for v in model.trainable_variables]
     x = random.uniform(-1, 1, (7, 80, 80, 3)).astype("float32")
     y = np.arange(7)

@@ -128,13 +128,19 @@ def test_readme_commands_run(tmp_path):
     prepare += "cv2.imwrite('image.png', s()['test_images'][0])"
     subprocess.run([sys.executable, "-c", prepare], cwd=tmp_path, check=True)
     script = "set -e\n" + re.sub(
-        r"^(keras-googlenet serve .*)$", r"\1 > serve.log &\nuntil grep -q http serve.log; do sleep 0.2; done", block, flags=re.MULTILINE
-    )  # fmt: skip
+        r"^(keras-googlenet serve .*)$",
+        r"\1 > serve.log &\nuntil grep -q http serve.log; do sleep 0.2; done",
+        block,
+        flags=re.MULTILINE,
+    )
     script += curl + "\nkill %1 2>/dev/null || kill $!\n"
     result = subprocess.run(
         ["bash", "-c", script],
-        cwd=tmp_path, capture_output=True, text=True, env={"PATH": f"{bin_folder}:/usr/bin:/bin"},
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{bin_folder}:/usr/bin:/bin"},
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert '"predictions"' in result.stdout
     assert '"label": "Ankle boot"' in result.stdout

@@ -56,7 +56,9 @@ def test_runs_with_tensorflow_alone_and_agrees_with_the_keras_model(exported, fi
     pixels = np.stack([tf.image.resize(image, (80, 80)).numpy() for image in decoded])
     expected = run.model.predict(preprocess_input(pixels), verbose=0)[0]
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
-    for probabilities, scores, names in zip(*(answer[k] for k in ("probabilities", "scores", "classes")), strict=True):  # fmt: skip
+    for probabilities, scores, names in zip(
+        *(answer[k] for k in ("probabilities", "scores", "classes")), strict=True
+    ):
         order = np.argsort(probabilities)[::-1]
         assert names == [CLASSES[i] for i in order]
         np.testing.assert_allclose(scores, np.sort(probabilities)[::-1])

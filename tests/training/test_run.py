@@ -31,7 +31,15 @@ def test_metrics_have_a_row_an_epoch(finished_run):
     with (finished_run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1
-    expected = {"epoch", "loss", "main_accuracy", "aux1_loss", "aux2_loss", "val_main_accuracy", "learning_rate"}  # fmt: skip
+    expected = {
+        "epoch",
+        "loss",
+        "main_accuracy",
+        "aux1_loss",
+        "aux2_loss",
+        "val_main_accuracy",
+        "learning_rate",
+    }
     assert expected <= set(rows[0])
     assert float(rows[0]["learning_rate"]) == pytest.approx(0.01)
 
@@ -59,8 +67,13 @@ def test_saved_model_keeps_its_heads_and_computes_in_float32(finished_run):
 
 def test_bfloat16_run_is_saved_in_float32(image_folder, tmp_path):
     config = RunConfig(
-        data=str(image_folder), run=tmp_path / "run", image_size=80, epochs=1, batch_size=8, precision="bfloat16"
-    )  # fmt: skip
+        data=str(image_folder),
+        run=tmp_path / "run",
+        image_size=80,
+        epochs=1,
+        batch_size=8,
+        precision="bfloat16",
+    )
     assert train(config)["precision"] == "bfloat16"
     model = run_folder.load(tmp_path / "run").model
     assert model.get_layer("inception_3a_1x1").compute_dtype == "float32"
@@ -75,15 +88,20 @@ def test_an_existing_run_is_left_alone(finished_run, image_folder):
 
 
 def test_nothing_is_left_of_a_run_that_cannot_start(image_folder, tmp_path):
-    with pytest.raises(UserError, match="at least 79 x 79.*--image-size"):
+    with pytest.raises(UserError, match=r"at least 79 x 79.*--image-size"):
         train(RunConfig(data=str(image_folder), run=tmp_path / "run", image_size=60))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once(image_folder, tmp_path):
     config = RunConfig(
-        data=str(image_folder), run=tmp_path / "run", image_size=80, batch_size=4, learning_rate=1e30, precision="float32"
-    )  # fmt: skip
+        data=str(image_folder),
+        run=tmp_path / "run",
+        image_size=80,
+        batch_size=4,
+        learning_rate=1e30,
+        precision="float32",
+    )
     with pytest.raises(UserError, match=r"not finite any more in epoch 1, step \d+: lower the learning rate"):
         train(config)
 
