@@ -233,13 +233,13 @@ def _tensorflow_datasets(name: str, validation_fraction: float) -> ImageData:
 
     try:
         builder = tfds.builder(name)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f'unknown data "tfds:{name}": {reason}; see tfds.list_builders() for the names'
         ) from None
     features = builder.info.features
-    if not isinstance(features, dict) or not {"image", "label"} <= set(features):
+    if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
         raise UserError(
             f'"tfds:{name}" is not for image classification: expected features "image" and '
             f'"label", found {", ".join(features)}'
@@ -251,6 +251,8 @@ def _tensorflow_datasets(name: str, validation_fraction: float) -> ImageData:
         raise UserError(f'could not download and prepare "tfds:{name}": {reason}') from error
 
     splits = builder.info.splits
+    if "train" not in splits:
+        raise UserError(f'"tfds:{name}" has no split "train", found {", ".join(splits)}')
     names = {}
     start = 0  # percent of the training split already given away
     for split, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):

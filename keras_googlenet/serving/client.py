@@ -19,7 +19,7 @@ WIRE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 # What OpenCV reads and the exported graph does not; sent as PNG.
 OTHER_SUFFIXES = {".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
-Answer = dict[str, Any]  # an instance's outputs: probabilities, classes, scores
+Answer = dict[str, Any]  # an instance's `classes` and `scores`, best first
 Predict = Callable[[Sequence[bytes]], list[Answer]]
 
 
@@ -72,7 +72,7 @@ def find_files(images: Sequence[Path]) -> list[Path]:
     for path in images:
         if path.is_dir():
             suffixes = WIRE_SUFFIXES | OTHER_SUFFIXES
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not found:
                 raise UserError(f"no image in folder {path}")
             files += found
@@ -111,14 +111,8 @@ def local_model(path: Path) -> Predict:
         except tf.errors.InvalidArgumentError as error:
             raise RefusedImageError(error.message) from None
         return [
-            {
-                "probabilities": probabilities.tolist(),
-                "classes": [name.decode() for name in classes],
-                "scores": scores.tolist(),
-            }
-            for probabilities, classes, scores in zip(
-                outputs["probabilities"], outputs["classes"], outputs["scores"], strict=True
-            )
+            {"classes": [name.decode() for name in classes], "scores": scores.tolist()}
+            for classes, scores in zip(outputs["classes"], outputs["scores"], strict=True)
         ]
 
     return predict
@@ -143,10 +137,15 @@ def remote_model(url: str) -> Predict:
         if response.status_code == httpx.codes.BAD_REQUEST:
             raise RefusedImageError(response.text)
         try:
-            return response.raise_for_status().json()["predictions"]
-        except (httpx.HTTPStatusError, ValueError, KeyError):
+            rows = response.raise_for_status().json()["predictions"]
+            answers = [{key: row[key] for key in ("classes", "scores")} for row in rows]
+            complete = len(answers) == len(encoded)
+        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+            complete = False
+        if not complete:
             text = " ".join(response.text.split())[:200]
-            raise UserError(f"{address} answered {response.status_code}: {text}") from None
+            raise UserError(f"{address} answered {response.status_code}: {text}")
+        return answers
 
     return predict
 

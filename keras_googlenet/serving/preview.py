@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.session import SavedModelSession
-from keras_googlenet.serving.versions import latest_version
+from keras_googlenet.serving.versions import latest_version, versions
 from keras_googlenet.serving.wire import InvalidRequest, format_predict, parse_predict
 
 MODEL_PATH = r"/v1/models/(?P<model>[^/:]+)(?:/(?:versions/(?P<version>\d+)|labels/(?P<label>[^/:]+)))?"
@@ -61,11 +61,7 @@ class PreviewModel:
             )
         self.name = directory.resolve().name
         self.version = version
-        try:
-            self.session = SavedModelSession(directory / str(version))
-        except (OSError, RuntimeError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot load {directory / str(version)}: {reason}") from None
+        self.session = SavedModelSession(versions(directory)[version])
 
     def predict(self, body: bytes) -> dict[str, Any]:
         """Answer the body of a `:predict` request."""

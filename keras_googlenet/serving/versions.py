@@ -12,7 +12,7 @@ def versions(directory: Path) -> dict[int, Path]:
     found = {
         int(path.name): path
         for path in directory.iterdir()
-        if path.is_dir() and path.name.isascii() and path.name.isdigit()
+        if path.is_dir() and path.name.isascii() and path.name.isdigit() and int(path.name) < 2**63
     }
     return dict(sorted(found.items()))
 
@@ -32,7 +32,8 @@ def version_folder(path: Path) -> Path:
         raise UserError(f"no model at {path}: expected the folder that `export` wrote")
     folder = path
     if not (path / "saved_model.pb").is_file():
-        folder = versions(path).get(latest_version(path) or -1, path)
+        found = versions(path)
+        folder = found[max(found)] if found else path
     if not (folder / "saved_model.pb").is_file():
         raise UserError(f"no SavedModel in {path}: expected the folder that `export` wrote")
     return folder

@@ -109,7 +109,8 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
         result[:] = encoded
         return result.reshape(leaves.shape)
     try:
-        return leaves.astype(expected.as_numpy_dtype)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity
+            return leaves.astype(expected.as_numpy_dtype)
     except OverflowError as error:
         raise InvalidRequest(f"input {name!r}: {error}") from None
 
@@ -147,7 +148,10 @@ def _is_base64(value: Any) -> bool:
 
 def _to_bytes(leaf: Any, name: str) -> bytes:
     if isinstance(leaf, str):
-        return leaf.encode()
+        try:
+            return leaf.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"input {name!r}: {error}") from None
     if not _is_base64(leaf) or not isinstance(leaf["b64"], str):
         raise InvalidRequest(f'input {name!r}: expected bytes as {{"b64": "..."}}')
     try:

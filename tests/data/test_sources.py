@@ -1,0 +1,275 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_googlenet.data.sources import check_images, find_images, load_data, stratified_split
+from keras_googlenet.errors import UserError
+
+
+def write_images(root: Path, folders: list[str], count: int, suffix: str = ".png") -> None:
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            cv2.imwrite(str(root / folder / f"{index}{suffix}"), np.full((8, 8, 3), index, np.uint8))
+
+
+def parts(data):
+    return data.train, data.validation, data.test
+
+
+def files(part) -> list[tuple[Path, int]]:
+    return [(Path(path.decode()), int(label)) for path, label in part.elements.as_numpy_iterator()]
+
+
+def labels(part) -> list[int]:
+    return [int(label) for _, label in part.elements.as_numpy_iterator()]
+
+
+def load_error(data) -> str:
+    with pytest.raises(UserError) as caught:
+        load_data(str(data))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- dividing ------------------------------------------------------------------------------------
+
+LABELS, FRACTIONS, SEEDS = st.lists(st.integers(0, 4), min_size=1), st.floats(0, 1), st.integers(0, 2**32)
+
+
+@given(LABELS, FRACTIONS, SEEDS)
+@settings(deadline=None)
+def test_split_is_a_partition(of_image, fraction, seed):
+    kept, held = stratified_split(of_image, fraction, seed)
+    assert sorted([*kept, *held]) == list(range(len(of_image)))
+
+
+@given(LABELS, FRACTIONS, SEEDS)
+@settings(deadline=None)
+def test_split_holds_out_the_fraction_of_each_class_and_at_least_one(of_image, fraction, seed):
+    held = np.asarray(of_image)[stratified_split(of_image, fraction, seed)[1]].tolist()
+    for label in set(of_image):
+        assert held.count(label) == max(1, round(fraction * of_image.count(label)))
+
+
+@given(LABELS, FRACTIONS, SEEDS)
+@settings(deadline=None)
+def test_split_is_deterministic_in_the_seed(of_image, fraction, seed):
+    first, second = (stratified_split(of_image, fraction, seed) for _ in range(2))
+    assert [part.tolist() for part in first] == [part.tolist() for part in second]
+
+
+def test_split_depends_on_the_seed():
+    of_image = [0, 1] * 50
+    assert list(stratified_split(of_image, 0.2, 0)[1]) != list(stratified_split(of_image, 0.2, 1)[1])
+
+
+# --- the bundled sample --------------------------------------------------------------------------
+
+
+def test_sample_is_balanced(sample):
+    for name, count in (("train", 4000), ("test", 1000)):
+        assert sample[f"{name}_images"].shape == (count, 28, 28)
+        assert np.bincount(sample[f"{name}_labels"]).tolist() == [count // 10] * 10
+
+
+def test_sample_parts_are_stratified():
+    data = load_data("sample", validation_fraction=0.1)
+    assert len(data.class_names) == 10
+    for part, of_each in zip(parts(data), (360, 40, 100), strict=True):
+        assert part.count == 10 * of_each
+        assert np.bincount(labels(part)).tolist() == [of_each] * 10
+
+
+def test_sample_validation_is_disjoint_from_train(sample):
+    data = load_data("sample")
+    held = [
+        i.tobytes() for part in (data.train, data.validation) for i, _ in part.elements.as_numpy_iterator()
+    ]
+    assert sorted(held) == sorted(image.tobytes() for image in sample["train_images"])
+
+
+def test_sample_loads_in_one_channel_and_in_three():
+    data = load_data("sample")
+    image, _ = next(iter(data.train.elements))
+    assert data.train.load(image, 1).shape == (28, 28, 1)
+    np.testing.assert_array_equal(data.train.load(image, 3), np.repeat(image, 3, axis=-1))
+
+
+# --- a folder ------------------------------------------------------------------------------------
+
+
+def test_undivided_folder_is_split_by_path(image_folder):
+    data = load_data(str(image_folder), validation_fraction=0.1)
+    found = [files(part) for part in parts(data)]
+    assert [len(part) for part in found] == [part.count for part in parts(data)] == [18, 2, 4]
+    assert sorted(path for part in found for path, _ in part) == find_images(image_folder)
+    assert all({label for _, label in part} == {0, 1} for part in found)
+
+
+def test_folder_labels_follow_the_sorted_class_names(tmp_path):
+    write_images(tmp_path, ["wolf", "ant", "Bee"], 4)
+    data = load_data(str(tmp_path))
+    assert data.class_names == ("Bee", "ant", "wolf")
+    for part in parts(data):
+        assert all(path.parent.name == data.class_names[label] for path, label in files(part))
+
+
+def test_folder_is_split_by_the_seed(image_folder):
+    first, second, other = (load_data(str(image_folder), seed=seed) for seed in (0, 0, 1))
+    assert files(first.test) == files(second.test) != files(other.test)
+
+
+def test_divided_folder_keeps_its_division(tmp_path):
+    names = ("train", "validation", "test")
+    for name, count in zip(names, (5, 2, 3), strict=True):
+        write_images(tmp_path / name, ["cat", "dog"], count)
+    for name, part in zip(names, parts(load_data(str(tmp_path))), strict=True):
+        assert sorted(path for path, _ in files(part)) == find_images(tmp_path / name)
+
+
+def test_divided_folder_takes_a_missing_validation_part_from_train(tmp_path):
+    write_images(tmp_path, ["train/cat", "train/dog", "test/cat", "test/dog"], 10)
+    data = load_data(str(tmp_path), validation_fraction=0.2)
+    assert [part.count for part in parts(data)] == [16, 4, 20]
+    assert all(path.is_relative_to(tmp_path / "train") for path, _ in files(data.validation))
+
+
+def test_images_are_found_in_nested_folders_and_with_uppercase_suffixes(tmp_path):
+    write_images(tmp_path, ["cat/indoors/black", "dog"], 3)
+    write_images(tmp_path, ["cat/outdoors"], 3, ".JPG")
+    write_images(tmp_path, ["dog/outdoors"], 3, ".jpeg")
+    (tmp_path / "dog/notes.txt").write_text("not an image")
+    assert sum(part.count for part in parts(load_data(str(tmp_path)))) == 12
+
+
+def test_folder_part_loads_pixels(image_folder):
+    data = load_data(str(image_folder))
+    path, _ = next(iter(data.test.elements))
+    expected = cv2.imread(path.numpy().decode())[..., ::-1]
+    np.testing.assert_array_equal(data.test.load(path, 3), expected)
+
+
+# --- a folder's errors ---------------------------------------------------------------------------
+
+
+def test_missing_folder_is_named(tmp_path):
+    assert str(tmp_path / "nowhere") in load_error(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("classes", "found"), [([], "none"), (["cat"], "only 'cat'")])
+def test_folder_without_two_classes_is_named(tmp_path, classes, found):
+    write_images(tmp_path, classes, 3)
+    assert f"in {tmp_path}, found {found}" in load_error(tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["dog", "train/dog", "test/dog"])
+def test_empty_class_folder_is_named(tmp_path, empty):
+    full = {"train/cat", "train/dog", "test/cat", "test/dog"} if "/" in empty else {"cat", "dog"}
+    write_images(tmp_path, sorted(full - {empty}), 4)
+    write_images(tmp_path, [empty], 0)
+    assert f"no JPEG or PNG image in {tmp_path / empty}:" in load_error(tmp_path)
+
+
+def test_test_class_unknown_to_train_is_named(tmp_path):
+    write_images(tmp_path, ["train/cat", "train/dog", "test/cat", "test/dog", "test/emu"], 3)
+    message = load_error(tmp_path)
+    assert str(tmp_path / "test") in message
+    assert message.endswith(": emu")
+
+
+@pytest.mark.parametrize("contents", ["empty", "text", "truncated"])
+def test_corrupt_image_is_named(tmp_path, png_bytes, contents):
+    write_images(tmp_path, ["cat", "dog"], 4)
+    corrupt = {"empty": b"", "text": b"not an image", "truncated": png_bytes[:-20]}[contents]
+    (tmp_path / "dog/broken.png").write_bytes(corrupt)
+    assert load_error(tmp_path).startswith(f"cannot read {tmp_path / 'dog/broken.png'}:")
+
+
+def test_corrupt_images_are_counted(tmp_path, png_bytes):
+    paths = [tmp_path / f"{index}.png" for index in range(4)]
+    for path, contents in zip(paths, (png_bytes, b"a", b"b", b"c"), strict=True):
+        path.write_bytes(contents)
+    with pytest.raises(UserError, match=f"cannot read {paths[1]} and 2 more:"):
+        check_images(paths)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_class_with_too_few_images_is_named(tmp_path, count):
+    write_images(tmp_path, ["cat"], 10)
+    write_images(tmp_path, ["emu"], count)
+    assert f"too few images in {tmp_path}: none is left to train on for emu " in load_error(tmp_path)
+
+
+# --- TensorFlow Datasets -------------------------------------------------------------------------
+
+
+class TinyShapes(tfds.core.GeneratorBasedBuilder):
+    """Registers `tiny_shapes`, made in this process. A configuration is named after its splits."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name=name)
+        for name in ("train", "train_test", "train_validation_test", "test", "unlabelled")
+    ]
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(None, None, 1))}
+        if self.builder_config.name != "unlabelled":
+            features["label"] = tfds.features.ClassLabel(names=["circle", "square"])
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, _):
+        return {split: self._generate_examples(split) for split in self.builder_config.name.split("_")}
+
+    def _generate_examples(self, split):
+        for index in range({"train": 100, "validation": 30, "test": 50}[split]):
+            yield index, {"image": np.full((8, 9, 1), index, np.uint8), "label": index % 2}
+
+
+@pytest.fixture
+def tfds_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))  # read once from TFDS_DATA_DIR
+
+
+@pytest.mark.parametrize(
+    ("splits", "counts"),
+    [("train", (70, 10, 20)), ("train_test", (90, 10, 50)), ("train_validation_test", (100, 30, 50))],
+)
+def test_tfds_parts(tfds_folder, splits, counts):
+    data = load_data(f"tfds:tiny_shapes/{splits}", validation_fraction=0.1)
+    assert data.class_names == ("circle", "square")
+    assert data.channels == 1
+    assert tuple(part.count for part in parts(data)) == counts
+    assert tuple(len(labels(part)) for part in parts(data)) == counts
+    image, label = next(iter(data.test.elements))
+    np.testing.assert_array_equal(image, np.full((8, 9, 1), image[0, 0, 0]))
+    assert int(label) == int(image[0, 0, 0]) % 2
+
+
+def test_tfds_parts_taken_from_train_are_disjoint(tfds_folder):
+    data = load_data("tfds:tiny_shapes/train")
+    images = [int(i[0, 0, 0]) for part in parts(data) for i, _ in part.elements]
+    assert sorted(images) == list(range(100))
+
+
+UNFIT = {
+    "no_such_data": "not found",
+    "%": "failed",
+    "tiny_shapes/no_such_config": "BuilderConfig no_such_config not found",
+    "tiny_shapes/train:9.9.9": "only: 1.0.0",
+    "tiny_shapes/unlabelled": "found image",
+    "tiny_shapes/test": "train",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), UNFIT.items())
+def test_tfds_data_that_cannot_be_trained_on_is_named(tfds_folder, name, reason):
+    message = load_error(f"tfds:{name}")
+    assert f'"tfds:{name}"' in message
+    assert reason in message

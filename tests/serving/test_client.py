@@ -1,0 +1,221 @@
+import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import cv2
+import pytest
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.client import classify
+from keras_googlenet.serving.preview import serve
+
+
+@pytest.fixture(scope="module")
+def address(exported):
+    """The exported model's address on a preview server in a process of its own."""
+    command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(exported.parent), "--rest-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield re.search(r"http://[\w.:/-]+", process.stdout.readline())[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(params=["model", "url"])
+def target(request, exported):
+    """The model as `classify` takes it: in this process, then over HTTP."""
+    if request.param == "model":
+        return {"model": exported.parent}
+    return {"url": request.getfixturevalue("address")}
+
+
+def refusal(*args, **kwargs) -> str:
+    with pytest.raises(UserError) as caught:
+        classify(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_prediction(image_folder, target):
+    (prediction,) = classify([image_folder / "Sneaker/0.png"], **target)
+    assert prediction.image == str(image_folder / "Sneaker/0.png")
+    assert (prediction.label, prediction.probability) == prediction.top[0]
+    assert {name for name, _ in prediction.top} == {"Sneaker", "Trouser"}
+    assert sum(score for _, score in prediction.top) == pytest.approx(1, abs=1e-5)
+    assert prediction.probability >= 0.5
+
+
+def test_local_and_served_models_agree(image_folder, exported, address):
+    images = [image_folder] * 2  # 48 images: more than one batch
+    local, served = classify(images, model=exported), classify(images, url=address)
+    assert len(local) == 48
+    for one, other in zip(local, served, strict=True):
+        assert other.image == one.image
+        assert dict(other.top) == pytest.approx(dict(one.top), abs=1e-5)
+
+
+def test_files_and_folders_are_answered_in_order(image_folder, target):
+    file, folder = image_folder / "Trouser/3.png", image_folder / "Sneaker"
+    predictions = classify([file, folder], **target)
+    assert [p.image for p in predictions] == [str(file), *map(str, sorted(folder.glob("*.png")))]
+
+
+def test_image_in_a_batch_gets_the_answer_that_it_gets_alone(image_folder, target):
+    last = classify([image_folder], **target)[-1]
+    (alone,) = classify([image_folder / last.image], **target)
+    assert dict(alone.top) == pytest.approx(dict(last.top), abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".TIF", ".webp"])
+def test_other_formats_are_converted(tmp_path, image_folder, target, suffix):
+    original = image_folder / "Sneaker/0.png"
+    image = tmp_path / f"image{suffix}"
+    cv2.imwrite(str(image), cv2.imread(str(original)), [cv2.IMWRITE_WEBP_QUALITY, 101])  # without loss
+    expected, converted = classify([original, tmp_path], **target)
+    assert converted.image == str(image)
+    assert dict(converted.top) == pytest.approx(dict(expected.top), abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["/", ":predict"])
+def test_address_as_users_copy_it(image_folder, address, suffix):
+    assert classify([image_folder / "Sneaker/0.png"], url=address + suffix)
+
+
+def test_address_of_a_version(image_folder, address):
+    assert classify([image_folder / "Sneaker/0.png"], url=f"{address}/versions/1")
+
+
+# --- images that cannot be read ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [("a.png", b"text"), ("a.png", None), ("a.jpg", b""), ("a.bmp", b"BM"), ("a.txt", b"text")],
+    ids=["text", "truncated", "empty", "bmp", "text file"],
+)
+def test_corrupt_image_is_named(tmp_path, image_folder, png_bytes, target, name, contents):
+    (tmp_path / name).write_bytes(png_bytes[:-20] if contents is None else contents)
+    message = refusal([image_folder / "Sneaker", tmp_path / name], **target)
+    assert message.startswith(f"cannot read {tmp_path / name}:")
+
+
+def test_missing_image_is_named(tmp_path, exported):
+    assert str(tmp_path / "absent.png") in refusal([tmp_path / "absent.png"], model=exported)
+
+
+def test_folder_without_images_is_named(tmp_path, exported):
+    (tmp_path / "notes.txt").write_text("not an image")
+    assert refusal([tmp_path], model=exported) == f"no image in folder {tmp_path}"
+
+
+def test_folder_named_like_an_image_is_searched(tmp_path, png_bytes, exported):
+    (tmp_path / "screen.png").mkdir()
+    (tmp_path / "screen.png/1.png").write_bytes(png_bytes)
+    assert [p.image for p in classify([tmp_path], model=exported)] == [str(tmp_path / "screen.png/1.png")]
+
+
+def test_no_image_is_refused(exported):
+    assert "at least one image" in refusal([], model=exported)
+
+
+# --- models that cannot be had -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_either_model_or_url(image_folder, exported, both):
+    target = {"model": exported, "url": "http://127.0.0.1:1/v1/models/shoes"} if both else {}
+    assert "either --model" in refusal([image_folder], **target)
+
+
+def test_missing_model_is_named(tmp_path, image_folder):
+    assert str(tmp_path / "absent") in refusal([image_folder], model=tmp_path / "absent")
+
+
+@pytest.mark.parametrize("broken", ["not a SavedModel", "without variables"])
+def test_broken_model_is_named(tmp_path, image_folder, exported, broken):
+    whole = (exported / "saved_model.pb").read_bytes()
+    (tmp_path / "saved_model.pb").write_bytes(whole if broken == "without variables" else b"\xff")
+    assert str(tmp_path) in refusal([image_folder], model=tmp_path)
+
+
+def test_unreachable_server_is_named(image_folder):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/models/shoes"
+    assert f"cannot reach {address}:" in refusal([image_folder], url=address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:8501/v1/models/shoes",
+        "http://127.0.0.1:8501",
+        "ftp://host/v1/models/shoes",
+        "http:///v1/models/",
+    ],
+)
+def test_address_that_is_no_models_is_refused(image_folder, url):
+    assert url in refusal([image_folder], url=url)
+
+
+@pytest.mark.parametrize("url", ["http://[/v1/models/shoes", "http://host:port/v1/models/shoes"])
+def test_malformed_address_is_named(image_folder, url):
+    assert url in refusal([image_folder], url=url)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/boots", "/v1/models/shoes/versions/2", "/v2/v1/models/shoes"])
+def test_address_of_no_model_on_the_server_is_named(image_folder, address, path):
+    url = address.replace("/v1/models/shoes", path)
+    assert refusal([image_folder], url=url).startswith(f"{url} answered 404: ")
+
+
+@pytest.fixture
+def answering():
+    """Start a server that answers every POST with a body, and return its address."""
+    servers = []
+
+    def answering(body: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/v1/models/other"
+
+    yield answering
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>", "[]", "{}"] + [f'{{"predictions": {rows}}}' for rows in ("[]", "[[0.5, 0.5]]", "[{}]")]
+)
+def test_answer_of_another_kind_of_model_is_refused(image_folder, answering, body):
+    url = answering(body.encode())
+    assert url in refusal([image_folder / "Sneaker/0.png"], url=url)
+
+
+# --- the server's address ------------------------------------------------------------------------
+
+
+def test_port_in_use_is_named(exported, address):
+    port = int(re.search(r":(\d+)/", address)[1])
+    with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port} .*--rest-port"):
+        serve(exported.parent, rest_port=port)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_port_out_of_range_is_refused(exported, port):
+    with pytest.raises(UserError, match=f"between 0 and 65535, got {port}"):
+        serve(exported.parent, rest_port=port)

@@ -1,0 +1,206 @@
+import base64
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+
+from keras_googlenet.serving.wire import InvalidRequest, format_predict, parse_predict, to_array
+
+
+def signature(**inputs):
+    infos = {
+        name: TensorInfo(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto())
+        for name, (dtype, shape) in inputs.items()
+    }
+    return SignatureDef(inputs=infos, method_name="tensorflow/serving/predict")
+
+
+SIGNATURES = {
+    "serving_default": signature(images=(tf.string, [None])),
+    "floats": signature(x=(tf.float32, [None, 2])),
+    "integers": signature(x=(tf.int32, [None])),
+    "bytes": signature(x=(tf.uint8, [None])),
+    "booleans": signature(x=(tf.bool, [None])),
+    "two": signature(image=(tf.string, [None]), weight=(tf.float32, [None])),
+}
+PNG = b"\x89PNG\x00\xff"
+B64 = {"b64": base64.b64encode(PNG).decode()}
+
+
+def parse(**request):
+    return parse_predict(json.dumps(request).encode(), SIGNATURES)
+
+
+@pytest.mark.parametrize(
+    ("request_", "dtype", "expected"),
+    [
+        ({"instances": [B64, B64]}, object, [PNG, PNG]),
+        ({"instances": [{"images": B64}]}, object, [PNG]),
+        ({"instances": ["text"]}, object, [b"text"]),
+        ({"instances": [[B64]]}, object, [[PNG]]),
+        ({"inputs": [B64]}, object, [PNG]),
+        ({"inputs": B64}, object, PNG),
+        ({"inputs": {"images": [B64]}}, object, [PNG]),
+        ({"inputs": {"images": [B64], "extra": 1}}, object, [PNG]),
+        ({"signature_name": "", "instances": [B64]}, object, [PNG]),
+        ({"signature_name": "floats", "instances": [[1, 2.5], [3, 4]]}, "float32", [[1, 2.5], [3, 4]]),
+        ({"signature_name": "floats", "instances": [{"x": [1, 2]}]}, "float32", [[1, 2]]),
+        ({"signature_name": "floats", "inputs": [[1, 2]]}, "float32", [[1, 2]]),
+        ({"signature_name": "floats", "inputs": []}, "float32", []),
+        ({"signature_name": "integers", "instances": [1, -2]}, "int32", [1, -2]),
+        ({"signature_name": "bytes", "instances": [0, 255]}, "uint8", [0, 255]),
+        ({"signature_name": "booleans", "instances": [True]}, "bool", [True]),
+    ],
+)
+def test_parsed(request_, dtype, expected):
+    parsed = parse(**request_)
+    assert parsed.signature_name == (request_.get("signature_name") or "serving_default")
+    assert parsed.row_form == ("instances" in request_)
+    (array,) = parsed.inputs.values()
+    assert array.dtype == dtype
+    assert array.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"instances": [{"image": B64, "weight": 1}, {"weight": 2, "image": "a"}]},
+        {"inputs": {"image": [B64, "a"], "weight": [1, 2]}},
+        {"inputs": {"image": [B64, "a"], "weight": [1, 2], "extra": None}},
+    ],
+)
+def test_several_inputs(request_):
+    inputs = parse(signature_name="two", **request_).inputs
+    assert {name: array.tolist() for name, array in inputs.items()} == {
+        "image": [PNG, b"a"],
+        "weight": [1, 2],
+    }
+
+
+def test_non_finite_floats_are_taken_as_json_writes_them():
+    (array,) = parse(signature_name="floats", instances=[[math.nan, math.inf]]).inputs.values()
+    np.testing.assert_array_equal(array, [[np.nan, np.inf]])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"1", b'"instances"', b"[" * 100_000])
+def test_body_that_is_no_json_object_is_refused(body):
+    with pytest.raises(InvalidRequest, match="JSON"):
+        parse_predict(body, SIGNATURES)
+
+
+ROWS = {"instances": [B64]}
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({}, "either"),
+        (ROWS | {"inputs": [B64]}, "either"),
+        (ROWS | {"signature_name": "absent"}, '"absent" not found'),
+        (ROWS | {"signature_name": 1}, "must be a string"),
+        ({"instances": []}, "non-empty list"),
+        ({"instances": None}, "non-empty list"),
+        ({"instances": {"images": [B64]}}, "non-empty list"),
+        ({"instances": [{"images": B64, "extra": 1}]}, r"exactly the keys \['images'\]"),
+        ({"instances": [{}]}, r"exactly the keys \['images'\]"),
+        ({"instances": [{"images": B64}, B64]}, "instance 1"),
+        ({"inputs": {"other": [B64]}}, r"missing inputs: \['images'\]"),
+        ({"instances": [1]}, "type string, found int"),
+        ({"instances": [None]}, "type string, found NoneType"),
+        ({"instances": [B64, [B64]]}, "rectangular"),
+        ({"instances": [{"images": B64 | {"extra": 1}}]}, "b64"),
+        ({"instances": [{"b64": 1}]}, "b64"),
+        ({"instances": [{"b64": "not base64!"}]}, "not base64"),
+        ({"instances": [{"b64": "abc"}]}, "not base64"),
+        ({"instances": [{"b64": "AAAA\n"}]}, "not base64"),
+        ({"instances": [{"b64": "_-_-"}]}, "not base64"),  # the URL-safe alphabet
+        ({"instances": [{"b64": "é"}]}, "not base64"),
+        ({"instances": ["\ud800"]}, "input 'images'"),  # half a surrogate pair has no bytes
+        ({"signature_name": "floats", "instances": [[1, 2], [3]]}, "rectangular"),
+        ({"signature_name": "floats", "instances": [["1", 2]]}, "found str"),
+        ({"signature_name": "floats", "instances": [[True, 2]]}, "found bool"),
+        ({"signature_name": "floats", "instances": [[None, 2]]}, "found NoneType"),
+        ({"signature_name": "floats", "instances": [B64]}, "found dict"),
+        ({"signature_name": "floats", "instances": [[10**400, 1]]}, "input 'x'"),
+        ({"signature_name": "integers", "instances": [1.0]}, "found float"),
+        ({"signature_name": "integers", "instances": [True]}, "found bool"),
+        ({"signature_name": "integers", "instances": [2**31]}, "input 'x'"),
+        ({"signature_name": "bytes", "instances": [-1]}, "input 'x'"),
+        ({"signature_name": "bytes", "instances": [256]}, "input 'x'"),
+        ({"signature_name": "booleans", "instances": [1]}, "found int"),
+        ({"signature_name": "two", "instances": [B64]}, "must be objects"),
+        ({"signature_name": "two", "instances": [{"image": B64}]}, "exactly the keys"),
+        ({"signature_name": "two", "inputs": [B64]}, "must be an object"),
+        ({"signature_name": "two", "inputs": B64}, "must be an object"),
+        ({"signature_name": "two", "inputs": {"image": [B64]}}, r"missing inputs: \['weight'\]"),
+    ],
+)
+def test_refused(request_, message):
+    with pytest.raises(InvalidRequest, match=message):
+        parse(**request_)
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=4)
+keys = st.sampled_from(["b64", "images", "image", "weight", "x"]) | st.text(max_size=2)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=2),
+    max_leaves=6,
+)
+names = st.sampled_from(sorted(SIGNATURES)) | values
+requests = st.fixed_dictionaries({"instances": values}, optional={"signature_name": names})
+requests |= st.fixed_dictionaries({"inputs": values}, optional={"signature_name": names})
+
+
+@given(st.binary(max_size=20) | (requests | values).map(lambda value: json.dumps(value).encode()))
+@example(b'{"instances": ["\\ud800"]}')
+@settings(deadline=None, max_examples=300)
+def test_any_body_is_parsed_or_refused(body):
+    try:
+        parsed = parse_predict(body, SIGNATURES)
+    except InvalidRequest:
+        return
+    declared = SIGNATURES[parsed.signature_name].inputs
+    assert {name: tf.as_dtype(array.dtype) for name, array in parsed.inputs.items()} == {
+        name: tf.as_dtype(info.dtype) for name, info in declared.items()
+    }
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64, tf.int64, tf.uint8, tf.bool])
+def test_arrays_have_the_declared_dtype(dtype):
+    value = [[True]] if dtype == tf.bool else [[1]]
+    array = to_array(value, dtype.as_datatype_enum, "x")
+    assert array.dtype == dtype.as_numpy_dtype
+    assert array.tolist() == value
+
+
+NAMES = np.array([[b"cat", b"dog"], [b"dog", b"cat"]], dtype=object)
+SCORES = np.array([[0.75, 0.25], [0.5, 0.5]], dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "rows", "columns"),
+    [
+        ({"scores": SCORES}, SCORES.tolist(), SCORES.tolist()),
+        ({"classes": NAMES}, [["cat", "dog"], ["dog", "cat"]], [["cat", "dog"], ["dog", "cat"]]),
+        (
+            {"classes": NAMES, "scores": SCORES},
+            [
+                {"classes": ["cat", "dog"], "scores": [0.75, 0.25]},
+                {"classes": ["dog", "cat"], "scores": [0.5, 0.5]},
+            ],
+            {"classes": [["cat", "dog"], ["dog", "cat"]], "scores": SCORES.tolist()},
+        ),
+        ({"png_bytes": np.array([PNG], dtype=object)}, [B64], [B64]),
+        ({"png": np.array([b"a\xff"], dtype=object)}, ["a\ufffd"], ["a\ufffd"]),
+    ],
+    ids=["numbers", "strings", "several", "bytes", "not utf-8"],
+)
+def test_answers(outputs, rows, columns):
+    assert json.loads(json.dumps(format_predict(outputs, row_form=True))) == {"predictions": rows}
+    assert json.loads(json.dumps(format_predict(outputs, row_form=False))) == {"outputs": columns}
