@@ -97,10 +97,10 @@ def unchecked(exported):
     node.attr["shape"].shape.Clear()
     node.attr["shape"].shape.unknown_rank = True
     del node.attr["_output_shapes"]
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default():
+        session = tf.compat.v1.Session()
         saver = tf.compat.v1.train.import_meta_graph(meta)
-    session = tf.compat.v1.Session(graph=graph)
-    saver.restore(session, str(exported / "variables/variables"))
+        saver.restore(session, str(exported / "variables/variables"))
     return lambda x: session.run(signature.outputs["probabilities"].name, {fed: x})
 
 
