@@ -1,17 +1,21 @@
 """The network as data: Table 1 of the paper, the variants, and the geometry that follows from them.
 
-Source: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842, Table 1 and Figure 3; what
-the paper leaves open (padding, rounding, initialisation) follows the BVLC reference model of Caffe.
-Nothing here imports Keras.
+Source: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842, Table 1 and Figure 3; what the
+paper leaves open (padding, rounding, initialisation) follows the BVLC reference model of Caffe. Each other
+variant names its source in `variants.py`. Nothing here imports Keras.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
-Padding = int | Literal["ceil"]
-"""Zeros on each side, or `"ceil"`: none, and a last window may hang over the edge (Caffe's pools)."""
+Padding = int | Literal["same", "ceil"]
+"""Zeros on each side; `"same"`, TensorFlow's; `"ceil"`, none, and a pool's last window may overhang."""
+
+CHANNEL_MULTIPLE = 8  # all of Table 1 are multiples of it, and so are the vectors of every processor
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Conv:
     filters: int
     kernel: int
     stride: int = 1
-    padding: int = 0
+    padding: Padding = 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class LocalResponseNorm:
-    """Normalisation across neighbouring channels (Caffe's LRN: size 5, alpha 1e-4, beta 0.75, k 1)."""
+    """Normalisation across neighbouring channels: Caffe's, size 5, alpha 1e-4, beta 0.75, k 1."""
 
     name: str
 
@@ -56,23 +60,44 @@ class Inception:
 
     @property
     def filters(self) -> int:
-        """Channels of the block's output: the four branches side by side."""
+        """Channels of the block's output with a pool projection: the four branches side by side."""
         return self.conv_1x1 + self.conv_3x3 + self.conv_5x5 + self.pool_proj
+
+    @property
+    def channels(self) -> tuple[int, int, int, int, int, int]:
+        """The row's six numbers, in the paper's order."""
+        return (
+            self.conv_1x1,
+            self.reduce_3x3,
+            self.conv_3x3,
+            self.reduce_5x5,
+            self.conv_5x5,
+            self.pool_proj,
+        )
 
 
 @dataclass(frozen=True)
 class AuxiliaryHead:
-    """A training-time classifier: average pool, 1x1 convolution, fully connected, softmax."""
+    """A training-time classifier: average pool, 1x1 convolution, fully connected, softmax.
+
+    `pool` and `stride` are those of an average pool without padding; with `adaptive`, the pool is
+    torchvision's instead, to that many pixels a side. `batch_norm` of `None` follows the architecture.
+    `drop_features` puts a dropout before the fully connected layer as well.
+    """
 
     name: str  # its output layer
     block: str  # the Inception block it listens to
     pool: int = 5
     stride: int = 3
+    adaptive: int | None = None
     filters: int = 128
     units: int = 1024
+    batch_norm: bool | None = None
+    drop_features: bool = False
 
 
 Stage = Conv | MaxPool | LocalResponseNorm | Inception
+STAGES: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LocalResponseNorm, Inception)}
 
 #                    1x1  3x3r  3x3  5x5r  5x5  pool
 TABLE_1 = (
@@ -86,61 +111,110 @@ TABLE_1 = (
     Inception("5a", 256, 160, 320, 32, 128, 128),
     Inception("5b", 384, 192, 384, 48, 128, 128),
 )
-POOL_BEFORE = {"4a": MaxPool("pool3_3x3_s2"), "5a": MaxPool("pool4_3x3_s2")}
-
-STEM: tuple[Stage, ...] = (
-    Conv("conv1_7x7_s2", 64, kernel=7, stride=2, padding=3),  # 112 x 112 x 64
-    MaxPool("pool1_3x3_s2"),  # 56 x 56 x 64
-    LocalResponseNorm("pool1_norm1"),
-    Conv("conv2_3x3_reduce", 64, kernel=1),
-    Conv("conv2_3x3", 192, kernel=3, padding=1),  # 56 x 56 x 192
-    LocalResponseNorm("conv2_norm2"),
-    MaxPool("pool2_3x3_s2"),  # 28 x 28 x 192
-)
-AUXILIARY_HEADS = (AuxiliaryHead("aux1", "4a"), AuxiliaryHead("aux2", "4d"))
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of the family.
+    """A network of the family: everything that tells one from another, as data.
 
-    `batch_norm` puts batch normalisation after every convolution, which then has no bias.
-    Initialisers are Keras's names or, for a number, that constant.
+    Attributes:
+        name: Short name.
+        description: The one line it differs by.
+        stages: From the image to the last block, in order.
+        auxiliary_heads: Its training-time classifiers; may be empty.
+        batch_norm: Batch normalisation after every convolution, which then has no bias.
+        batch_norm_scale: Whether batch normalisation learns a scale.
+        reductions: 1x1 reductions and a pool projection in every block (paper, Figure 2b); without
+            them, the naive block (Figure 2a), whose pool passes all its input's channels on.
+        linear_reductions: No ReLU after the reductions.
+        branch_5x5: What the 5x5 branch computes with.
+        residual: A projected shortcut round each block, before a last ReLU.
+        dropout: Before the main classifier.
+        aux_dropout: Before the auxiliary classifiers.
+        kernel_initializer: Keras's name of the kernels' initialiser.
+        bias_initializer: Constant that biases start at; those of classifiers start at 0.
     """
 
     name: str
-    stem: tuple[Stage, ...] = STEM
-    blocks: tuple[Inception, ...] = TABLE_1
-    auxiliary_heads: tuple[AuxiliaryHead, ...] = AUXILIARY_HEADS
+    description: str
+    stages: tuple[Stage, ...]
+    auxiliary_heads: tuple[AuxiliaryHead, ...] = ()
     batch_norm: bool = False
+    batch_norm_scale: bool = True
+    reductions: bool = True
+    linear_reductions: bool = False
+    branch_5x5: Literal["5x5", "3x3", "two_3x3"] = "5x5"
+    residual: bool = False
     dropout: float = 0.4
     aux_dropout: float = 0.7
     kernel_initializer: str = "lecun_uniform"  # Caffe's "xavier": U(+-sqrt(3 / fan_in))
-    bias_initializer: float = 0.2  # of convolutions and hidden layers; classifiers start at 0
+    bias_initializer: float = 0.2  # the BVLC model's
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Everything from the image to the last block, in order."""
-        body: list[Stage] = []
-        for block in self.blocks:
-            if block.name in POOL_BEFORE:
-                body.append(POOL_BEFORE[block.name])
-            body.append(block)
-        return self.stem + tuple(body)
+    def blocks(self) -> tuple[Inception, ...]:
+        """The rows of Table 1, as this architecture has them."""
+        return tuple(stage for stage in self.stages if isinstance(stage, Inception))
+
+    def with_channels(self, rows: Sequence[Inception]) -> Architecture:
+        """The same architecture with other channels in its blocks.
+
+        Raises:
+            ValueError: `rows` does not name this architecture's blocks, in order.
+        """
+        names = [block.name for block in self.blocks]
+        if [row.name for row in rows] != names:
+            raise ValueError(f"Expected a row for each of {names}; received {[row.name for row in rows]}")
+        remaining = iter(rows)
+        return replace(
+            self,
+            stages=tuple(next(remaining) if isinstance(s, Inception) else s for s in self.stages),
+        )
+
+    def scaled(self, width: float) -> Architecture:
+        """The same architecture with all channels of stem and blocks times `width`.
+
+        Channels are rounded to multiples of 8, and at least 8. Auxiliary heads stay as they are.
+        """
+        if not width > 0:
+            raise ValueError(f"Expected a width of more than 0; received {width}")
+
+        def stage(old: Stage) -> Stage:
+            if isinstance(old, Conv):
+                return replace(old, filters=_scaled(old.filters, width))
+            if isinstance(old, Inception):
+                return Inception(old.name, *(_scaled(count, width) for count in old.channels))
+            return old
+
+        return replace(self, stages=tuple(map(stage, self.stages)))
+
+    def to_json(self) -> str:
+        """This architecture as a JSON document, for `from_json`."""
+        fields = asdict(self)
+        fields["stages"] = [{"type": type(stage).__name__, **asdict(stage)} for stage in self.stages]
+        return json.dumps(fields, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is no architecture.
+        """
+        try:
+            fields = json.loads(text)
+            stages = tuple(_stage(dict(stage)) for stage in fields.pop("stages"))
+            heads = tuple(AuxiliaryHead(**head) for head in fields.pop("auxiliary_heads"))
+            return cls(stages=stages, auxiliary_heads=heads, **fields)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"Expected the JSON of an Architecture; received text with {error!r}") from None
 
 
-def without_lrn(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same stages less their local response normalisations."""
-    return tuple(stage for stage in stages if not isinstance(stage, LocalResponseNorm))
+def _stage(fields: dict[str, Any]) -> Stage:
+    return STAGES[fields.pop("type")](**fields)
 
 
-VARIANTS = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture("paper"),
-        Architecture("bn", stem=without_lrn(STEM), batch_norm=True),
-    )
-}
+def _scaled(channels: int, width: float) -> int:
+    return max(CHANNEL_MULTIPLE, round(channels * width / CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE)
 
 
 def output_side(stage: Stage, side: int) -> int:
@@ -148,6 +222,8 @@ def output_side(stage: Stage, side: int) -> int:
     if isinstance(stage, LocalResponseNorm | Inception):
         return side
     kernel = stage.kernel if isinstance(stage, Conv) else stage.size
+    if stage.padding == "same":
+        return -(-side // stage.stride)
     if stage.padding == "ceil":
         return max(0, -(-(side - kernel) // stage.stride) + 1)
     return max(0, (side + 2 * stage.padding - kernel) // stage.stride + 1)
@@ -166,7 +242,9 @@ def fits(architecture: Architecture, side: int, *, aux_heads: bool) -> bool:
     """Whether every layer has an output for an input of `side` pixels."""
     after = sides(architecture, side)
     heads = architecture.auxiliary_heads if aux_heads else ()
-    return min(after.values()) >= 1 and all(after[head.block] >= head.pool for head in heads)
+    return min(after.values()) >= 1 and all(
+        head.adaptive is not None or after[head.block] >= head.pool for head in heads
+    )
 
 
 def smallest_input(architecture: Architecture, *, aux_heads: bool) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_googlenet import architecture as arch
+from keras_googlenet.architecture import Architecture, smallest_input
 from keras_googlenet.layers import apply_stage, auxiliary_head, channel_axis, classifier
+from keras_googlenet.variants import VARIANTS
 
 DEFAULT_SIZE = 224
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # main, aux1, aux2: paper, section 5
@@ -25,7 +26,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     classifier_activation: str | None = "softmax",
     name: str = "googlenet",
     *,
-    variant: str = "paper",
+    variant: str | Architecture = "paper",
     aux_heads: bool = True,
     dropout: float | None = None,
     aux_dropout: float | None = None,
@@ -47,9 +48,9 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
         classes: Number of classes of each classifier.
         classifier_activation: Activation of the classifiers; `None` for logits.
         name: The model's name.
-        variant: `"paper"` (local response normalisation, biases) or `"bn"` (batch normalisation
-            after every convolution, no biases there, no local response normalisation).
-        aux_heads: With top: whether to add the two auxiliary classifiers of training.
+        variant: The network: a name of `keras_googlenet.variants.VARIANTS`, such as `"paper"` or
+            `"bn"`, or an `Architecture`.
+        aux_heads: With top: whether to add the auxiliary classifiers of training, where the variant has them.
         dropout: Rate before the main classifier; `None` for the variant's own (paper: 0.4).
         aux_dropout: Rate before the auxiliary classifiers; `None` for the variant's own (paper: 0.7).
 
@@ -63,7 +64,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
         ValueError: An argument is not as above, or the input is too small for the geometry.
     """
     architecture = _architecture(variant)
-    aux_heads = aux_heads and include_top
+    aux_heads = aux_heads and include_top and bool(architecture.auxiliary_heads)
     dropout = architecture.dropout if dropout is None else dropout
     aux_dropout = architecture.aux_dropout if aux_dropout is None else aux_dropout
     _check_arguments(weights, pooling, classes, dropout, aux_dropout)
@@ -105,12 +106,15 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     return model
 
 
-def _architecture(variant: str) -> arch.Architecture:
-    if variant not in arch.VARIANTS:
+def _architecture(variant: str | Architecture) -> Architecture:
+    if isinstance(variant, Architecture):
+        return variant
+    if variant not in VARIANTS:
         raise ValueError(
-            f"The `variant` argument should be one of {sorted(arch.VARIANTS)}. Received: variant={variant!r}"
+            f"The `variant` argument should be an Architecture or one of {sorted(VARIANTS)}. "
+            f"Received: variant={variant!r}"
         )
-    return arch.VARIANTS[variant]
+    return VARIANTS[variant]
 
 
 def _check_arguments(
@@ -160,9 +164,9 @@ def _inputs(input_tensor: Any, input_shape: tuple[int | None, ...] | None, *, st
     return keras.Input(input_shape, name="images")
 
 
-def _check_size(shape: tuple[int | None, ...], architecture: arch.Architecture, aux_heads: bool) -> None:
+def _check_size(shape: tuple[int | None, ...], architecture: Architecture, aux_heads: bool) -> None:
     height, width = shape[1:3] if channel_axis() == -1 else shape[2:4]
-    smallest = arch.smallest_input(architecture, aux_heads=aux_heads)
+    smallest = smallest_input(architecture, aux_heads=aux_heads)
     heads = "with" if aux_heads else "without"
     if any(side is not None and side < smallest for side in (height, width)):
         raise ValueError(

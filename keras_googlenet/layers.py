@@ -20,6 +20,7 @@ from keras_googlenet.architecture import (
     LocalResponseNorm,
     MaxPool,
     Stage,
+    output_side,
 )
 
 Tensor = Any  # a KerasTensor; Keras has no type stubs
@@ -51,10 +52,26 @@ def apply_stage(x: Tensor, stage: Stage, architecture: Architecture) -> Tensor:
             return inception(x, stage, architecture)
 
 
-def convolution(x: Tensor, spec: Conv, architecture: Architecture) -> Tensor:
-    """Convolution and ReLU, with batch normalisation between them where the architecture has it."""
-    batch_norm = architecture.batch_norm
-    same = spec.stride == 1 and spec.kernel == 2 * spec.padding + 1
+def convolution(
+    x: Tensor,
+    spec: Conv,
+    architecture: Architecture,
+    *,
+    relu: bool = True,
+    batch_norm: bool | None = None,
+) -> Tensor:
+    """Convolution and ReLU, with batch normalisation between them where the architecture has it.
+
+    Args:
+        x: (batch, height, width, channels), or channels first under that data format.
+        spec: The convolution.
+        architecture: Its normalisation and initialisers.
+        relu: Whether a ReLU follows.
+        batch_norm: In place of the architecture's own.
+    """
+    batch_norm = architecture.batch_norm if batch_norm is None else batch_norm
+    symmetric = isinstance(spec.padding, int) and spec.kernel == 2 * spec.padding + 1
+    same = spec.padding == "same" or (spec.stride == 1 and symmetric)
     if spec.padding and not same:
         # TensorFlow's "same" would pad (2, 3) where Caffe pads (3, 3): the weights, shifted a pixel.
         x = layers.ZeroPadding2D(spec.padding, name=f"{spec.name}_pad")(x)
@@ -63,7 +80,7 @@ def convolution(x: Tensor, spec: Conv, architecture: Architecture) -> Tensor:
         spec.kernel,
         strides=spec.stride,
         padding="same" if same else "valid",
-        activation=None if batch_norm else "relu",
+        activation="relu" if relu and not batch_norm else None,
         use_bias=not batch_norm,
         kernel_initializer=architecture.kernel_initializer,
         bias_initializer=keras.initializers.Constant(architecture.bias_initializer),
@@ -71,24 +88,44 @@ def convolution(x: Tensor, spec: Conv, architecture: Architecture) -> Tensor:
     )(x)
     if batch_norm:
         x = layers.BatchNormalization(
-            axis=channel_axis(), epsilon=BN_EPSILON, momentum=BN_MOMENTUM, name=f"{spec.name}_bn"
+            axis=channel_axis(),
+            scale=architecture.batch_norm_scale,
+            epsilon=BN_EPSILON,
+            momentum=BN_MOMENTUM,
+            name=f"{spec.name}_bn",
         )(x)
-        x = layers.ReLU(name=f"{spec.name}_relu")(x)
+        if relu:
+            x = layers.ReLU(name=f"{spec.name}_relu")(x)
     return x
 
 
 def max_pool(x: Tensor, spec: MaxPool) -> Tensor:
-    """Max pool with Caffe's rounding: the last window may hang over the edge."""
-    if spec.padding != "ceil" or (spec.size, spec.stride) != (3, 2):
-        raise ValueError(f"Expected a 3x3/2 pool with ceil rounding; received {spec}")
-    odd = {None if side is None else side % 2 for side in spatial_shape(x)}
-    if odd not in ({0}, {1}):
-        # Sides unknown or of mixed parity: one more row and column serves both. Zeros are neutral,
-        # for every pool of the network follows a ReLU.
-        x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{spec.name}_pad")(x)
-    # On even sides "same" pads that row and column itself; on odd ones the windows fit as they are.
-    padding = "same" if odd == {0} else "valid"
-    return layers.MaxPooling2D(spec.size, spec.stride, padding, name=spec.name)(x)
+    """Max pool under any of the paddings of `architecture.Padding`.
+
+    Where it pads itself it pads with zeros, which are neutral: each pool of the family follows a ReLU.
+    """
+    if spec.padding == "ceil":
+        modes = {_ceil_mode(spec, side) for side in spatial_shape(x)}
+        padding = modes.pop() if len(modes) == 1 else None
+        if padding is None:  # sides unknown or at odds: one more row and column serves them all
+            extra = spec.stride - 1
+            x = layers.ZeroPadding2D(((0, extra), (0, extra)), name=f"{spec.name}_pad")(x)
+    elif spec.padding == "same":
+        padding = "same"
+    else:
+        padding = None
+        if spec.padding:
+            x = layers.ZeroPadding2D(spec.padding, name=f"{spec.name}_pad")(x)
+    return layers.MaxPooling2D(spec.size, spec.stride, padding or "valid", name=spec.name)(x)
+
+
+def _ceil_mode(spec: MaxPool, side: int | None) -> str | None:
+    """Keras's padding whose windows are Caffe's with ceil rounding on `side`, if there is one."""
+    if side is None:
+        return None
+    overhang = (output_side(spec, side) - 1) * spec.stride + spec.size - side
+    # "same" puts the odd one of its pixels after the last, so an overhang of 1 is just that.
+    return {0: "valid", 1: "same"}.get(overhang)
 
 
 def local_response_norm(
@@ -113,20 +150,43 @@ def local_response_norm(
 
 
 def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
-    """The Inception block with dimension reductions (paper, Figure 2b)."""
+    """An Inception block (paper, Figure 2a without and 2b with the reductions)."""
     block = f"inception_{spec.name}"
 
-    def conv(x: Tensor, suffix: str, filters: int, kernel: int = 1) -> Tensor:
+    def conv(x: Tensor, suffix: str, filters: int, kernel: int = 1, *, relu: bool = True) -> Tensor:
         row = Conv(f"{block}_{suffix}", filters, kernel, padding=kernel // 2)
-        return convolution(x, row, architecture)
+        return convolution(x, row, architecture, relu=relu)
 
+    def reduced(suffix: str, filters: int) -> Tensor:
+        if not architecture.reductions:
+            return x
+        return conv(x, f"{suffix}_reduce", filters, relu=not architecture.linear_reductions)
+
+    # The third branch's layers are named after what they are: "3x3b" where they are no 5x5.
+    third, kernels = {
+        "5x5": ("5x5", {"5x5": 5}),
+        "3x3": ("3x3b", {"3x3b": 3}),
+        "two_3x3": ("3x3b", {"3x3b_1": 3, "3x3b_2": 3}),
+    }[architecture.branch_5x5]
+    large = reduced(third, spec.reduce_5x5)
+    for suffix, kernel in kernels.items():
+        large = conv(large, suffix, spec.conv_5x5, kernel)
+    pooled = layers.MaxPooling2D(3, 1, "same", name=f"{block}_pool")(x)
+    if architecture.reductions:
+        pooled = conv(pooled, "pool_proj", spec.pool_proj)
     branches = [
         conv(x, "1x1", spec.conv_1x1),
-        conv(conv(x, "3x3_reduce", spec.reduce_3x3), "3x3", spec.conv_3x3, kernel=3),
-        conv(conv(x, "5x5_reduce", spec.reduce_5x5), "5x5", spec.conv_5x5, kernel=5),
-        conv(layers.MaxPooling2D(3, 1, "same", name=f"{block}_pool")(x), "pool_proj", spec.pool_proj),
+        conv(reduced("3x3", spec.reduce_3x3), "3x3", spec.conv_3x3, kernel=3),
+        large,
+        pooled,
     ]
-    return layers.Concatenate(axis=channel_axis(), name=f"{block}_output")(branches)
+    axis = channel_axis()
+    if not architecture.residual:
+        return layers.Concatenate(axis=axis, name=f"{block}_output")(branches)
+    joined = layers.Concatenate(axis=axis, name=f"{block}_concat")(branches)
+    shortcut = conv(x, "shortcut", joined.shape[axis], relu=False)
+    joined = layers.Add(name=f"{block}_add")([joined, shortcut])
+    return layers.ReLU(name=f"{block}_output")(joined)
 
 
 def auxiliary_head(
@@ -139,9 +199,15 @@ def auxiliary_head(
     activation: str | None,
 ) -> Tensor:
     """An auxiliary classifier (paper, section 5); its output layer is named `spec.name`."""
-    x = layers.AveragePooling2D(spec.pool, spec.stride, "valid", name=f"{spec.name}_pool")(x)
-    x = convolution(x, Conv(f"{spec.name}_conv", spec.filters, kernel=1), architecture)
+    if spec.adaptive is None:
+        x = layers.AveragePooling2D(spec.pool, spec.stride, "valid", name=f"{spec.name}_pool")(x)
+    else:
+        x = layers.AdaptiveAveragePooling2D(spec.adaptive, name=f"{spec.name}_pool")(x)
+    conv = Conv(f"{spec.name}_conv", spec.filters, kernel=1)
+    x = convolution(x, conv, architecture, batch_norm=spec.batch_norm)
     x = layers.Flatten(name=f"{spec.name}_flatten")(x)
+    if spec.drop_features:
+        x = layers.Dropout(dropout, name=f"{spec.name}_flatten_dropout")(x)
     x = layers.Dense(
         spec.units,
         activation="relu",

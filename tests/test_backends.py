@@ -11,7 +11,6 @@ import pytest
 from conftest import run_python
 
 from keras_googlenet import GoogLeNet
-from keras_googlenet.architecture import VARIANTS
 
 HERE = Path(__file__).parent
 JAX = {"KERAS_BACKEND": "jax"}
@@ -30,7 +29,7 @@ def test_factory_on_jax():
     assert result.returncode == 0, result.stdout[-4000:]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["paper", "bn"])
 def test_backends_agree(variant, tmp_path, random):
     model = GoogLeNet(input_shape=(80, 80, 3), classes=7, variant=variant)
     x = random.uniform(-1, 1, (2, 80, 80, 3)).astype("float32")

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from keras_googlenet import GoogLeNet, UserError, strip_aux
-from keras_googlenet.architecture import VARIANTS
 from keras_googlenet.surgery import with_dtype_policy
+from keras_googlenet.variants import VARIANTS
 
 SMALL = {"input_shape": (80, 80, 1), "classes": 7}
 

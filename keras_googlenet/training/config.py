@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_googlenet.architecture import VARIANTS
 from keras_googlenet.errors import UserError
+from keras_googlenet.variants import VARIANTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class RunConfig:
     """The run's folder, made by the run; it must not exist."""
 
     variant: str = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
-    """The network: "bn" (batch normalisation) or "paper"."""
+    """The network's name, such as "bn" or "paper"."""
 
     aux_heads: bool = True
     """Train with the two auxiliary classifiers."""
