@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from keras_googlenet.layers import apply_stage, auxiliary_head, channel_axis, cl
 from keras_googlenet.variants import VARIANTS
 
 DEFAULT_SIZE = 224
-LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # main, aux1, aux2: paper, section 5
 
 
 def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
@@ -38,8 +38,11 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
 
     Args:
         include_top: Whether to add the classifiers. Without them the output is that of block 5b.
-        weights: `None` (random initialisation), or the path of a `.weights.h5` or `.keras` file of
-            the same architecture.
+        weights: `None` (random initialisation); `"imagenet"` (the published weights that fit the
+            variant: BVLC's for `paper`, torchvision's, TF-Slim's); or the path of a `.weights.h5` or
+            `.keras` file, or of a run's folder. Classifiers of other classes, a first convolution
+            of other channels and auxiliary heads of another input size keep their initial values,
+            and a warning names them.
         input_tensor: A Keras tensor to build on, in place of a new input.
         input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
             224 x 224 x 3 with top and `(None, None, 3)` without. Any number of channels; any size
@@ -102,8 +105,20 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
-        model.load_weights(weights)
+        _load(model, weights, architecture, aux_heads)
     return model
+
+
+def _load(model: keras.Model, weights: str | Path, architecture: Architecture, aux_heads: bool) -> None:
+    from keras_googlenet.weights import specs, store
+
+    if weights == "imagenet":
+        spec = specs.imagenet_spec(architecture.name, aux_heads=aux_heads)
+        fresh = store.load_imagenet(model, spec)
+    else:
+        fresh = store.load_weights(model, Path(weights))
+    if fresh:
+        warnings.warn(f"layers left at their initial values: {', '.join(fresh)}", stacklevel=3)
 
 
 def _architecture(variant: str | Architecture) -> Architecture:
@@ -124,10 +139,10 @@ def _check_arguments(
     dropout: float,
     aux_dropout: float,
 ) -> None:
-    if weights is not None and not Path(weights).is_file():
+    if weights not in (None, "imagenet") and not Path(weights).exists():
         raise ValueError(
-            "The `weights` argument should be either `None` (random initialization) or the path of "
-            f"a weights file. Received: weights={str(weights)!r}, which is no file"
+            'The `weights` argument should be either `None` (random initialization), "imagenet", or the '
+            f"path of weights to be loaded. Received: weights={str(weights)!r}, which does not exist"
         )
     if pooling not in (None, "avg", "max"):
         raise ValueError(

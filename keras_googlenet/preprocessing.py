@@ -8,7 +8,7 @@ exported graph.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,20 +19,31 @@ from keras_googlenet.errors import UserError
 class Preprocessing:
     """From an encoded image to the network's input.
 
-    JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1), resized as a whole to
-    `height` x `width` pixels (bilinear, antialiased where it shrinks) and scaled:
-    `(pixel - mean) * scale`.
+    JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1) and resized (bilinear,
+    antialiased where it shrinks) to `height` x `width` pixels, or, where `crop_fraction` is less than 1,
+    to that much more, of which the centre is kept. The image is resized as a whole or, with
+    `keep_aspect`, so that it just covers that size. Then it is put in `channel_order` and scaled:
+    `(pixel - mean) * scale`, `mean` a number or one for each channel in that order.
     """
 
     height: int
     width: int
     channels: int = 3
-    mean: float = 127.5
+    mean: float | tuple[float, ...] = 127.5
     scale: float = 1 / 127.5
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    crop_fraction: float = 1.0
+    keep_aspect: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise UserError(f"expected images of 1 or 3 channels, received {self.channels}")
+        if not isinstance(self.mean, int | float):
+            object.__setattr__(self, "mean", tuple(self.mean))  # JSON has lists alone
+            if len(self.mean) != self.channels:
+                raise UserError(f"expected a mean for each of {self.channels} channels, received {self.mean}")
+        if not 0 < self.crop_fraction <= 1:
+            raise UserError(f"expected a crop_fraction above 0 and up to 1, received {self.crop_fraction}")
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
@@ -44,19 +55,52 @@ class Preprocessing:
         return asdict(self)
 
     def normalize(self, pixels: Any) -> Any:
-        """Float pixels in 0..255, of any framework's array type, to the network's range."""
-        return (pixels - self.mean) * self.scale
+        """Float RGB pixels in 0..255, of any framework's array type, to the network's range."""
+        if self.channel_order == "bgr":
+            pixels = pixels[..., ::-1]
+        mean = self.mean if isinstance(self.mean, int | float) else np.asarray(self.mean, "float32")
+        return (pixels - mean) * self.scale
 
 
-def preprocess_input(images: Any) -> Any:
-    """Scale pixels in 0..255 to -1..1, the range that training and export use.
+def preprocess_input(images: Any, weights: str | None = None) -> Any:
+    """Scale pixels to the range that a network expects.
 
     Args:
-        images: Array or tensor of any shape. NumPy integers become float32. Never changed in place.
+        images: Array or tensor of RGB pixels in 0..255, channels last, of any shape. NumPy integers
+            become float32. Never changed in place.
+        weights: `None` for -1..1, which training and export use; or the name of published weights
+            (`keras_googlenet.weights.specs.WEIGHTS`), for what their network was trained with:
+            `"bvlc"` and `"bvlc_caffe"` take BGR less a mean, the others -1..1.
 
     Returns:
         The scaled images, of the same shape.
+
+    Raises:
+        UserError: No such weights.
     """
+    from keras_googlenet.weights.specs import WEIGHTS
+
+    if weights is not None and weights not in WEIGHTS:
+        raise UserError(f"expected weights to be None or one of {sorted(WEIGHTS)}, received {weights!r}")
     if isinstance(images, np.ndarray) and not np.issubdtype(images.dtype, np.floating):
         images = images.astype("float32")
-    return Preprocessing(height=1, width=1).normalize(images)
+    preprocessing = Preprocessing(1, 1) if weights is None else WEIGHTS[weights].preprocessing
+    return preprocessing.normalize(images)
+
+
+def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
+    """Name the best ImageNet classes of a batch.
+
+    Args:
+        predictions: Probabilities (batch, 1000), or (batch, 1001) with TF-Slim's background first.
+        top: How many classes to name for each image.
+
+    Returns:
+        For each image, (WordNet id, name, probability), best first. Keras downloads the names once.
+    """
+    import keras
+
+    scores = np.asarray(predictions)
+    if scores.ndim == 2 and scores.shape[1] == 1001:
+        scores = scores[:, 1:]
+    return keras.applications.imagenet_utils.decode_predictions(scores, top=top)

@@ -66,12 +66,28 @@ def _assert_bounded(height: Tensor, width: Tensor) -> Any:
 
 
 def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Resize (..., height, width, channels) to the specification's size; float32 in 0..255."""
-    size = (preprocessing.height, preprocessing.width)
+    """Resize and crop (..., height, width, channels) to the specification; float32 in 0..255."""
+    size = [round(side / preprocessing.crop_fraction) for side in (preprocessing.height, preprocessing.width)]
     sides = pixels.shape[-3:-1]
     # Where nothing shrinks, antialiasing changes nothing and costs several times as much.
     enlarging = all(old is not None and old <= new for old, new in zip(sides, size, strict=True))
-    return tf.image.resize(pixels, size, method="bilinear", antialias=not enlarging)
+    target = _covering(pixels, size) if preprocessing.keep_aspect else size
+    pixels = tf.image.resize(pixels, target, method="bilinear", antialias=not enlarging)
+    if preprocessing.crop_fraction == 1 and not preprocessing.keep_aspect:
+        return pixels
+    height, width = tf.shape(pixels)[-3], tf.shape(pixels)[-2]
+    top, left = (height - preprocessing.height) // 2, (width - preprocessing.width) // 2
+    pixels = pixels[..., top : top + preprocessing.height, left : left + preprocessing.width, :]
+    return tf.ensure_shape(
+        pixels, (*pixels.shape[:-3], preprocessing.height, preprocessing.width, pixels.shape[-1])
+    )
+
+
+def _covering(pixels: Tensor, size: list[int]) -> Tensor:
+    """The size, of the image's own aspect, that just covers `size`."""
+    sides = tf.cast(tf.shape(pixels)[-3:-1], tf.float64)
+    scale = tf.reduce_max(tf.constant(size, tf.float64) / sides)
+    return tf.maximum(tf.cast(tf.round(sides * scale), tf.int32), size)
 
 
 def load_images(encoded: Tensor, preprocessing: Preprocessing) -> Tensor:
