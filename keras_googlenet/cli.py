@@ -135,6 +135,105 @@ def predict(
             print(f"{p.image}  {p.label}  {p.probability:.4f}")
 
 
+@app.command
+def evaluate(
+    *,
+    weights: str,
+    data: Path,
+    variant: str = "paper",
+    batch_size: int = 64,
+    as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Measure trained weights on a folder of labelled images.
+
+    Parameters
+    ----------
+    weights
+        "imagenet" for the published weights of a variant, or the folder of a finished run.
+    data
+        A folder with one folder of images for each class.
+    variant
+        The network whose published weights are meant.
+    batch_size
+        Images in a step.
+    as_json
+        Print the figures as JSON.
+    """
+    _import_tensorflow()
+    from keras_googlenet.evaluation.evaluate import evaluate as evaluate_folder
+
+    figures = evaluate_folder(weights, data, variant=variant, batch_size=batch_size)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        for name, figure in figures.items():
+            print(f"{name:15} {figure if name == 'images' else format(figure, '.4f')}")
+
+
+weights_app = cyclopts.App(name="weights", help="List, fetch and convert published weights.")
+app.command(weights_app)
+
+
+@weights_app.command(name="list")
+def weights_list() -> None:
+    """List the published weights."""
+    from keras_googlenet.weights.specs import WEIGHTS
+
+    print(f"{'name':12} {'variant':12} {'top-1':>6} {'top-5':>6} {'heads':5} {'licence':28} address")
+    for spec in WEIGHTS.values():
+        heads = "yes" if spec.aux_heads else "no"
+        print(
+            f"{spec.name:12} {spec.variant:12} {spec.top1:6.2f} {spec.top5:6.2f} {heads:5} "
+            f"{spec.licence:28} {spec.address}"
+        )
+
+
+@weights_app.command(name="fetch")
+def weights_fetch(name: str, /) -> None:
+    """Download published weights, check them and convert them.
+
+    Parameters
+    ----------
+    name
+        A name that `weights list` prints.
+    """
+    from keras_googlenet.weights.specs import WEIGHTS
+
+    if name not in WEIGHTS:
+        raise UserError(f"expected one of {', '.join(WEIGHTS)}, got {name!r}")
+    _import_tensorflow()
+    from keras_googlenet.weights.store import converted_file
+
+    print(converted_file(WEIGHTS[name]))
+
+
+@weights_app.command(name="convert")
+def weights_convert(file: Path, /, *, variant: str, to: Path) -> None:
+    """Convert a file in a published format, of the same network, to a Keras weights file.
+
+    Parameters
+    ----------
+    file
+        An .onnx, .caffemodel or .pth file, or a TensorFlow checkpoint.
+    variant
+        The network that it holds: paper, torchvision or slim.
+    to
+        The .weights.h5 file to write; it must not exist.
+    """
+    from keras_googlenet.weights.specs import spec_of_file
+
+    spec = spec_of_file(file, variant)
+    if not to.name.endswith(".weights.h5"):
+        raise UserError(f"expected --to to end in .weights.h5, got {to}")
+    if to.exists():
+        raise UserError(f"{to} exists: choose another file, or delete it")
+    _import_tensorflow()
+    from keras_googlenet.weights.store import convert_file
+
+    convert_file(file, spec, to)
+    print(to)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
     _quieten()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_googlenet.errors import UserError
@@ -41,3 +43,68 @@ def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def replace_heads(model: keras.Model, classes: int) -> keras.Model:
+    """The same layers and variables with new classifiers, for another number of classes.
+
+    Args:
+        model: A GoogLeNet with its top: all of its outputs get a new last layer, of the old name.
+        classes: Number of classes of each.
+
+    Raises:
+        UserError: `model` has no layer `main`, or `classes` is no positive number.
+    """
+    if classes < 1:
+        raise UserError(f"expected a positive number of classes, received {classes}")
+    strip_aux(model)  # it must have a top
+    outputs = []
+    for name in model.output_names:
+        old = model.get_layer(name)
+        outputs.append(type(old).from_config(old.get_config() | {"units": classes})(old.input))
+    return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
+
+
+def feature_model(model: keras.Model, blocks: Sequence[str]) -> keras.Model:
+    """The outputs of Inception blocks, by name, sharing the model's layers and variables.
+
+    Args:
+        model: A GoogLeNet.
+        blocks: Names as in Table 1, such as `["3b", "4e", "5b"]`.
+
+    Raises:
+        UserError: It has no such block.
+    """
+    layers = [_block_output(model, block) for block in blocks]
+    if not layers:
+        raise UserError("expected at least one block")
+    return keras.Model(model.inputs, [layer.output for layer in layers], name=model.name)
+
+
+def freeze(model: keras.Model, through: str) -> None:
+    """Make every layer from the image to block `through` not trainable, its batch statistics included.
+
+    Auxiliary heads stay trainable, as do the blocks that follow. Compile the model afterwards.
+
+    Args:
+        model: A GoogLeNet; changed in place.
+        through: Name of the last frozen block, as in Table 1: `"4e"`.
+
+    Raises:
+        UserError: It has no such block.
+    """
+    for layer in keras.Model(model.inputs, _block_output(model, through).output).layers:
+        if isinstance(layer, keras.Layer):
+            layer.trainable = False
+
+
+def _block_output(model: keras.Model, block: str) -> keras.Layer:
+    suffix, prefix = "_output", "inception_"
+    names = [
+        layer.name for layer in model.layers if layer.name.startswith(prefix) and layer.name.endswith(suffix)
+    ]
+    name = f"{prefix}{block}{suffix}"
+    if name not in names:
+        blocks = [n.removeprefix(prefix).removesuffix(suffix) for n in names]
+        raise UserError(f"expected a block of {blocks}, received {block!r}")
+    return model.get_layer(name)

@@ -39,6 +39,10 @@ class Part:
     count: int
     load: Callable[[Any, int], Any]  # (element, channels) -> (height, width, channels)
 
+    def labels(self) -> np.ndarray:
+        """All labels, in order, without loading an image that need not be."""
+        return np.fromiter(self.elements.map(lambda _, label: label).as_numpy_iterator(), "int32")
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -166,6 +170,20 @@ def _folder(folder: Path, validation_fraction: float, seed: int) -> ImageData:
         )
     train, validation, test = (_file_part(parts[name]) for name in SPLIT_FOLDERS)
     return ImageData(class_names, train, validation, test)
+
+
+def labelled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:
+    """A folder of class folders, undivided: its class names, and all of its images.
+
+    Raises:
+        UserError: There is no such folder, or it cannot be used; see `load_data`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder at {folder}: expected one with one folder of images for each class")
+    class_names = _class_names(folder)
+    files = _label_files(folder, class_names)
+    check_images([path for path, _ in files])
+    return class_names, _file_part(files)
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -23,6 +23,12 @@ class RunConfig:
     variant: str = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
     """The network's name, such as "bn" or "paper"."""
 
+    weights: str | None = None
+    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder."""
+
+    freeze: str | None = None
+    """The last block, such as 4e, of those that keep the weights they start with."""
+
     aux_heads: bool = True
     """Train with the two auxiliary classifiers."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,10 +19,12 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import confusion_matrix
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.surgery import freeze, strip_aux, with_dtype_policy
 from keras_googlenet.training import run_folder
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
+from keras_googlenet.weights.specs import imagenet_spec
+from keras_googlenet.weights.store import load_imagenet, load_weights
 
 EVALUATION_BATCH = 64
 
@@ -44,10 +48,12 @@ def train(config: RunConfig) -> dict[str, Any]:
         raise UserError(f"{config.run} exists: choose another run folder, or delete it")
     keras.utils.set_random_seed(config.seed)
     data = load_data(config.data, validation_fraction=config.validation_fraction, seed=config.seed)
-    size = config.image_size or data.image_size
-    preprocessing = Preprocessing(size, size, config.channels or data.channels)
+    preprocessing = _preprocessing(config, data)
+    size = preprocessing.height
     policy = dtype_policy(config.precision)
     model = build(config, preprocessing, len(data.class_names), policy)
+
+    fresh = _start_weights(model, config)
 
     run_folder.create(
         config.run,
@@ -64,6 +70,8 @@ def train(config: RunConfig) -> dict[str, Any]:
         f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
         f"({keras.backend.backend()})"
     )
+    if fresh:
+        print(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
     started = time.perf_counter()
     history = _fit(model, config, preprocessing, data)
     train_seconds = time.perf_counter() - started
@@ -98,6 +106,8 @@ def build(config: RunConfig, preprocessing: Preprocessing, classes: int, policy:
             )
         except ValueError as error:
             raise UserError(f"{error}: choose another --image-size") from None
+    if config.freeze is not None:
+        freeze(model, config.freeze)
     heads = len(model.outputs)
     model.compile(
         optimizer=keras.optimizers.SGD(config.learning_rate, momentum=config.momentum),
@@ -106,6 +116,27 @@ def build(config: RunConfig, preprocessing: Preprocessing, classes: int, policy:
         metrics=[["accuracy"] for _ in range(heads)],
     )
     return model
+
+
+def _preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
+    """That of the weights to start from, at the run's size and channels."""
+    size = config.image_size or data.image_size
+    channels = config.channels or data.channels
+    base = Preprocessing(size, size, channels)
+    if config.weights == "imagenet":
+        base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
+    elif config.weights is not None and Path(config.weights).is_dir():
+        base = run_folder.load_preprocessing(Path(config.weights))
+    return replace(base, height=size, width=size, channels=channels)
+
+
+def _start_weights(model: keras.Model, config: RunConfig) -> list[str]:
+    """Load the weights to start from; returns the names of the layers left at their initial ones."""
+    if config.weights is None:
+        return []
+    if config.weights == "imagenet":
+        return load_imagenet(model, imagenet_spec(config.variant, aux_heads=config.aux_heads))
+    return load_weights(model, Path(config.weights))
 
 
 def step_decay(epoch: int, initial: float, factor: float, every: int) -> float:
@@ -174,7 +205,7 @@ def _test(
     """Accuracy on the test images, of the main head as it is saved; draws the confusion matrix."""
     main = strip_aux(model)
     images = batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
-    labels = np.concatenate([label.numpy() for _, label in images])
+    labels = data.test.labels()
     predicted = main.predict(images, verbose=0).argmax(axis=1)
     matrix = confusion_matrix(labels, predicted, len(data.class_names))
     plot_confusion(matrix, data.class_names, config.run / "plots/confusion.png")

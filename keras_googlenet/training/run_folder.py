@@ -57,16 +57,24 @@ def load(folder: Path) -> Run:
     for name in (CONFIG, LABELS, MODEL):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: expected the folder of a finished run")
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-        preprocessing = Preprocessing.from_dict(config["preprocessing"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
     return Run(
         load_model(folder / MODEL),
-        preprocessing,
+        load_preprocessing(folder),
         tuple((folder / LABELS).read_text().splitlines()),
     )
+
+
+def load_preprocessing(folder: Path) -> Preprocessing:
+    """What a run's model was trained with.
+
+    Raises:
+        UserError: The run's configuration is missing or corrupt.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        return Preprocessing.from_dict(config["preprocessing"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
 
 
 def load_model(path: Path) -> keras.Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
@@ -134,3 +135,19 @@ def imagenet_spec(variant: str, *, aux_heads: bool) -> WeightsSpec:
         known = sorted({spec.variant for spec in WEIGHTS.values()})
         raise UserError(f"no ImageNet weights are published for variant {variant!r}: there are for {known}")
     return next((spec for spec in specs if spec.aux_heads == aux_heads), specs[0])
+
+
+def spec_of_file(file: Path, variant: str) -> WeightsSpec:
+    """The row whose format a file of a variant's weights has, told by its suffix.
+
+    Raises:
+        UserError: There is none.
+    """
+    specs = [spec for spec in WEIGHTS.values() if spec.variant == variant]
+    suffixes = {Path(spec.file).suffix: spec for spec in specs}
+    if file.suffix in suffixes:
+        return suffixes[file.suffix]
+    if len(specs) == 1 and specs[0].source == "slim":  # a checkpoint is named as one likes
+        return specs[0]
+    known = ", ".join(f"{Path(s.file).suffix} for {s.variant}" for s in WEIGHTS.values())
+    raise UserError(f"cannot convert {file} for variant {variant!r}: there are converters of {known}")
