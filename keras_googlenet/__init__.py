@@ -11,32 +11,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from keras_googlenet.architecture import Architecture
     from keras_googlenet.errors import UserError
     from keras_googlenet.googlenet import GoogLeNet
-    from keras_googlenet.preprocessing import Preprocessing, preprocess_input
+    from keras_googlenet.preprocessing import Preprocessing, decode_predictions, preprocess_input
     from keras_googlenet.serving.export import export_saved_model
-    from keras_googlenet.surgery import strip_aux
+    from keras_googlenet.surgery import feature_model, freeze, replace_heads, strip_aux
     from keras_googlenet.training.config import RunConfig
     from keras_googlenet.training.run import train
 
 _MODULES = {
+    "Architecture": "architecture",
     "GoogLeNet": "googlenet",
     "Preprocessing": "preprocessing",
     "RunConfig": "training.config",
     "UserError": "errors",
+    "decode_predictions": "preprocessing",
     "export_saved_model": "serving.export",
+    "feature_model": "surgery",
+    "freeze": "surgery",
     "preprocess_input": "preprocessing",
+    "replace_heads": "surgery",
     "strip_aux": "surgery",
     "train": "training.run",
 }
 
 __all__ = [
+    "Architecture",
     "GoogLeNet",
     "Preprocessing",
     "RunConfig",
     "UserError",
+    "decode_predictions",
     "export_saved_model",
+    "feature_model",
+    "freeze",
     "preprocess_input",
+    "replace_heads",
     "strip_aux",
     "train",
 ]

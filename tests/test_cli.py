@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import CLASSES, run_python
+from weights import bvlc
 
-from keras_googlenet import cli
+from keras_googlenet import GoogLeNet, cli
 
 
 def run_cli(capsys, monkeypatch, *arguments):
@@ -96,6 +98,8 @@ def places(finished_run, image_folder, exported, tmp_path):
     (corrupt_data / "Trouser/3.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     corrupt_run = shutil.copytree(finished_run, tmp_path / "corrupt_run")
     (corrupt_run / "model.keras").write_bytes(b"rubbish")
+    taken = tmp_path / "taken.weights.h5"
+    taken.touch()
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -103,7 +107,7 @@ def places(finished_run, image_folder, exported, tmp_path):
             "data": image_folder, "run": finished_run, "model": exported, "models": exported.parent,
             "bad_image": bad_image, "empty": tmp_path / "empty", "one_class": one_class,
             "corrupt_data": corrupt_data, "corrupt_run": corrupt_run, "new": tmp_path / "new",
-            "port": busy.getsockname()[1],
+            "taken": taken, "port": busy.getsockname()[1],
         }  # fmt: skip
 
 
@@ -137,6 +141,15 @@ MISTAKES = [
     ("serve {models} --rest-port 70000", "port between 0 and 65535"),
     ("serve {new}", "no model at"),
     ("serve {empty}", "no version in"),
+    ("evaluate --weights {new} --data {data}", "no run at"),
+    ("evaluate --weights imagenet --data {data}", "expected 1000 class folders"),
+    ("evaluate --weights imagenet --data {new}", "no folder at"),
+    ("weights fetch vgg", "expected one of bvlc, "),
+    ("weights convert {new} --variant paper --to {bad_image}", "there are converters of .onnx for paper"),
+    ("weights convert {new}.onnx --variant paper --to {bad_image}", "to end in .weights.h5"),
+    ("weights convert {new}.onnx --variant paper --to {taken}", "exists: choose another file"),
+    ("weights convert {new}.onnx --variant paper --to {new}.weights.h5", "no weights file at"),
+    ("weights convert {bad_image} --variant slim --to {new}.weights.h5", "cannot read .* as slim weights"),
 ]
 
 
@@ -149,6 +162,33 @@ def test_a_mistake_is_one_line_and_exit_code_2(line, message, command, places):
     assert re.search(message, err)
     assert out == ""
     assert not places["new"].exists()
+
+
+def test_weights_list_names_every_row(command):
+    code, out, _ = command("weights", "list")
+    assert code == 0
+    for name in ("bvlc", "bvlc_caffe", "torchvision", "slim"):
+        assert re.search(rf"^{name} ", out, flags=re.MULTILINE)
+
+
+def test_evaluate_prints_json(command, finished_run, image_folder):
+    code, out, _ = command("evaluate", "--weights", finished_run, "--data", image_folder, "--json")
+    assert code == 0
+    assert json.loads(out)["images"] == 24
+
+
+def test_weights_convert_then_train_on_them(command, image_folder, tmp_path):
+    """A checkpoint of the published format, converted, and loaded by `weights=`."""
+    tensors = bvlc.random_tensors(np.random.default_rng(1))
+    (tmp_path / "some.caffemodel").write_bytes(bvlc.caffemodel(tensors, old_format=False))
+    to = tmp_path / "some.weights.h5"
+    code, out, _ = command(
+        "weights", "convert", tmp_path / "some.caffemodel", "--variant", "paper", "--to", to
+    )
+    assert (code, out.strip()) == (0, str(to))
+    with pytest.warns(UserWarning, match="initial values: aux1_fc, aux2_fc, main, aux1, aux2$"):
+        model = GoogLeNet(classes=2, input_shape=(80, 80, 3), weights=to)
+    np.testing.assert_array_equal(model.get_layer("aux2_conv").bias, tensors["loss2/conv"][1])
 
 
 def test_a_mistake_in_a_real_process_prints_nothing_else(image_folder, tmp_path):

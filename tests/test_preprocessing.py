@@ -1,9 +1,11 @@
+import inspect
 import json
 
+import keras
 import numpy as np
 import pytest
 
-from keras_googlenet import preprocess_input
+from keras_googlenet import decode_predictions, preprocess_input
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 
@@ -47,3 +49,45 @@ def test_dict_round_trip_through_json():
 def test_other_channels_are_refused(channels):
     with pytest.raises(UserError, match=f"1 or 3 channels, received {channels}"):
         Preprocessing(8, 8, channels)
+
+
+def test_bvlc_takes_bgr_less_the_mean():
+    pixels = np.array([[[[250, 100, 10]]]], np.uint8)
+    scaled = preprocess_input(pixels, "bvlc")
+    np.testing.assert_allclose(scaled, [[[[10 - 104, 100 - 117, 250 - 123]]]])
+    assert scaled.dtype == np.float32
+    assert pixels.tolist() == [[[[250, 100, 10]]]]
+
+
+@pytest.mark.parametrize("weights", ["torchvision", "slim"])
+def test_the_others_take_minus_1_to_1(weights):
+    np.testing.assert_allclose(preprocess_input(np.array([0.0, 255.0]), weights), [-1, 1])
+
+
+def test_unknown_weights_are_named():
+    with pytest.raises(UserError, match=r"one of \['bvlc', .*received 'vgg'"):
+        preprocess_input(np.zeros(3), "vgg")
+
+
+def test_a_mean_survives_json():
+    before = Preprocessing(224, 224, mean=(104.0, 117.0, 123.0), scale=1.0, channel_order="bgr")
+    assert Preprocessing.from_dict(json.loads(json.dumps(before.to_dict()))) == before
+
+
+@pytest.mark.parametrize("wrong", [{"mean": (1.0, 2.0)}, {"crop_fraction": 0.0}, {"crop_fraction": 1.5}])
+def test_wrong_fields(wrong):
+    with pytest.raises(UserError, match="received"):
+        Preprocessing(224, 224, **wrong)
+
+
+def test_decode_predictions_names_the_best_classes(monkeypatch):
+    """Keras's own table of names is downloaded; here it is read from a file of the same format."""
+    module = inspect.getmodule(keras.applications.imagenet_utils.decode_predictions)
+    table = {str(i): [f"n{i:08}", f"name{i}"] for i in range(1000)}
+    monkeypatch.setattr(module, "CLASS_INDEX", table)
+    predictions = np.zeros((1, 1000), "float32")
+    predictions[0, [7, 3]] = 0.7, 0.2
+    named = decode_predictions(predictions, top=2)
+    assert [row[:2] for row in named[0]] == [("n00000007", "name7"), ("n00000003", "name3")]
+    with_background = np.concatenate([np.zeros((1, 1), "float32"), predictions], axis=1)
+    assert decode_predictions(with_background, top=2) == named

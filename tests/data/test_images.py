@@ -200,3 +200,20 @@ def test_graph_refuses_a_batch_with_one_corrupt_image():
     in_graph = tf.function(lambda images: load_images(images, Preprocessing(8, 8)))
     with pytest.raises(tf.errors.InvalidArgumentError):
         in_graph(tf.constant([PNG, PNG[:100]]))
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (100, 90)])
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_centre_crop_is_pillow_s(size, keep_aspect, random):
+    """The whole image, or its shorter side, to 64 pixels; then the middle 56."""
+    smooth = cv2.GaussianBlur(random.integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 3)
+    height, width = size
+    scale = 64 / min(size)
+    target = (round(width * scale), round(height * scale)) if keep_aspect else (64, 64)
+    resized = Image.fromarray(smooth).resize(target, Image.Resampling.BILINEAR)
+    left, top = ((side - 56) // 2 for side in target)
+    expected = np.asarray(resized.crop((left, top, left + 56, top + 56)), "float32")
+    specification = Preprocessing(56, 56, crop_fraction=0.875, keep_aspect=keep_aspect)
+    result = resize(tf.constant(smooth), specification)
+    assert result.shape == (56, 56, 3)
+    np.testing.assert_allclose(result.numpy(), expected, atol=1.5)

@@ -145,6 +145,47 @@ train(RunConfig(data=sys.argv[1], run=sys.argv[2], image_size=80, epochs=1, batc
     assert run_folder.load(tmp_path / "run").model.output_shape == [(None, 2)] * 3
 
 
+def test_starts_from_a_run_with_other_classes_and_frozen_blocks(finished_run, image_folder, tmp_path, capsys):
+    data = shutil.copytree(image_folder, tmp_path / "data")
+    shutil.copytree(data / "Sneaker", data / "Third")
+    train(
+        RunConfig(
+            data=str(data),
+            run=tmp_path / "run",
+            weights=str(finished_run),
+            freeze="5b",
+            image_size=96,
+            epochs=1,
+            batch_size=8,
+            precision="float32",
+        )
+    )
+    assert "but for new weights in main, aux1, aux2" in capsys.readouterr().out
+    old, new = (run_folder.load(folder).model for folder in (finished_run, tmp_path / "run"))
+    for name in ("conv1_7x7_s2", "inception_3a_1x1_bn", "inception_5b_5x5"):
+        for before, after in zip(
+            old.get_layer(name).get_weights(), new.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(before, after)
+    assert new.output_shape == [(None, 3)] * 3
+    assert run_folder.load_preprocessing(tmp_path / "run").height == 96
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"weights": "nowhere.keras"}, "no weights at nowhere.keras"),
+        ({"weights": "imagenet"}, "no ImageNet weights are published for variant 'bn'"),
+        ({"freeze": "9z"}, "expected a block of"),
+    ],
+)
+def test_a_start_that_cannot_be_leaves_nothing(start, message, image_folder, tmp_path):
+    config = RunConfig(data=str(image_folder), run=tmp_path / "run", image_size=80, **start)
+    with pytest.raises(UserError, match=message):
+        train(config)
+    assert not config.run.exists()
+
+
 @pytest.mark.parametrize("missing", ["model.keras", "config.json", "labels.txt"])
 def test_an_unfinished_run_is_named(missing, finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")

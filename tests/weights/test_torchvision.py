@@ -65,12 +65,12 @@ def test_a_pickle_runs_no_code(tmp_path):
             return (open, (str(tmp_path / "executed"), "w"))
 
     torch.save({"fc.weight": Payload()}, tmp_path / "bad.pth")
-    with pytest.raises(UserError, match="cannot read .* as torchvision weights"):
+    with pytest.raises(UserError, match=r"cannot read .* as torchvision weights"):
         read(tmp_path / "bad.pth", "torchvision")
     assert not (tmp_path / "executed").exists()
 
 
 def test_a_truncated_file_is_one_line(state, tmp_path):
     (tmp_path / "short.pth").write_bytes(state.read_bytes()[:1_000_000])
-    with pytest.raises(UserError, match="cannot read .* as torchvision weights"):
+    with pytest.raises(UserError, match=r"cannot read .* as torchvision weights"):
         read(tmp_path / "short.pth", "torchvision")

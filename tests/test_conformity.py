@@ -1,0 +1,82 @@
+"""The checks that every Keras Application passes, over all variants and both data formats."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import run_python
+
+from keras_googlenet import GoogLeNet
+from keras_googlenet.variants import VARIANTS
+
+NAIVE_FEATURES = 3792  # of a naive block 5b: nothing shrinks what its pools pass on
+
+
+def shape(height, width, channels):
+    first = keras.config.image_data_format() == "channels_first"
+    return (channels, height, width) if first else (height, width, channels)
+
+
+def features(variant):
+    return NAIVE_FEATURES if variant == "naive" else 1024
+
+
+@pytest.fixture(params=["channels_last", "channels_first"])
+def data_format(request):
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format(request.param)
+    yield request.param
+    keras.config.set_image_data_format(before)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_conforms(variant, data_format):
+    for channels in (1, 4):
+        model = GoogLeNet(variant=variant, include_top=False, input_shape=shape(None, None, channels))
+        assert model.output_shape == (None, *shape(None, None, features(variant)))
+
+    model = GoogLeNet(variant=variant, include_top=False, input_shape=shape(123, 123, 3))
+    assert model.output_shape[1 if data_format == "channels_first" else -1] == features(variant)
+
+    inputs = keras.Input(shape(200, 200, 4))
+    stem = keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    model = GoogLeNet(variant=variant, include_top=False, input_tensor=stem)
+    assert model.inputs[0] is inputs
+
+    model = GoogLeNet(variant=variant, include_top=False, pooling="max")
+    assert model.output_shape == (None, features(variant))
+
+    model = GoogLeNet(variant=variant, input_shape=shape(80, 80, 3), aux_heads=False)
+    assert model.layers[-1].activation is keras.activations.softmax
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert len(copy.weights) == len(model.weights)
+
+
+def test_both_data_formats_compute_the_same():
+    """On JAX: TensorFlow has no channels-first convolution on the CPU."""
+    code = """
+import json, keras, numpy as np
+from keras_googlenet import GoogLeNet
+from keras_googlenet.variants import VARIANTS
+x = np.random.default_rng(0).normal(size=(2, 84, 79, 3)).astype("float32")
+for name in ("paper", "bn", "torchvision", "residual"):
+    small = VARIANTS[name].scaled(1 / 8)
+    last = GoogLeNet(variant=small, input_shape=(84, 79, 3), classes=5, name="m")
+    keras.config.set_image_data_format("channels_first")
+    first = GoogLeNet(variant=small, input_shape=(3, 84, 79), classes=5, name="m")
+    keras.config.set_image_data_format("channels_last")
+    first.set_weights(last.get_weights())
+    for a, b in zip(last(x), first(x.transpose(0, 3, 1, 2))):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=1e-5)
+print("same")
+"""
+    assert run_python(code, env={"KERAS_BACKEND": "jax"}).split()[-1] == "same"
+
+
+@pytest.mark.parametrize("variant", set(VARIANTS) - {"paper", "bn"})
+def test_saved_and_loaded(variant, tmp_path, random):
+    model = GoogLeNet(variant=VARIANTS[variant].scaled(1 / 8), input_shape=(80, 80, 3), classes=5)
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    x = random.normal(size=(1, 80, 80, 3)).astype("float32")
+    for ours, theirs in zip(*(keras.tree.flatten(m.predict(x, verbose=0)) for m in (model, copy)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,216 @@
+"""Fetching, caching and loading, on files of the published formats made here."""
+
+import hashlib
+import json
+import shutil
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keras_googlenet import GoogLeNet, UserError
+from keras_googlenet.variants import VARIANTS
+from keras_googlenet.weights import specs, store
+from keras_googlenet.weights.specs import WEIGHTS
+from weights import bvlc
+
+FULL_SIZES = {"bvlc": 28_021_836, "bvlc_caffe": 53_533_754, "torchvision": None, "slim": 24_642_554}
+
+
+def test_published_rows_are_complete():
+    assert {name: spec.size for name, spec in WEIGHTS.items()} == FULL_SIZES
+    for spec in WEIGHTS.values():
+        assert spec.address.endswith(spec.file)
+        assert set(spec.sha256) <= set("0123456789abcdef")
+        assert len(spec.sha256) == (8 if spec.name == "torchvision" else 64)
+        assert spec.licence
+        assert 60 < spec.top1 < spec.top5 < 100
+
+
+@pytest.mark.parametrize(
+    ("variant", "aux_heads", "name"),
+    [
+        ("paper", False, "bvlc"),
+        ("paper", True, "bvlc_caffe"),
+        ("torchvision", False, "torchvision"),
+        ("slim", True, "slim"),
+    ],
+)
+def test_the_source_that_fits_the_variant(variant, aux_heads, name):
+    assert specs.imagenet_spec(variant, aux_heads=aux_heads).name == name
+
+
+def test_a_variant_without_published_weights_is_named():
+    with pytest.raises(ValueError, match="no ImageNet weights are published for variant 'bn'"):
+        GoogLeNet(variant="bn", weights="imagenet")
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return bvlc.random_tensors(np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def published(tensors, tmp_path_factory):
+    """A file of the ONNX zoo's format, with the row that publishes it from a folder."""
+    folder = tmp_path_factory.mktemp("published")
+    main = {name: value for name, value in tensors.items() if name[:5] not in ("loss1", "loss2")}
+    path = bvlc.save(bvlc.graph(main, heads=False), folder / "googlenet-12.onnx")
+    return replace(
+        WEIGHTS["bvlc"],
+        address=path.as_uri(),
+        size=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, published):
+    """An empty Keras home, and `bvlc` published from a folder."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(WEIGHTS, "bvlc", published)
+    monkeypatch.delenv(store.ORIGINALS_VARIABLE, raising=False)
+    return tmp_path / "home/models/keras_googlenet"
+
+
+@pytest.fixture
+def originals(tmp_path, monkeypatch, published):
+    """A folder of originals, named by the environment variable, holding the published file."""
+    folder = tmp_path / "originals"
+    folder.mkdir()
+    shutil.copy(published.address.removeprefix("file://"), folder)
+    monkeypatch.setenv(store.ORIGINALS_VARIABLE, str(folder))
+    return folder
+
+
+def kernel(tensors, name):
+    return tensors[name][0].transpose(2, 3, 1, 0)
+
+
+def test_imagenet_weights_are_fetched_converted_once_and_loaded(home, tensors, published, capfd):
+    model = GoogLeNet(weights="imagenet", aux_heads=False)
+    np.testing.assert_array_equal(
+        model.get_layer("inception_4a_5x5").kernel, kernel(tensors, "inception_4a/5x5")
+    )
+    np.testing.assert_array_equal(model.get_layer("main").kernel, tensors["loss3/classifier"][0].T)
+    converted = home / f"bvlc-{published.sha256[:8]}.weights.h5"
+    assert sorted(path.name for path in home.iterdir()) == sorted([converted.name, published.file])
+    first = converted.stat().st_mtime_ns
+    (home / published.file).unlink()  # not needed any more
+    GoogLeNet(weights="imagenet", aux_heads=False)
+    assert converted.stat().st_mtime_ns == first
+
+
+def test_a_half_downloaded_file_is_fetched_again(home, published):
+    home.mkdir(parents=True)
+    (home / published.file).write_bytes(b"half")
+    assert store.original_file(published).stat().st_size == published.size
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sha256": "0" * 64}, "cannot fetch bvlc weights: .*hash"),
+        ({"sha256": "00000000"}, "expected SHA-256 00000000, found"),
+        ({"size": 17, "sha256": ""}, "expected 17 bytes, found"),
+        ({"address": "file:///no/such/file.onnx"}, "cannot fetch bvlc weights.*KERAS_GOOGLENET_WEIGHTS_DIR"),
+    ],
+)
+def test_a_tampered_download_leaves_the_cache_clean(wrong, message, home, published, monkeypatch):
+    monkeypatch.setitem(WEIGHTS, "bvlc", replace(published, **wrong))
+    with pytest.raises(ValueError, match=message):
+        GoogLeNet(weights="imagenet", aux_heads=False)
+    assert not home.exists() or list(home.iterdir()) == []
+
+
+def test_originals_from_a_folder(home, originals, tensors):
+    model = GoogLeNet(weights="imagenet", aux_heads=False, input_shape=(96, 96, 3))
+    np.testing.assert_array_equal(model.get_layer("conv1_7x7_s2").kernel, kernel(tensors, "conv1/7x7_s2"))
+
+
+def test_a_tampered_original_is_refused_and_kept(home, originals, published):
+    path = originals / published.file
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not the published file: expected SHA-256"):
+        GoogLeNet(weights="imagenet", aux_heads=False)
+    assert path.is_file()
+    assert list(home.glob("*")) == []
+
+
+def test_a_missing_original_is_named(home, originals, published):
+    (originals / published.file).unlink()
+    with pytest.raises(UserError, match=r"googlenet-12\.onnx is missing: put file://"):
+        GoogLeNet(weights="imagenet", aux_heads=False)
+
+
+def test_other_classes_and_channels_leave_fresh_layers_and_say_so(home, originals, tensors):
+    with pytest.warns(UserWarning, match="left at their initial values: conv1_7x7_s2, main$"):
+        model = GoogLeNet(weights="imagenet", aux_heads=False, classes=7, input_shape=(96, 96, 1))
+    np.testing.assert_array_equal(model.get_layer("conv2_3x3").kernel, kernel(tensors, "conv2/3x3"))
+
+
+def test_without_a_top_everything_is_loaded(home, originals):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        GoogLeNet(weights="imagenet", include_top=False)
+
+
+def test_another_architecture_of_the_same_name_is_refused(home, originals):
+    with pytest.raises(UserError, match="of another architecture"):
+        GoogLeNet(variant=VARIANTS["paper"].scaled(0.5), weights="imagenet", aux_heads=False)
+
+
+# --- files of our own -----------------------------------------------------------------------------
+
+
+def narrow(**arguments):
+    defaults = {"input_shape": (96, 96, 3), "classes": 5, "variant": VARIANTS["paper"].scaled(1 / 8)}
+    return GoogLeNet(**(defaults | arguments))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_own_files_round_trip(suffix, tmp_path):
+    model = narrow()
+    path = tmp_path / f"own{suffix}"
+    (model.save if suffix == ".keras" else model.save_weights)(path)
+    for old, new in zip(model.get_weights(), narrow(weights=path).get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_keras_file_of_another_input_size_leaves_the_auxiliary_heads_fc_fresh(tmp_path):
+    narrow().save(tmp_path / "own.keras")
+    with pytest.warns(UserWarning, match="initial values: aux1_fc, aux2_fc$"):
+        narrow(weights=tmp_path / "own.keras", input_shape=(224, 224, 3))
+
+
+def test_weights_of_another_variant_are_refused(tmp_path):
+    narrow().save(tmp_path / "own.keras")
+    model = narrow(variant="bn")
+    before = model.get_weights()
+    with pytest.raises(UserError, match="of another architecture than 'googlenet': they differ in"):
+        store.load_weights(model, tmp_path / "own.keras")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("name", ["bad.keras", "bad.weights.h5"])
+def test_a_corrupt_file_is_one_line(name, tmp_path):
+    (tmp_path / name).write_bytes(b"rubbish")
+    with pytest.raises(UserError, match=f"cannot load .*{name}"):
+        narrow(weights=tmp_path / name)
+
+
+def test_slim_s_background_class_is_dropped_for_1000_classes(home, tmp_path, monkeypatch):
+    source = GoogLeNet(variant="slim", classes=1001)
+    architecture = json.loads(VARIANTS["slim"].to_json())
+    about = {"architecture": architecture, "input_shape": [224, 224, 3], "classes": 1001, "aux_heads": False}
+    spec = WEIGHTS["slim"]
+    store.save_weights(source, store.cache_folder() / f"slim-{spec.sha256[:8]}.weights.h5", about)
+    full = GoogLeNet(variant="slim", classes=1001, weights="imagenet")
+    model = GoogLeNet(variant="slim", weights="imagenet")
+    np.testing.assert_array_equal(
+        model.get_layer("main").kernel, np.asarray(full.get_layer("main").kernel)[:, 1:]
+    )
