@@ -29,26 +29,34 @@ def original_file(spec: WeightsSpec) -> Path:
     Raises:
         UserError: It is not there, cannot be downloaded, or is not the published file.
     """
-    folder = os.environ.get(ORIGINALS_VARIABLE)
-    if folder:
-        path = Path(folder) / spec.file
+    originals = os.environ.get(ORIGINALS_VARIABLE)
+    if originals:
+        path = Path(originals) / spec.file
         if not path.is_file():
             raise UserError(f"{ORIGINALS_VARIABLE} is set and {path} is missing: put {spec.address} there")
         check_file(path, spec)
         return path
-    cached = cache_folder() / spec.file
+    folder = cache_folder()
     known_hash = spec.sha256 if len(spec.sha256) == SHA256_LENGTH else None
     try:
-        keras.utils.get_file(spec.file, spec.address, file_hash=known_hash, cache_subdir=CACHE_FOLDER)
-        check_file(cached, spec)
+        path = Path(
+            keras.utils.get_file(
+                spec.file,
+                spec.address,
+                file_hash=known_hash,
+                cache_dir=folder.parent,
+                cache_subdir=folder.name,
+            )
+        )
+        check_file(path, spec)
     except Exception as error:  # of any network layer; the user sees one line
-        cached.unlink(missing_ok=True)  # a wrong file must not be found the next time
+        (folder / spec.file).unlink(missing_ok=True)  # a wrong file must not be found the next time
         reason = " ".join(str(error).split())
         raise UserError(
             f"cannot fetch {spec.name} weights: {reason}; download {spec.address} yourself, and set "
             f"{ORIGINALS_VARIABLE} to its folder"
         ) from error
-    return cached
+    return path
 
 
 def check_file(path: Path, spec: WeightsSpec) -> None:
@@ -67,8 +75,8 @@ def check_file(path: Path, spec: WeightsSpec) -> None:
 
 
 def cache_folder() -> Path:
-    """Where originals and converted files are kept."""
-    folder = Path(keras.config.keras_home()) / CACHE_FOLDER
+    """Where originals and converted files are kept: in Keras's home, or where `KERAS_HOME` says."""
+    folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / CACHE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
