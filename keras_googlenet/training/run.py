@@ -54,6 +54,12 @@ def train(config: RunConfig) -> dict[str, Any]:
     model = build(config, preprocessing, len(data.class_names), policy)
 
     fresh = _start_weights(model, config)
+    frozen = [name for name in fresh if not model.get_layer(name).trainable]
+    if frozen:
+        raise UserError(
+            f"{', '.join(frozen)} does not fit {config.weights} and would be frozen untrained: train on images "
+            "of as many channels, or without --freeze"
+        )
 
     run_folder.create(
         config.run,
