@@ -78,5 +78,6 @@ def test_saved_and_loaded(variant, tmp_path, random):
     model.save(tmp_path / "model.keras")
     copy = keras.models.load_model(tmp_path / "model.keras")
     x = random.normal(size=(1, 80, 80, 3)).astype("float32")
-    for ours, theirs in zip(*(keras.tree.flatten(m.predict(x, verbose=0)) for m in (model, copy)), strict=True):
+    outputs = (keras.tree.flatten(m.predict(x, verbose=0)) for m in (model, copy))
+    for ours, theirs in zip(*outputs, strict=True):
         np.testing.assert_array_equal(ours, theirs)

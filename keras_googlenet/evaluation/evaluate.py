@@ -42,7 +42,8 @@ def evaluate(weights: str, folder: Path, *, variant: str = "paper", batch_size: 
         run = run_folder.load(Path(weights))
         if class_names != run.class_names:
             raise UserError(
-                f"{folder} has other classes than {weights}: expected folders named {', '.join(run.class_names)}"
+                f"{folder} has other classes than {weights}: expected folders named "
+                f"{', '.join(run.class_names)}"
             )
         return accuracy(strip_aux(run.model), run.preprocessing, part, batch_size)
     spec = imagenet_spec(variant, aux_heads=False)

@@ -57,8 +57,8 @@ def train(config: RunConfig) -> dict[str, Any]:
     frozen = [name for name in fresh if not model.get_layer(name).trainable]
     if frozen:
         raise UserError(
-            f"{', '.join(frozen)} does not fit {config.weights} and would be frozen untrained: train on images "
-            "of as many channels, or without --freeze"
+            f"{', '.join(frozen)} does not fit {config.weights} and would be frozen untrained: train on "
+            "images of as many channels, or without --freeze"
         )
 
     run_folder.create(

@@ -174,7 +174,7 @@ def test_starts_from_a_run_with_other_classes_and_frozen_blocks(finished_run, im
 def test_new_layers_are_not_frozen(finished_run, image_folder, tmp_path):
     start = {"weights": str(finished_run), "channels": 1, "freeze": "3a"}
     config = RunConfig(data=str(image_folder), run=tmp_path / "run", image_size=80, **start)
-    with pytest.raises(UserError, match="conv1_7x7_s2 does not fit .* and would be frozen untrained"):
+    with pytest.raises(UserError, match=r"conv1_7x7_s2 does not fit .* and would be frozen untrained"):
         train(config)
     assert not config.run.exists()
 
