@@ -1,5 +1,7 @@
 """Blocks against plain NumPy. Backend-agnostic: `test_backends.py` runs this file on JAX as well."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -97,3 +99,18 @@ def test_inception_concatenates_1x1_3x3_5x5_and_pool(variant):
         result = np.asarray(model(x))[0]
         assert (result[..., edges[index] : edges[index + 1]] > 0).all()
         assert result.sum() == pytest.approx(result[..., edges[index] : edges[index + 1]].sum())
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("variant", ["paper", "bn"])
+def test_linear_reductions_have_no_relu(variant, linear):
+    architecture = replace(VARIANTS[variant], linear_reductions=linear)
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, apply_stage(inputs, Inception("3a", 2, 3, 4, 5, 6, 7), architecture))
+    after = model.get_layer("inception_3a_3x3").input  # what the reduction gives
+    source = keras.Model(inputs, after)
+    for layer in source.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            layer.set_weights([np.full_like(w, -1) for w in layer.get_weights()])
+    result = np.asarray(source(np.ones((1, 4, 4, 3), "float32")))
+    assert (result < 0).all() if linear else (result == 0).all()

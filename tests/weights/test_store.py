@@ -5,11 +5,16 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
+import onnxruntime
 import pytest
+from PIL import Image
 
-from keras_googlenet import GoogLeNet, UserError
+from keras_googlenet import GoogLeNet, UserError, cli
+from keras_googlenet.evaluation.evaluate import evaluate
 from keras_googlenet.variants import VARIANTS
 from keras_googlenet.weights import specs, store
 from keras_googlenet.weights.specs import WEIGHTS
@@ -100,6 +105,48 @@ def test_imagenet_weights_are_fetched_converted_once_and_loaded(home, tensors, p
     (home / published.file).unlink()  # not needed any more
     GoogLeNet(weights="imagenet", aux_heads=False)
     assert converted.stat().st_mtime_ns == first
+
+
+def test_weights_fetch_prints_the_converted_file(home, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["keras-googlenet", "weights", "fetch", "bvlc"])
+    cli.main()
+    assert Path(capsys.readouterr().out.split()[-1]) in home.iterdir()
+
+
+def imagenet_folder(folder, predict, random):
+    """A folder of 1000 classes of one smooth image each, and 60 more images in the class `predict` gives."""
+    names = [f"n{index:08}" for index in range(1000)]
+    for index in range(1060):
+        image = cv2.resize(random.integers(0, 256, (4, 5, 3), dtype=np.uint8), (90, 70))
+        label = index if index < 1000 else predict(image)
+        (folder / names[label]).mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / names[label] / f"{index}.png"), image)
+    return names
+
+
+@pytest.mark.slow
+def test_evaluate_counts_what_onnxruntime_answers(home, published, tmp_path, random):
+    """The published way of preprocessing, by Pillow, and the network, by onnxruntime."""
+    session = onnxruntime.InferenceSession(published.address.removeprefix("file://"))
+
+    def probabilities(bgr):
+        resized = Image.fromarray(bgr[..., ::-1]).resize((256, 256), Image.Resampling.BILINEAR)
+        pixels = np.asarray(resized, "float32")[16:240, 16:240, ::-1] - np.float32([104, 117, 123])
+        return session.run(None, {"data_0": pixels.transpose(2, 0, 1)[np.newaxis]})[0][0]
+
+    (tmp_path / "val").mkdir()
+    names = imagenet_folder(tmp_path / "val", lambda image: probabilities(image).argmax(), random)
+    best = [
+        (label, probabilities(cv2.imread(str(path))).argsort()[-5:])
+        for label, name in enumerate(names)
+        for path in (tmp_path / "val" / name).iterdir()
+    ]
+    figures = evaluate("imagenet", tmp_path / "val")
+    assert figures["images"] == 1060
+    assert figures["top1"] == pytest.approx(np.mean([label == five[-1] for label, five in best]), abs=0.003)
+    assert figures["top5"] == pytest.approx(np.mean([label in five for label, five in best]), abs=0.003)
+    assert figures["top1"] > 0.05
+    assert figures["published_top1"] == 0.6778
 
 
 def test_a_half_downloaded_file_is_fetched_again(home, published):
