@@ -78,7 +78,7 @@ def test_built_shapes_are_the_computed_ones(variant, size):
         assert shape[1:3] == (computed[0][row.name], computed[1][row.name])
 
 
-@pytest.mark.parametrize("variant", set(VARIANTS) - {"naive"})
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"naive"}))
 def test_built_channels_are_table_1_s(variant):
     model = GoogLeNet(include_top=False, variant=variant)
     for row in TABLE_1:
@@ -116,11 +116,11 @@ def test_initial_biases_are_the_bvlc_model_s():
     assert (np.asarray(model.get_layer("main").bias) == 0).all()
 
 
-@pytest.mark.parametrize(
-    "variant",
-    ["paper", "bn", *map(narrow, set(VARIANTS) - {"paper", "bn"})],
-    ids=["paper", "bn", *set(VARIANTS) - {"paper", "bn"}],
-)
+# Compiling a step takes XLA 20 s; the other variants are made of the same layers.
+NARROW = [] if keras.backend.backend() == "jax" else sorted(set(VARIANTS) - {"paper", "bn"})
+
+
+@pytest.mark.parametrize("variant", ["paper", "bn", *map(narrow, NARROW)], ids=["paper", "bn", *NARROW])
 def test_a_training_step_changes_every_trainable_weight(variant, random):
     keras.utils.set_random_seed(0)
     model = GoogLeNet(**SMALL, variant=variant, dropout=0, aux_dropout=0)
