@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
 
+# A file to a worker, for the files share their finished runs. The long ones use all cores themselves.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint $(VENV)/.torchvision
 	$(BIN)/python -m pytest -m ""
