@@ -10,7 +10,8 @@ from keras_googlenet.data.images import resize
 from keras_googlenet.data.sources import Part
 from keras_googlenet.preprocessing import Preprocessing
 
-SHUFFLE_BUFFER = 50_000  # elements; paths and small images, so the whole of most data sets
+SHUFFLE_BYTES = 512 * 2**20  # of decoded images held at once, to shuffle them
+UNKNOWN_IMAGE_BYTES = 500 * 400 * 3  # a photograph, where a data set does not tell its images' size
 
 
 def batches(
@@ -44,10 +45,18 @@ def batches(
     workers = os.cpu_count() or 1
     dataset = part.elements
     if shuffle_seed is not None:
-        dataset = dataset.shuffle(min(part.count, SHUFFLE_BUFFER), seed=shuffle_seed)
+        dataset = dataset.shuffle(shuffle_buffer(part), seed=shuffle_seed)
     dataset = dataset.map(load, num_parallel_calls=workers).batch(batch_size)
     dataset = dataset.map(scale, num_parallel_calls=workers).prefetch(2)
     options = tf.data.Options()
     # With TensorFlow 2.21 the autotuner's thread may hold the end of an epoch up for 20 s (seen).
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def shuffle_buffer(part: Part) -> int:
+    """How many elements to shuffle among: all of them, but for decoded images that memory would not hold."""
+    element, _ = part.elements.element_spec
+    if element.dtype == tf.string:
+        return part.count
+    return max(1, min(part.count, SHUFFLE_BYTES // (element.shape.num_elements() or UNKNOWN_IMAGE_BYTES)))

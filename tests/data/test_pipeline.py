@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_googlenet.data.images import decode_image, resize
-from keras_googlenet.data.pipeline import batches
+from keras_googlenet.data.pipeline import batches, shuffle_buffer
 from keras_googlenet.data.sources import Part, load_data
 from keras_googlenet.preprocessing import Preprocessing
 
@@ -77,3 +77,20 @@ def test_shuffling_differs_between_epochs_and_seeds(part):
     other = batches(part, PREPROCESSING, batch_size=4, shuffle_seed=6)
     orders = [order(dataset), order(dataset), order(other), list(range(10))]
     assert len(set(map(tuple, orders))) == len(orders)
+
+
+@pytest.mark.parametrize(
+    ("spec", "buffer"),
+    [
+        (tf.TensorSpec((), tf.string), 1_000_000),  # paths
+        (tf.TensorSpec((32, 32, 3), tf.uint8), 2**29 // 3072),
+        (tf.TensorSpec((None, None, 3), tf.uint8), 2**29 // 600_000),
+    ],
+)
+def test_shuffling_holds_no_more_than_half_a_gibibyte_of_images(spec, buffer):
+    def none():
+        yield from ()
+
+    label = tf.TensorSpec((), tf.int32)
+    elements = tf.data.Dataset.from_generator(none, output_signature=(spec, label))
+    assert shuffle_buffer(Part(elements, 1_000_000, lambda element, channels: element)) == buffer
