@@ -25,7 +25,7 @@ class WeightsSpec:
         top1: Published accuracy on ImageNet's validation images, percent, one crop.
         top5: The same, among the best five.
         classes: Number of classes of its classifiers.
-        aux_heads: Whether it holds trained auxiliary heads.
+        aux_heads: Whether it holds auxiliary heads.
         preprocessing: What its network expects.
     """
 
@@ -99,7 +99,7 @@ WEIGHTS = {
             top1=69.778,
             top5=89.530,
             classes=1000,
-            aux_heads=True,  # in the file, though their training had stopped at random values
+            aux_heads=True,  # their tensors are in the file, but were not trained
             preprocessing=TORCHVISION,
         ),
         WeightsSpec(
