@@ -154,13 +154,13 @@ def load_weights(model: keras.Model, path: Path) -> list[str]:
     Raises:
         UserError: The file is missing, corrupt, or of another architecture.
     """
-    path = path / "model.keras" if path.is_dir() else path
+    from keras_googlenet.training import run_folder
+
+    path = path / run_folder.MODEL if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"no weights at {path}: expected a .keras or .weights.h5 file, or a run's folder")
     if path.suffix == ".keras":
-        from keras_googlenet.training.run_folder import load_model
-
-        return transfer(load_model(path), model)
+        return transfer(run_folder.load_model(path), model)
     try:
         with h5py.File(path) as file:
             converted = ABOUT in file.attrs

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import onnxruntime
 import pytest
@@ -231,6 +232,21 @@ def test_a_keras_file_of_another_input_size_leaves_the_auxiliary_heads_fc_fresh(
     narrow().save(tmp_path / "own.keras")
     with pytest.warns(UserWarning, match="initial values: aux1_fc, aux2_fc$"):
         narrow(weights=tmp_path / "own.keras", input_shape=(224, 224, 3))
+
+
+def test_weights_after_layers_of_the_caller_s(tmp_path):
+    trained = narrow()
+    trained.save(tmp_path / "own.keras")
+    inputs = keras.Input((96, 96, 4))
+    x = keras.layers.Conv2D(8, 3, padding="same", name="mine_1")(inputs)
+    x = keras.layers.Conv2D(3, 3, padding="same", name="mine_2")(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = narrow(input_tensor=x, weights=tmp_path / "own.keras")
+    assert model.inputs[0] is inputs
+    for name in ("conv1_7x7_s2", "inception_5b_5x5", "aux1_fc", "main"):
+        for old, new in zip(*(m.get_layer(name).get_weights() for m in (trained, model)), strict=True):
+            np.testing.assert_array_equal(old, new)
 
 
 def test_weights_of_another_variant_are_refused(tmp_path):
