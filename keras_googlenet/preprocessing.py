@@ -14,6 +14,11 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 
+MAX_PIXELS = 50_000_000  # 150 MB once decoded; the headers of larger images are refused unread
+JPEG_MAGIC = b"\xff\xd8\xff"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -44,6 +49,11 @@ class Preprocessing:
                 raise UserError(f"expected a mean for each of {self.channels} channels, received {self.mean}")
         if not 0 < self.crop_fraction <= 1:
             raise UserError(f"expected a crop_fraction above 0 and up to 1, received {self.crop_fraction}")
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width that an image is resized to, before the centre is cropped."""
+        return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:

@@ -6,15 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.preprocessing import JPEG_MAGIC, LUMA, MAX_PIXELS, PNG_MAGIC, Preprocessing
 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
-MAX_PIXELS = 50_000_000  # 150 MB once decoded; the headers of larger images are refused unread
-JPEG_MAGIC = b"\xff\xd8\xff"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_SIZE_OFFSET = 16  # width and height, big-endian int32, in the IHDR chunk
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
 
 
 def decode_image(encoded: Tensor, channels: int) -> Tensor:
@@ -36,10 +32,17 @@ def decode_image(encoded: Tensor, channels: int) -> Tensor:
     known = tf.debugging.Assert(is_jpeg | is_png, ["Expected the bytes of a JPEG or PNG image"])
     with tf.control_dependencies([known]):
         rgb = tf.cond(is_jpeg, lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded))
+    return to_channels(rgb, channels)
+
+
+def to_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Pixels (height, width, 1 or 3), uint8, as colour (3) or luma (1)."""
+    if pixels.shape[-1] == channels:
+        return pixels
     if channels == 3:
-        return rgb
+        return tf.image.grayscale_to_rgb(pixels)
     # Not TensorFlow's own grey: its PNG decoder swaps the weights of green and blue.
-    luma = tf.tensordot(tf.cast(rgb, tf.float32), tf.constant(LUMA), axes=1)
+    luma = tf.tensordot(tf.cast(pixels, tf.float32), tf.constant(LUMA), axes=1)
     return tf.cast(tf.round(luma), tf.uint8)[..., tf.newaxis]
 
 
@@ -67,7 +70,7 @@ def _assert_bounded(height: Tensor, width: Tensor) -> Any:
 
 def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Resize and crop (..., height, width, channels) to the specification; float32 in 0..255."""
-    size = [round(side / preprocessing.crop_fraction) for side in (preprocessing.height, preprocessing.width)]
+    size = list(preprocessing.resized)
     sides = pixels.shape[-3:-1]
     # Where nothing shrinks, antialiasing changes nothing and costs several times as much.
     enlarging = all(old is not None and old <= new for old, new in zip(sides, size, strict=True))

@@ -1,62 +1,81 @@
-"""From a part of a data set to batches for the network."""
+"""From a part of a data set to batches for the network, with tf.data."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.images import resize
-from keras_googlenet.data.sources import Part
+from keras_googlenet.data.images import decode_image, resize, to_channels
+from keras_googlenet.data.parts import Part
 from keras_googlenet.preprocessing import Preprocessing
 
-SHUFFLE_BYTES = 512 * 2**20  # of decoded images held at once, to shuffle them
-UNKNOWN_IMAGE_BYTES = 500 * 400 * 3  # a photograph, where a data set does not tell its images' size
+Tensor = Any
 
 
 def batches(
-    part: Part,
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int,
-    outputs: int = 1,
-    shuffle_seed: int | None = None,
+    part: Part, preprocessing: Preprocessing, *, batch_size: int, outputs: int = 1, classes: int | None = None
 ) -> tf.data.Dataset:
-    """Batches of (images, labels) as the network takes them.
+    """Batches of (images, labels) for evaluation, in order.
 
     Args:
         part: The images.
         preprocessing: Size, channels and range of the network's input.
         batch_size: Images in a batch; the last batch may be smaller.
         outputs: The network's number of outputs: labels are repeated for each.
-        shuffle_seed: Shuffle anew in every pass, from this seed; `None` keeps the order.
+        classes: Number of classes, for labels in one-hot form.
 
     Returns:
-        Images float32 (batch, height, width, channels); labels int32 (batch,), in a tuple if there
-        are several outputs.
+        Images float32 (batch, height, width, channels); labels int32 (batch,), or float32 (batch,
+        classes), in a tuple if there are several outputs.
     """
+    element = loader(part)
+    labels = tf.constant(part.labels)
 
-    def load(element: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return resize(part.load(element, preprocessing.channels), preprocessing), label
+    def load(index: Tensor) -> tuple[Tensor, Tensor]:
+        return resize(pixels(element(index), preprocessing.channels), preprocessing), tf.gather(labels, index)
 
-    def scale(pixels: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, object]:
-        return preprocessing.normalize(pixels), label if outputs == 1 else (label,) * outputs
+    def scale(images: Tensor, of_image: Tensor) -> tuple[Tensor, object]:
+        if classes is not None:
+            of_image = tf.one_hot(of_image, classes)
+        return preprocessing.normalize(images), of_image if outputs == 1 else (of_image,) * outputs
 
-    workers = os.cpu_count() or 1
-    dataset = part.elements
-    if shuffle_seed is not None:
-        dataset = dataset.shuffle(shuffle_buffer(part), seed=shuffle_seed)
-    dataset = dataset.map(load, num_parallel_calls=workers).batch(batch_size)
-    dataset = dataset.map(scale, num_parallel_calls=workers).prefetch(2)
+    dataset = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=workers()).batch(batch_size)
+    return with_options(dataset.map(scale, num_parallel_calls=workers()).prefetch(2))
+
+
+def loader(part: Part) -> Callable[[Tensor], Tensor]:
+    """The graph's function from an index to an image: encoded, a string scalar, or decoded, uint8."""
+    if isinstance(part.images, np.ndarray):
+        images = tf.constant(part.images)
+        return lambda index: tf.gather(images, index)
+    if isinstance(part.images[0], bytes):
+        encoded = tf.constant(part.images)
+        return lambda index: tf.gather(encoded, index)
+    paths = tf.constant([str(path) for path in part.images])
+    return lambda index: tf.io.read_file(tf.gather(paths, index))
+
+
+def pixels(element: Tensor, channels: int) -> Tensor:
+    """An image of `loader` decoded, uint8 (height, width, channels)."""
+    if element.dtype == tf.string:
+        return decode_image(element, channels)
+    return to_channels(element, channels)
+
+
+def workers() -> int:
+    """Images to load at once."""
+    return os.cpu_count() or 1
+
+
+def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with the options that all of ours have."""
     options = tf.data.Options()
     # With TensorFlow 2.21 the autotuner's thread may hold the end of an epoch up for 20 s (seen).
     options.autotune.enabled = False
+    # Each process reads its own share already.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
-
-
-def shuffle_buffer(part: Part) -> int:
-    """How many elements to shuffle among: all of them, but for decoded images that memory would not hold."""
-    element, _ = part.elements.element_spec
-    if element.dtype == tf.string:
-        return part.count
-    return max(1, min(part.count, SHUFFLE_BYTES // (element.shape.num_elements() or UNKNOWN_IMAGE_BYTES)))

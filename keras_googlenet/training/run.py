@@ -13,8 +13,11 @@ import keras
 import numpy as np
 
 from keras_googlenet import GoogLeNet
+from keras_googlenet.data.order import Cursor, Order
+from keras_googlenet.data.parts import ImageData
 from keras_googlenet.data.pipeline import batches
-from keras_googlenet.data.sources import ImageData, load_data
+from keras_googlenet.data.sources import load_data
+from keras_googlenet.data.training import training_batches
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import confusion_matrix
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
@@ -117,7 +120,7 @@ def build(config: RunConfig, preprocessing: Preprocessing, classes: int, policy:
     heads = len(model.outputs)
     model.compile(
         optimizer=keras.optimizers.SGD(config.learning_rate, momentum=config.momentum),
-        loss=[keras.losses.SparseCategoricalCrossentropy() for _ in range(heads)],
+        loss=[keras.losses.CategoricalCrossentropy() for _ in range(heads)],
         loss_weights=[1.0] + [config.aux_weight] * (heads - 1),
         metrics=[["accuracy"] for _ in range(heads)],
     )
@@ -184,15 +187,19 @@ def _fit(
     def rate(epoch: int, _: float) -> float:
         return step_decay(epoch, config.learning_rate, config.decay_rate, config.decay_epochs)
 
+    order = Order(data.train.count, config.batch_size, config.seed, config.epochs)
     return model.fit(
-        batches(
-            data.train,
-            preprocessing,
-            batch_size=config.batch_size,
-            outputs=outputs,
-            shuffle_seed=config.seed,
+        training_batches(
+            data.train, preprocessing, order, Cursor(), classes=len(data.class_names), outputs=outputs
         ),
-        validation_data=batches(data.validation, preprocessing, batch_size=EVALUATION_BATCH, outputs=outputs),
+        steps_per_epoch=order.steps,
+        validation_data=batches(
+            data.validation,
+            preprocessing,
+            batch_size=EVALUATION_BATCH,
+            outputs=outputs,
+            classes=len(data.class_names),
+        ),
         epochs=config.epochs,
         shuffle=False,  # the batches are shuffled already
         verbose=1 if sys.stdout.isatty() else 2,
@@ -211,7 +218,7 @@ def _test(
     """Accuracy on the test images, of the main head as it is saved; draws the confusion matrix."""
     main = strip_aux(model)
     images = batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
-    labels = data.test.labels()
+    labels = data.test.labels
     predicted = main.predict(images, verbose=0).argmax(axis=1)
     matrix = confusion_matrix(labels, predicted, len(data.class_names))
     plot_confusion(matrix, data.class_names, config.run / "plots/confusion.png")

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_googlenet.data import parts as data_parts
 from keras_googlenet.data.images import decode_image, resize
-from keras_googlenet.data.pipeline import batches, shuffle_buffer
-from keras_googlenet.data.sources import Part, load_data
+from keras_googlenet.data.parts import Part
+from keras_googlenet.data.pipeline import batches
+from keras_googlenet.data.sources import load_data
 from keras_googlenet.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(2, 2, 1)
@@ -14,17 +16,7 @@ PREPROCESSING = Preprocessing(2, 2, 1)
 def part():
     """Ten images of the one value that their label tells."""
     labels = np.arange(10, dtype="int32")
-    pixels = np.repeat(labels, 4).reshape(10, 2, 2, 1).astype("uint8")
-    return Part(tf.data.Dataset.from_tensor_slices((pixels, labels)), 10, lambda pixels, channels: pixels)
-
-
-def order(dataset) -> list[int]:
-    """The labels of one pass, each seen to be its image's."""
-    found = []
-    for images, labels in dataset.as_numpy_iterator():
-        np.testing.assert_allclose(images[:, 0, 0, 0], (labels - 127.5) / 127.5, rtol=1e-6)
-        found += labels.tolist()
-    return found
+    return Part(np.repeat(labels, 4).reshape(10, 2, 2, 1).astype("uint8"), labels)
 
 
 def test_batches_of_real_images(image_folder):
@@ -41,9 +33,31 @@ def test_images_are_decoded_resized_and_scaled(image_folder, channels):
     test = load_data(str(image_folder)).test
     preprocessing = Preprocessing(40, 14, channels)
     images, _ = next(iter(batches(test, preprocessing, batch_size=test.count)))
-    for image, (path, _) in zip(images, test.elements, strict=True):
-        pixels = resize(decode_image(tf.io.read_file(path), channels), preprocessing)
+    for image, encoded in zip(images, test.images, strict=True):
+        pixels = resize(decode_image(encoded, channels), preprocessing)
         np.testing.assert_allclose(image, preprocessing.normalize(pixels), atol=1e-4)
+
+
+def test_the_same_batches_come_from_memory_and_from_files(image_folder, monkeypatch):
+    in_memory = load_data(str(image_folder)).test
+    monkeypatch.setattr(data_parts, "MEMORY_BYTES", 0)
+    on_disk = load_data(str(image_folder)).test
+    decoded = Part(np.stack([decode_image(e, 3) for e in in_memory.images]), in_memory.labels)
+    expected, *others = (
+        next(iter(batches(part, Preprocessing(20, 20), batch_size=4)))
+        for part in (in_memory, on_disk, decoded)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other[0], expected[0])
+        np.testing.assert_array_equal(other[1], expected[1])
+
+
+def test_order_is_kept_and_the_last_batch_is_smaller(part):
+    seen = list(batches(part, PREPROCESSING, batch_size=4))
+    assert [len(labels) for _, labels in seen] == [4, 4, 2]
+    assert [int(label) for _, labels in seen for label in labels] == list(range(10))
+    for images, labels in seen:
+        np.testing.assert_allclose(images[:, 0, 0, 0], (labels.numpy() - 127.5) / 127.5, rtol=1e-6)
 
 
 def test_labels_are_repeated_for_several_outputs(part):
@@ -54,43 +68,6 @@ def test_labels_are_repeated_for_several_outputs(part):
             np.testing.assert_array_equal(repeated, labels[0])
 
 
-def test_order_is_kept_without_a_seed(part):
-    dataset = batches(part, PREPROCESSING, batch_size=4)
-    assert order(dataset) == order(dataset) == list(range(10))
-
-
-def test_last_batch_is_smaller(part):
-    assert [len(labels) for _, labels in batches(part, PREPROCESSING, batch_size=4)] == [4, 4, 2]
-
-
-def test_shuffling_loses_no_image(part):
-    assert sorted(order(batches(part, PREPROCESSING, batch_size=3, shuffle_seed=5))) == list(range(10))
-
-
-def test_shuffling_is_reproducible_from_its_seed(part):
-    first, second = (batches(part, PREPROCESSING, batch_size=4, shuffle_seed=5) for _ in range(2))
-    assert [order(first), order(first)] == [order(second), order(second)]
-
-
-def test_shuffling_differs_between_epochs_and_seeds(part):
-    dataset = batches(part, PREPROCESSING, batch_size=4, shuffle_seed=5)
-    other = batches(part, PREPROCESSING, batch_size=4, shuffle_seed=6)
-    orders = [order(dataset), order(dataset), order(other), list(range(10))]
-    assert len(set(map(tuple, orders))) == len(orders)
-
-
-@pytest.mark.parametrize(
-    ("spec", "buffer"),
-    [
-        (tf.TensorSpec((), tf.string), 1_000_000),  # paths
-        (tf.TensorSpec((32, 32, 3), tf.uint8), 2**29 // 3072),
-        (tf.TensorSpec((None, None, 3), tf.uint8), 2**29 // 600_000),
-    ],
-)
-def test_shuffling_holds_no_more_than_half_a_gibibyte_of_images(spec, buffer):
-    def none():
-        yield from ()
-
-    label = tf.TensorSpec((), tf.int32)
-    elements = tf.data.Dataset.from_generator(none, output_signature=(spec, label))
-    assert shuffle_buffer(Part(elements, 1_000_000, lambda element, channels: element)) == buffer
+def test_labels_in_one_hot_form(part):
+    (_, labels), *_ = batches(part, PREPROCESSING, batch_size=10, classes=10)
+    np.testing.assert_array_equal(labels, np.eye(10))

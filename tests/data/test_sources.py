@@ -7,7 +7,11 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_googlenet.data.sources import check_images, find_images, load_data, stratified_split
+from keras_googlenet.data import parts as data_parts
+from keras_googlenet.data.folders import check_images, find_images
+from keras_googlenet.data.images import decode_image
+from keras_googlenet.data.parts import stratified_split
+from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
 
 
@@ -22,12 +26,14 @@ def parts(data):
     return data.train, data.validation, data.test
 
 
+@pytest.fixture
+def on_disk(monkeypatch):
+    """No memory for images: parts hold the paths of files."""
+    monkeypatch.setattr(data_parts, "MEMORY_BYTES", 0)
+
+
 def files(part) -> list[tuple[Path, int]]:
-    return [(Path(path.decode()), int(label)) for path, label in part.elements.as_numpy_iterator()]
-
-
-def labels(part) -> list[int]:
-    return [int(label) for _, label in part.elements.as_numpy_iterator()]
+    return list(zip(part.images, part.labels.tolist(), strict=True))
 
 
 def load_error(data) -> str:
@@ -83,28 +89,19 @@ def test_sample_parts_are_stratified():
     assert len(data.class_names) == 10
     for part, of_each in zip(parts(data), (360, 40, 100), strict=True):
         assert part.count == 10 * of_each
-        assert np.bincount(labels(part)).tolist() == [of_each] * 10
+        assert np.bincount(part.labels).tolist() == [of_each] * 10
 
 
 def test_sample_validation_is_disjoint_from_train(sample):
     data = load_data("sample")
-    held = [
-        i.tobytes() for part in (data.train, data.validation) for i, _ in part.elements.as_numpy_iterator()
-    ]
+    held = [image.tobytes() for part in (data.train, data.validation) for image in part.images]
     assert sorted(held) == sorted(image.tobytes() for image in sample["train_images"])
-
-
-def test_sample_loads_in_one_channel_and_in_three():
-    data = load_data("sample")
-    image, _ = next(iter(data.train.elements))
-    assert data.train.load(image, 1).shape == (28, 28, 1)
-    np.testing.assert_array_equal(data.train.load(image, 3), np.repeat(image, 3, axis=-1))
 
 
 # --- a folder ------------------------------------------------------------------------------------
 
 
-def test_undivided_folder_is_split_by_path(image_folder):
+def test_undivided_folder_is_split_by_path(image_folder, on_disk):
     data = load_data(str(image_folder), validation_fraction=0.1)
     found = [files(part) for part in parts(data)]
     assert [len(part) for part in found] == [part.count for part in parts(data)] == [18, 2, 4]
@@ -112,7 +109,7 @@ def test_undivided_folder_is_split_by_path(image_folder):
     assert all({label for _, label in part} == {0, 1} for part in found)
 
 
-def test_folder_labels_follow_the_sorted_class_names(tmp_path):
+def test_folder_labels_follow_the_sorted_class_names(tmp_path, on_disk):
     write_images(tmp_path, ["wolf", "ant", "Bee"], 4)
     data = load_data(str(tmp_path))
     assert data.class_names == ("Bee", "ant", "wolf")
@@ -120,12 +117,12 @@ def test_folder_labels_follow_the_sorted_class_names(tmp_path):
         assert all(path.parent.name == data.class_names[label] for path, label in files(part))
 
 
-def test_folder_is_split_by_the_seed(image_folder):
+def test_folder_is_split_by_the_seed(image_folder, on_disk):
     first, second, other = (load_data(str(image_folder), seed=seed) for seed in (0, 0, 1))
     assert files(first.test) == files(second.test) != files(other.test)
 
 
-def test_divided_folder_keeps_its_division(tmp_path):
+def test_divided_folder_keeps_its_division(tmp_path, on_disk):
     names = ("train", "validation", "test")
     for name, count in zip(names, (5, 2, 3), strict=True):
         write_images(tmp_path / name, ["cat", "dog"], count)
@@ -133,7 +130,7 @@ def test_divided_folder_keeps_its_division(tmp_path):
         assert sorted(path for path, _ in files(part)) == find_images(tmp_path / name)
 
 
-def test_divided_folder_takes_a_missing_validation_part_from_train(tmp_path):
+def test_divided_folder_takes_a_missing_validation_part_from_train(tmp_path, on_disk):
     write_images(tmp_path, ["train/cat", "train/dog", "test/cat", "test/dog"], 10)
     data = load_data(str(tmp_path), validation_fraction=0.2)
     assert [part.count for part in parts(data)] == [16, 4, 20]
@@ -148,11 +145,12 @@ def test_images_are_found_in_nested_folders_and_with_uppercase_suffixes(tmp_path
     assert sum(part.count for part in parts(load_data(str(tmp_path)))) == 12
 
 
-def test_folder_part_loads_pixels(image_folder):
-    data = load_data(str(image_folder))
-    path, _ = next(iter(data.test.elements))
-    expected = cv2.imread(path.numpy().decode())[..., ::-1]
-    np.testing.assert_array_equal(data.test.load(path, 3), expected)
+def test_files_are_held_in_memory_where_they_fit(image_folder, monkeypatch):
+    in_memory = load_data(str(image_folder)).test
+    monkeypatch.setattr(data_parts, "MEMORY_BYTES", 0)
+    on_disk = load_data(str(image_folder)).test
+    assert in_memory.images == [path.read_bytes() for path in on_disk.images]
+    assert in_memory.labels.tolist() == on_disk.labels.tolist()
 
 
 # --- a folder's errors ---------------------------------------------------------------------------
@@ -195,8 +193,78 @@ def test_corrupt_images_are_counted(tmp_path, png_bytes):
     paths = [tmp_path / f"{index}.png" for index in range(4)]
     for path, contents in zip(paths, (png_bytes, b"a", b"b", b"c"), strict=True):
         path.write_bytes(contents)
-    with pytest.raises(UserError, match=f"cannot read {paths[1]} and 2 more:"):
+    with pytest.raises(UserError, match=f"cannot read {paths[1]}, {paths[2]}, {paths[3]}: .*--skip-corrupt"):
         check_images(paths)
+
+
+def test_many_corrupt_images_are_not_all_named(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(9)]
+    for path in paths:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=rf"{paths[4]} and 4 more:"):
+        check_images(paths)
+
+
+def test_corrupt_images_are_left_out_on_request(tmp_path, capsys):
+    write_images(tmp_path, ["cat", "dog"], 6)
+    (tmp_path / "dog/broken.png").write_bytes(b"no image")
+    data = load_data(str(tmp_path), skip_corrupt=True)
+    assert sum(part.count for part in parts(data)) == 12
+    assert data.skipped == (str(tmp_path / "dog/broken.png"),)
+    assert "left out 1 of 13 images" in capsys.readouterr().err
+
+
+def test_val_is_another_name_of_validation(tmp_path):
+    for name, count in (("train", 5), ("val", 2), ("test", 3)):
+        write_images(tmp_path / name, ["cat", "dog"], count)
+    assert [part.count for part in parts(load_data(str(tmp_path)))] == [10, 4, 6]
+
+
+def test_a_rule_names_the_test_images(tmp_path, on_disk):
+    write_images(tmp_path, ["cat", "dog"], 12)
+    data = load_data(str(tmp_path), test_split="every:4")
+    assert sorted({path.stem for path, _ in files(data.test)}) == ["0", "4", "8"]
+    assert data.test.count == 6
+
+
+def test_a_list_names_the_test_images(tmp_path, on_disk):
+    write_images(tmp_path / "images", ["cat", "dog"], 6)
+    (tmp_path / "test.txt").write_text("cat/1.png\ndog/5.png\n")
+    data = load_data(str(tmp_path / "images"), test_split=str(tmp_path / "test.txt"))
+    assert [path.name for path, _ in files(data.test)] == ["1.png", "5.png"]
+
+
+@pytest.mark.parametrize(
+    ("test_split", "message"),
+    [
+        ("every:1", 'expected a test split such as "every:4"'),
+        ("every:99", "finds no test image"),
+        ("nowhere.txt", "or a file that lists the test images"),
+    ],
+)
+def test_a_test_split_that_cannot_be_is_named(tmp_path, test_split, message):
+    write_images(tmp_path, ["cat", "dog"], 6)
+    for path in tmp_path.rglob("0.png"):
+        path.rename(path.with_name("60.png"))
+    with pytest.raises(UserError, match=message):
+        load_data(str(tmp_path), test_split=test_split)
+
+
+def test_a_list_of_images_that_are_not_there_is_named(tmp_path):
+    write_images(tmp_path / "images", ["cat", "dog"], 6)
+    (tmp_path / "test.txt").write_text("cat/77.png\n")
+    with pytest.raises(UserError, match=r"lists cat/77.png, which is no image in"):
+        load_data(str(tmp_path / "images"), test_split=str(tmp_path / "test.txt"))
+
+
+def test_some_classes_alone(tmp_path, on_disk):
+    write_images(tmp_path, ["cat", "dog", "emu"], 6)
+    data = load_data(str(tmp_path), classes=("emu", "cat"))
+    assert data.class_names == ("emu", "cat")
+    for part in parts(data):
+        assert all(path.parent.name == data.class_names[label] for path, label in files(part))
+    with pytest.raises(UserError, match="two classes at least of cat, dog, emu; got cat, fox"):
+        load_data(str(tmp_path), classes=("cat", "fox"))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -239,23 +307,33 @@ def tfds_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("splits", "counts"),
-    [("train", (70, 10, 20)), ("train_test", (90, 10, 50)), ("train_validation_test", (100, 30, 50))],
+    [("train", (72, 8, 20)), ("train_test", (90, 10, 50)), ("train_validation_test", (100, 30, 50))],
 )
 def test_tfds_parts(tfds_folder, splits, counts):
     data = load_data(f"tfds:tiny_shapes/{splits}", validation_fraction=0.1)
     assert data.class_names == ("circle", "square")
     assert data.channels == 1
     assert tuple(part.count for part in parts(data)) == counts
-    assert tuple(len(labels(part)) for part in parts(data)) == counts
-    image, label = next(iter(data.test.elements))
-    np.testing.assert_array_equal(image, np.full((8, 9, 1), image[0, 0, 0]))
-    assert int(label) == int(image[0, 0, 0]) % 2
+    for part in parts(data):
+        for encoded, label in zip(part.images, part.labels, strict=True):
+            image = decode_image(encoded, 1).numpy()
+            np.testing.assert_array_equal(image, np.full((8, 9, 1), image[0, 0, 0]))
+            assert label == image[0, 0, 0] % 2
 
 
 def test_tfds_parts_taken_from_train_are_disjoint(tfds_folder):
     data = load_data("tfds:tiny_shapes/train")
-    images = [int(i[0, 0, 0]) for part in parts(data) for i, _ in part.elements]
+    images = [int(decode_image(i, 1)[0, 0, 0]) for part in parts(data) for i in part.images]
     assert sorted(images) == list(range(100))
+
+
+def test_tfds_set_larger_than_memory_is_written_to_files_once(tfds_folder, on_disk):
+    first, second = (load_data("tfds:tiny_shapes:train_test") for _ in range(2))
+    in_files = first.test
+    assert all(isinstance(path, Path) for path in in_files.images)
+    assert in_files.images == second.test.images
+    for path, label in zip(in_files.images, in_files.labels, strict=True):
+        assert decode_image(path.read_bytes(), 1)[0, 0, 0] % 2 == label
 
 
 UNFIT = {

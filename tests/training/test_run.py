@@ -117,7 +117,7 @@ def test_losses_are_weighted(aux_heads, weights, tmp_path, random):
     config = RunConfig(data="sample", run=tmp_path / "run", aux_heads=aux_heads, aux_weight=0.2)
     model = build(config, Preprocessing(80, 80, 1), 10, "float32")
     x, y = random.normal(size=(4, 80, 80, 1)).astype("float32"), np.arange(4)
-    logs = model.evaluate(x, [y] * len(weights), verbose=0, return_dict=True)
+    logs = model.evaluate(x, [np.eye(10)[y]] * len(weights), verbose=0, return_dict=True)
     names = [f"{name}_loss" for name in ("main", "aux1", "aux2")] if aux_heads else []
     parts = [logs[name] for name in names] or [logs["loss"]]
     assert logs["loss"] == pytest.approx(np.dot(weights, parts), rel=1e-4)

@@ -1,0 +1,233 @@
+"""Augmentation by name. Each image's changes follow from its place in the run alone, so a run can resume.
+
+Seeds are int64 (2,) tensors: the run's seed and the image's (or batch's) number in the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet.data.images import decode_image, resize, to_channels
+from keras_googlenet.data.pipeline import pixels
+from keras_googlenet.preprocessing import JPEG_MAGIC, Preprocessing
+
+Tensor = Any
+ASPECT = (3 / 4, 4 / 3)  # paper, section 6
+INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "area")
+RANDAUGMENT_CHANGES = 2  # changes to an image: Cubuk et al. (2020), N
+RANDAUGMENT_STRENGTH = (0.0, 0.5)  # Keras's own range for each
+
+
+class Seeds(keras.random.SeedGenerator):
+    """Seeds of Keras's random layers, drawn from one tensor and so without a state to restore."""
+
+    def __init__(self, seed: Tensor) -> None:  # no variable, so not the parent's
+        self._seed, self._drawn = seed, 0
+
+    def next(self, ordered: bool = True) -> Tensor:
+        self._drawn += 1
+        return tf.random.experimental.stateless_fold_in(self._seed, self._drawn)
+
+
+def image_function(
+    names: Sequence[str], preprocessing: Preprocessing, min_area: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function (element of `pipeline.loader`, seed) -> pixels, float32 (height, width, channels), 0..255.
+
+    Args:
+        names: Augmentations of single images, of `config.AUGMENTATIONS`.
+        preprocessing: The size and channels.
+        min_area: The least share of an image that a crop of `paper` keeps.
+    """
+
+    changes = randaugment_layers(preprocessing.channels) if "randaugment" in names else ()
+
+    def load(element: Tensor, seed: Tensor) -> Tensor:
+        draws = Seeds(seed)
+        if "paper" in names:
+            image = random_crop_and_distort(element, preprocessing, min_area, draws)
+        else:
+            image = resize(pixels(element, preprocessing.channels), preprocessing)
+        if "crop" in names:
+            image = pad_and_crop(image, draws.next())
+        if {"flip", "crop", "paper"} & set(names):
+            image = tf.image.stateless_random_flip_left_right(image, draws.next())
+        if changes:
+            image = randaugment(image, changes, draws)
+        return image
+
+    return load
+
+
+def batch_function(names: Sequence[str]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The function (images, one-hot labels, seed) -> the same, mixed. With both, each batch takes one.
+
+    Zhang et al. (2018), mixup; Yun et al. (2019), CutMix; both of Keras's own layers.
+    """
+    layers = [
+        layer
+        for name, layer in (
+            ("mixup", keras.layers.MixUp(dtype="float32")),
+            ("cutmix", keras.layers.CutMix(dtype="float32")),
+        )
+        if name in names
+    ]
+
+    def mix(images: Tensor, labels: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        def with_layer(layer: keras.Layer) -> Callable[[], tuple[Tensor, Tensor]]:
+            def call() -> tuple[Tensor, Tensor]:
+                change = layer.get_random_transformation(images, training=True, seed=Seeds(seed))
+                mixed = layer.transform_images(images, change, training=True)
+                return tf.ensure_shape(mixed, images.shape), tf.ensure_shape(
+                    layer.transform_labels(labels, change, training=True), labels.shape
+                )
+
+            return call
+
+        if not layers:
+            return images, labels
+        chosen = tf.random.stateless_uniform((), seed, maxval=len(layers), dtype=tf.int32)
+        return tf.switch_case(chosen, [with_layer(layer) for layer in layers])
+
+    return mix
+
+
+def pad_and_crop(image: Tensor, seed: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side, zeros coming in: He et al. (2015), section 4.2."""
+    height, width, _ = image.shape
+    top, left = height // 8, width // 8
+    return tf.image.stateless_random_crop(
+        tf.pad(image, [[top, top], [left, left], [0, 0]]), image.shape, seed
+    )
+
+
+def random_crop_and_distort(
+    element: Tensor, preprocessing: Preprocessing, min_area: float, draws: Seeds
+) -> Tensor:
+    """The paper's: a crop of 8% to 100% of the area, photometric distortion, any interpolation."""
+    image = tf.cast(_random_crop(element, preprocessing.channels, min_area, draws.next()), tf.float32)
+    size = (preprocessing.height, preprocessing.width)
+
+    def resized(method: str) -> Callable[[], Tensor]:
+        return lambda: tf.image.resize(
+            image, size, method=method, antialias=method in ("bilinear", "bicubic")
+        )
+
+    chosen = tf.random.stateless_uniform((), draws.next(), maxval=len(INTERPOLATIONS), dtype=tf.int32)
+    resized_image = tf.switch_case(chosen, [resized(method) for method in INTERPOLATIONS])
+    resized_image = tf.ensure_shape(resized_image, (*size, preprocessing.channels))
+    return distort_colours(tf.clip_by_value(resized_image, 0.0, 255.0), draws)
+
+
+def _random_crop(element: Tensor, channels: int, min_area: float, seed: Tensor) -> Tensor:
+    """A window of an image. Of a JPEG, no more than the window is decoded."""
+    encoded = element.dtype == tf.string
+    if encoded:
+        is_jpeg = tf.equal(tf.strings.substr(element, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+        decoded = tf.cond(
+            is_jpeg, lambda: tf.zeros((1, 1, channels), tf.uint8), lambda: decode_image(element, channels)
+        )
+        shape = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(element), lambda: tf.shape(decoded))
+    else:
+        decoded, shape = to_channels(element, channels), tf.shape(element)
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        aspect_ratio_range=ASPECT,
+        area_range=(min_area, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    top, left, height, width = begin[0], begin[1], size[0], size[1]
+
+    def of_jpeg() -> Tensor:
+        window = tf.stack([top, left, height, width])
+        crop = tf.io.decode_and_crop_jpeg(element, window, channels=3, dct_method="INTEGER_ACCURATE")
+        return to_channels(crop, channels)
+
+    def of_decoded() -> Tensor:
+        return decoded[top : top + height, left : left + width]
+
+    return tf.cond(is_jpeg, of_jpeg, of_decoded) if encoded else of_decoded()
+
+
+def distort_colours(image: Tensor, draws: Seeds) -> Tensor:
+    """Brightness, contrast and, of colour images, saturation and hue, in one of two orders.
+
+    Howard (2013), which the paper cites, as the Inception models of TensorFlow have it.
+    """
+    image = image / 255.0
+    brightness, saturation, hue, contrast, order = (draws.next() for _ in range(5))
+
+    def bright(image: Tensor) -> Tensor:
+        return tf.image.stateless_random_brightness(image, 32 / 255, brightness)
+
+    def contrasted(image: Tensor) -> Tensor:
+        return tf.image.stateless_random_contrast(image, 0.5, 1.5, contrast)
+
+    def coloured(image: Tensor) -> Tensor:
+        if image.shape[-1] == 1:
+            return image
+        image = tf.image.stateless_random_saturation(image, 0.5, 1.5, saturation)
+        return tf.image.stateless_random_hue(image, 0.2, hue)
+
+    image = tf.cond(
+        tf.random.stateless_uniform((), order) < 0.5,
+        lambda: contrasted(coloured(bright(image))),
+        lambda: coloured(contrasted(bright(image))),
+    )
+    return tf.clip_by_value(image, 0.0, 1.0) * 255.0
+
+
+def randaugment_layers(channels: int) -> tuple[keras.Layer, ...]:
+    """The changes that `randaugment` draws from, of Keras's own: Cubuk et al. (2020), Table 1."""
+    factor = RANDAUGMENT_STRENGTH
+    common = {"value_range": (0, 255), "dtype": "float32"}
+    layers = (
+        keras.layers.RandomShear(factor, factor, dtype="float32"),
+        keras.layers.RandomTranslation(factor, factor, dtype="float32"),
+        keras.layers.RandomRotation(factor, dtype="float32"),
+        keras.layers.RandomBrightness(factor, **common),
+        keras.layers.RandomContrast(factor, **common),
+        keras.layers.RandomSharpness(factor, **common),
+        keras.layers.Solarization(factor, factor, **common),
+        keras.layers.RandomPosterization(4, **common),
+        keras.layers.AutoContrast(**common),
+        keras.layers.Equalization(**common),
+    )
+    if channels == 1:
+        return layers
+    return (*layers, keras.layers.RandomColorDegeneration(factor, **common))
+
+
+def randaugment(image: Tensor, changes: Sequence[keras.Layer], draws: Seeds) -> Tensor:
+    """Some changes, drawn from `changes`.
+
+    `keras.layers.RandAugment` computes all to use a few; here the drawn ones alone are computed.
+    """
+    batch = image[tf.newaxis]  # some of the layers take batches alone
+
+    def change(layer: keras.Layer, seed: Tensor) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            drawn = layer.get_random_transformation(batch, training=True, seed=Seeds(seed))
+            return tf.ensure_shape(layer.transform_images(batch, drawn, training=True), batch.shape)
+
+        return call
+
+    for _ in range(RANDAUGMENT_CHANGES):
+        chosen = tf.random.stateless_uniform((), draws.next(), maxval=len(changes), dtype=tf.int32)
+        seed = draws.next()
+        batch = tf.switch_case(chosen, [change(layer, seed) for layer in changes])
+    return tf.clip_by_value(batch[0], 0.0, 255.0)
+
+
+def smooth(labels: Tensor, smoothing: float) -> Tensor:
+    """One-hot labels (batch, classes) with `smoothing` spread evenly: Szegedy et al. (2016), section 7."""
+    classes = np.float32(labels.shape[-1])
+    return labels * (1 - smoothing) + smoothing / classes

@@ -1,0 +1,216 @@
+"""Folders of class folders: found, checked, divided."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_googlenet.data import parts
+from keras_googlenet.data.parts import ImageData, Part, stratified_split
+from keras_googlenet.data.runtime import decoder
+from keras_googlenet.errors import UserError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # their folders
+TEST_FRACTION = 0.2  # of a folder that names no test part
+LISTED = 5  # broken files named in a message
+
+Files = list[tuple[Path, int]]
+
+
+def folder_data(
+    folder: Path,
+    validation_fraction: float,
+    seed: int,
+    test_split: str | None = None,
+    *,
+    skip_corrupt: bool = False,
+) -> ImageData:
+    """Open a folder of class folders; see `sources.load_data`."""
+    if not folder.is_dir():
+        raise UserError(
+            f'unknown data {str(folder)!r}: expected "sample", "tfds:NAME" or the path of a folder '
+            "with one folder of images for each class"
+        )
+    divided = (folder / "train").is_dir()
+    if divided and test_split is not None:
+        raise UserError(f"{folder} is divided into train/ and more: expected no test split for it")
+    class_names = _class_names(folder / "train" if divided else folder)
+    found: dict[str, Files] = {"train": label_files(folder, class_names)} if not divided else {}
+    for part, names in PARTS.items() if divided else ():
+        for name in names:
+            if (folder / name).is_dir():
+                found[part] = label_files(folder / name, class_names)
+    if test_split is not None:
+        _divide(found, folder, test_split)
+    broken = set(check_images([path for files in found.values() for path, _ in files], skip=skip_corrupt))
+    found = {part: [file for file in files if file[0] not in broken] for part, files in found.items()}
+
+    for part, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
+        if part not in found and found["train"]:
+            kept, held = stratified_split([label for _, label in found["train"]], fraction, seed)
+            found[part] = [found["train"][i] for i in held]
+            found["train"] = [found["train"][i] for i in kept]
+    missing = set(range(len(class_names))) - {label for _, label in found["train"]}
+    if missing:
+        names_missing = ", ".join(class_names[label] for label in sorted(missing))
+        raise UserError(
+            f"too few images in {folder}: none is left to train on for {names_missing} once test and "
+            "validation images are set aside; add images (3 a class at least)"
+        )
+    train, validation, test = (file_part(found[part]) for part in PARTS)
+    return ImageData(
+        class_names, train, validation, test, skipped=tuple(str(path) for path in sorted(broken))
+    )
+
+
+def labelled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:
+    """A folder of class folders, undivided: its class names, and all of its images.
+
+    Raises:
+        UserError: There is no such folder, or it cannot be used; see `load_data`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder at {folder}: expected one with one folder of images for each class")
+    class_names = _class_names(folder)
+    files = label_files(folder, class_names)
+    check_images([path for path, _ in files])
+    return class_names, file_part(files)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All JPEG and PNG files below `folder`, sorted."""
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
+
+
+def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[bool]:
+    """Which images a rule or a list puts into the test part.
+
+    Args:
+        paths: The images.
+        folder: The data set's folder.
+        test_split: `"every:K"`, the images whose number (the last in the file's name) divides by K; or a
+            text file that names the test images, one a line, relative to `folder`.
+
+    Raises:
+        UserError: The rule or the list cannot be followed.
+    """
+    if test_split.startswith("every:"):
+        every = test_split.removeprefix("every:")
+        if not every.isdigit() or int(every) < 2:
+            raise UserError(f'expected a test split such as "every:4", got {test_split!r}')
+        numbers = [re.findall(r"\d+", path.stem) for path in paths]
+        for path, found in zip(paths, numbers, strict=True):
+            if not found:
+                raise UserError(f"the test split {test_split!r} needs a number in each name; {path} has none")
+        return [int(found[-1]) % int(every) == 0 for found in numbers]
+    try:
+        listed = {line.strip() for line in Path(test_split).read_text().splitlines() if line.strip()}
+    except OSError:
+        raise UserError(
+            'expected a test split such as "every:4", or a file that lists the test images; '
+            f"got {test_split!r}"
+        ) from None
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    unknown = sorted(listed - set(names))
+    if unknown:
+        raise UserError(f"{test_split} lists {unknown[0]}, which is no image in {folder}")
+    return [name in listed for name in names]
+
+
+def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
+    """Decode every file once, in parallel, and find those that cannot be.
+
+    Args:
+        paths: Image files.
+        skip: Say on standard error which are broken, and return them, in place of an error.
+
+    Raises:
+        UserError: Some image is corrupt or not what its name says.
+    """
+
+    decode = decoder()
+
+    def broken(path: Path) -> bool:
+        try:
+            decode(path.read_bytes(), 3)
+        except ValueError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = tqdm(pool.map(broken, paths), "checking images", len(paths), leave=False, disable=None)
+        found = [path for path, is_broken in zip(paths, results, strict=True) if is_broken]
+    if not found:
+        return []
+    names = ", ".join(map(str, found[:LISTED])) + (f" and {len(found) - LISTED} more" * (len(found) > LISTED))
+    if not skip:
+        raise UserError(
+            f"cannot read {names}: expected JPEG or PNG images; replace or remove them, or leave them out "
+            "with --skip-corrupt"
+        )
+    print(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
+    return found
+
+
+def file_part(files: Files) -> Part:
+    """Files and their labels; the files' bytes are held in memory where they fit."""
+    paths = [path for path, _ in files]
+    labels = np.array([label for _, label in files], "int32")
+    if sum(path.stat().st_size for path in paths) > parts.MEMORY_BYTES:
+        return Part(paths, labels)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return Part(list(pool.map(Path.read_bytes, paths)), labels)
+
+
+def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:
+    files = found["train"]
+    test = in_test_split([path for path, _ in files], folder, test_split)
+    if not any(test):
+        raise UserError(f"the test split {test_split!r} finds no test image in {folder}")
+    found["train"] = [file for file, is_test in zip(files, test, strict=True) if not is_test]
+    found["test"] = [file for file, is_test in zip(files, test, strict=True) if is_test]
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    names = tuple(path.name for path in _class_folders(folder))
+    if len(names) < 2:
+        found = f"only {names[0]!r}" if names else "none"
+        raise UserError(
+            f"expected a folder for each class (two at least) in {folder}, found {found}: put the "
+            f"images of each class in a folder of their own, such as {folder / 'cat' / '1.jpg'}"
+        )
+    return names
+
+
+def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
+    """The images of a folder of class folders, each with its label.
+
+    Raises:
+        UserError: A class has no image, or a folder is named after none.
+    """
+    unknown = sorted({path.name for path in _class_folders(folder)} - set(class_names))
+    if unknown:
+        raise UserError(f"{folder} has class folders that training has not: {', '.join(unknown)}")
+    files = []
+    for label, name in enumerate(class_names):
+        images = find_images(folder / name) if (folder / name).is_dir() else []
+        if not images:
+            raise UserError(
+                f"no JPEG or PNG image in {folder / name}: add images of this class, or remove the folder"
+            )
+        files += [(path, label) for path in images]
+    return files

@@ -1,0 +1,60 @@
+"""In what order a run takes its images: a function of its seed and epoch, so that it can resume anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Cursor:
+    """Where training stands: epochs completed, and steps of the current one."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the images of an epoch fall into batches, and which of each batch this process takes.
+
+    Every epoch has `steps` full batches; the few images left over differ from one to the next.
+    """
+
+    count: int
+    """Training images."""
+    batch_size: int
+    """Images in a batch, of all processes together."""
+    seed: int
+    epochs: int
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def size(self) -> int:
+        """Images in a batch, for a small data set may hold no full one."""
+        whole = min(self.batch_size, self.count)
+        return whole - whole % self.processes
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return self.count // self.size
+
+    def of_epoch(self, epoch: int, first_step: int = 0) -> np.ndarray:
+        """int64 (images, 2): each image's index, and its number in the run, from `first_step` on."""
+        shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+        numbers = np.arange(epoch * self.count, epoch * self.count + self.count)
+        both = np.stack([shuffled, numbers], axis=1)[: self.steps * self.size]
+        mine = both.reshape(self.steps, self.size, 2)[first_step:, self.process :: self.processes]
+        return mine.reshape(-1, 2).astype("int64")
+
+    def epochs_from(self, cursor: Cursor) -> np.ndarray:
+        """int64 (epochs, 2): epochs to go, and their first step.
+
+        The rest of an epoch comes alone, for `Model.fit` starts the next one with a fresh iterator.
+        """
+        if cursor.step:
+            return np.array([[cursor.epoch, cursor.step]], "int64")
+        return np.array([[epoch, 0] for epoch in range(cursor.epoch, self.epochs)], "int64").reshape(-1, 2)

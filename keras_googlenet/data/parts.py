@@ -1,0 +1,162 @@
+"""A data set as NumPy arrays and lists: labels, and images decoded, encoded or in files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_googlenet.errors import UserError
+
+MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+"""What a data set may take of the memory; beyond, it stays on the disk."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Training, validation or test images.
+
+    Attributes:
+        images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG or PNG), as `bytes` or
+            as the paths of files.
+        labels: int32 (images,).
+    """
+
+    images: np.ndarray | Sequence[bytes] | Sequence[Path]
+    labels: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the images are still to be decoded."""
+        return not isinstance(self.images, np.ndarray)
+
+    def take(self, indices: np.ndarray) -> Part:
+        """Some of the images, in the order of `indices`."""
+        if isinstance(self.images, np.ndarray):
+            return Part(self.images[indices], self.labels[indices])
+        return Part([self.images[index] for index in indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in three parts. Class names are in label order."""
+
+    class_names: tuple[str, ...]
+    train: Part
+    validation: Part
+    test: Part
+    channels: int = 3
+    image_size: int = 224  # what to train at when nothing else is asked for
+    skipped: tuple[str, ...] = field(default=())  # files left out, for they cannot be read
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train: tuple[Any, Any],
+        test: tuple[Any, Any],
+        *,
+        validation: tuple[Any, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        validation_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> ImageData:
+        """A data set of NumPy arrays, for `train(config, data=...)`.
+
+        Args:
+            train: Images, uint8 (images, height, width[, 1 or 3]), and labels, integers from 0 (images,)
+                or (images, 1), as `keras.datasets` has them.
+            test: The same.
+            validation: The same; by default a stratified share of `train`.
+            class_names: In label order; by default "0", "1" and so on.
+            validation_fraction: That share.
+            seed: Of its choice.
+
+        Raises:
+            UserError: An array is not as above.
+        """
+        parts = {"train": array_part(*train), "test": array_part(*test)}
+        if validation is not None:
+            parts["validation"] = array_part(*validation)
+        else:
+            kept, held = stratified_split(parts["train"].labels, validation_fraction, seed)
+            parts["train"], parts["validation"] = parts["train"].take(kept), parts["train"].take(held)
+        classes = 1 + max(int(part.labels.max()) for part in parts.values())
+        names = tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))
+        if len(names) < max(classes, 2):
+            raise UserError(f"expected a name for each of {classes} classes (two at least), got {len(names)}")
+        images = parts["train"].images
+        assert isinstance(images, np.ndarray)
+        return cls(names, parts["train"], parts["validation"], parts["test"], channels=images.shape[-1])
+
+    def only(self, classes: Sequence[str]) -> ImageData:
+        """The images of some classes alone, labelled in the order given.
+
+        Raises:
+            UserError: There is no such class, or there are fewer than two.
+        """
+        unknown = [name for name in classes if name not in self.class_names]
+        if unknown or len(set(classes)) < 2:
+            raise UserError(
+                f"expected two classes at least of {', '.join(self.class_names)}; got {', '.join(classes)}"
+            )
+        label_of = {self.class_names.index(name): label for label, name in enumerate(classes)}
+
+        def part(old: Part) -> Part:
+            chosen = old.take(np.flatnonzero(np.isin(old.labels, list(label_of))))
+            return Part(chosen.images, np.array([label_of[int(label)] for label in chosen.labels], "int32"))
+
+        return ImageData(
+            tuple(classes),
+            part(self.train),
+            part(self.validation),
+            part(self.test),
+            channels=self.channels,
+            image_size=self.image_size,
+            skipped=self.skipped,
+        )
+
+
+def array_part(images: Any, labels: Any) -> Part:
+    """A part of arrays; grey images may lack their channel axis.
+
+    Raises:
+        UserError: They are no images with their labels.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
+        raise UserError(
+            "expected images of type uint8 and shape (images, height, width[, 1 or 3]), "
+            f"got {images.dtype} {images.shape}"
+        )
+    if labels.shape not in ((len(images),), (len(images), 1)) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"expected an integer label for each of {len(images)} images, got {labels.dtype} {labels.shape}"
+        )
+    if not len(images) or labels.min() < 0:
+        raise UserError("expected one image at least, and labels from 0")
+    return Part(images, labels.reshape(-1).astype("int32"))
+
+
+def stratified_split(
+    labels: Sequence[int] | np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (kept, held out): `fraction` of each class is held out, and at least one image."""
+    of_image = np.asarray(labels)
+    random = np.random.default_rng(seed)
+    held: list[np.ndarray] = []
+    for label in np.unique(of_image):
+        members = random.permutation(np.flatnonzero(of_image == label))
+        held.append(members[: max(1, round(fraction * len(members)))])
+    out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(of_image)), out), out

@@ -1,0 +1,110 @@
+"""TensorFlow Datasets: any set with the features `image` and `label`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_googlenet.data import parts
+from keras_googlenet.data.folders import TEST_FRACTION
+from keras_googlenet.data.parts import ImageData, Part, stratified_split
+from keras_googlenet.errors import UserError
+
+ENCODED = ("jpeg", "png")
+
+
+def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path | None = None) -> ImageData:
+    """Open (and, the first time, build) a set of TensorFlow Datasets; see `sources.load_data`.
+
+    Its encoded images are held in memory where they fit; else each is once written to a file, beside
+    the set's own, for training takes images in any order.
+    """
+    if manual_dir is not None and not manual_dir.is_dir():
+        raise UserError(f"no folder at {manual_dir}: expected the original files of tfds:{name}")
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(f'"tfds:{name}" needs tensorflow and tensorflow-datasets: {error}') from None
+    try:
+        builder = tfds.builder(name.replace(":", "/", 1) if "/" not in name else name)
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'unknown data "tfds:{name}": {reason}; see tfds.list_builders() for the names'
+        ) from None
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
+        raise UserError(
+            f'"tfds:{name}" is not for image classification: expected features "image" and '
+            f'"label", found {", ".join(features)}'
+        )
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir.resolve()))
+        )
+    except Exception as error:  # any downloader's or file system's; the user sees one line
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f'could not download and prepare "tfds:{name}": {reason}') from error
+
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise UserError(f'"tfds:{name}" has no split "train", found {", ".join(splits)}')
+    found = {split: _part(builder, split) for split in ("train", "validation", "test") if split in splits}
+    for split, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
+        if split not in found:
+            kept, held = stratified_split(found["train"].labels, fraction, seed)
+            found[split] = found["train"].take(held)
+            found["train"] = found["train"].take(kept)
+    return ImageData(
+        tuple(features["label"].names),
+        found["train"],
+        found["validation"],
+        found["test"],
+        channels=features["image"].shape[-1] or 3,
+    )
+
+
+def _part(builder: Any, split: str) -> Part:
+    if builder.info.splits[split].num_bytes > parts.MEMORY_BYTES:
+        return _part_in_files(builder, split)
+    images, labels = zip(*_rows(builder, split), strict=True)
+    return Part(list(images), np.array(labels, "int32"))
+
+
+def _rows(builder: Any, split: str) -> Any:
+    """(encoded image, label) of each example, in the set's order."""
+    import cv2
+    import tensorflow_datasets as tfds
+
+    encoded = builder.info.features["image"].encoding_format in ENCODED
+    rows = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()} if encoded else None,
+    ).as_numpy_iterator()
+    for row in rows:
+        image = row["image"]
+        yield (image if encoded else cv2.imencode(".png", image[..., ::-1])[1].tobytes()), int(row["label"])
+
+
+def _part_in_files(builder: Any, split: str) -> Part:
+    folder = Path(builder.data_dir) / "keras_googlenet" / split
+    if not folder.is_dir():
+        count = builder.info.splits[split].num_examples
+        unfinished = folder.with_name(f"{split}.{os.getpid()}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        labels = []
+        rows = tqdm(_rows(builder, split), f"writing {split} images to {folder}", count, disable=None)
+        for index, (image, label) in enumerate(rows):
+            (unfinished / f"{index:08}").write_bytes(image)
+            labels.append(label)
+        np.save(unfinished / "labels.npy", np.array(labels, "int32"))
+        unfinished.rename(folder)
+    labels = np.load(folder / "labels.npy")
+    return Part([folder / f"{index:08}" for index in range(len(labels))], labels)
