@@ -1,0 +1,41 @@
+"""The command line: parses, calls, prints. It imports no framework before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+
+import cyclopts
+
+from keras_googlenet import __version__
+from keras_googlenet.cli import evaluate, profile, serving, train, weights
+from keras_googlenet.cli.quiet import quieten
+from keras_googlenet.errors import UserError
+
+app = cyclopts.App(
+    name="keras-googlenet",
+    help="GoogLeNet (Inception v1) for Keras 3: from images to a served model.",
+    version=__version__,
+)
+for command in (
+    train.train,
+    evaluate.evaluate,
+    serving.export,
+    serving.serve,
+    serving.predict,
+    weights.app,
+    profile.profile,
+):
+    app.command(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    quieten()
+    try:
+        app(exit_on_error=False, print_error=False, result_action="return_value")
+    except (UserError, cyclopts.CycloptsError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

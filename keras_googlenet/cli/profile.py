@@ -1,0 +1,69 @@
+"""`profile`: what networks cost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+
+from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.errors import UserError
+
+
+def profile(
+    *,
+    variant: str | None = None,
+    classes: int = 1000,
+    input_size: Annotated[int | None, cyclopts.Parameter(name="--input")] = None,
+    compare: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    csv_file: Annotated[Path | None, cyclopts.Parameter(name="--csv")] = None,
+    picture: Path | None = None,
+) -> None:
+    """Count what a network costs, as in the paper's Table 1, or compare the networks.
+
+    Parameters
+    ----------
+    variant
+        The network's name, such as "bn"; by default "paper".
+    classes
+        Number of classes.
+    input_size
+        Side of the input in pixels; by default 224, or 32 for the networks made for that.
+    compare
+        Set AlexNet, VGG-11, NiN and every variant side by side, and answer the textbooks' questions.
+    csv_file
+        Write the table to this file as well; it must not exist.
+    picture
+        With --compare: draw parameters against multiply-adds to this .png, .pdf or .svg file.
+    """
+    if compare and (variant is not None or input_size is not None):
+        raise UserError("--compare takes every variant at its own size: expected no --variant or --input")
+    if picture is not None and not compare:
+        raise UserError("--picture draws the comparison: expected --compare beside it")
+    if picture is not None and picture.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"expected --picture to end in .png, .pdf or .svg, got {picture}")
+    for file in (csv_file, picture):
+        if file is not None and file.exists():
+            raise UserError(f"{file} exists: choose another file, or delete it")
+        if file is not None and not file.parent.is_dir():
+            raise UserError(f"no folder {file.parent} to write {file.name} in")
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import_tensorflow()
+    from keras_googlenet import profile as counts
+    from keras_googlenet import profile_report as report
+
+    if compare:
+        networks = counts.compare(classes)
+        print(report.comparison_text(networks))
+        print(report.answers_text(report.answers(networks, classes)), end="")
+    else:
+        stages = counts.table_1(variant or "paper", classes, input_size)
+        print(report.table_1_text(stages), end="")
+    if csv_file is not None:
+        report.write_csv(networks if compare else stages, csv_file)
+    if picture is not None:
+        from keras_googlenet.evaluation.profile_plots import plot_costs
+
+        plot_costs(networks, picture)

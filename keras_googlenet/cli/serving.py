@@ -1,0 +1,115 @@
+"""`export`, `serve` and `predict`: from a run to answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+
+from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.errors import UserError
+
+
+def export(
+    run: Path,
+    /,
+    *,
+    to: Path,
+    version: int | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> None:
+    """Export a run's main head as a SavedModel for TensorFlow Serving.
+
+    Parameters
+    ----------
+    run
+        The folder of a finished run.
+    to
+        The model's directory, such as models/googlenet: its name is the model's.
+    version
+        The version's number; by default one more than the highest there.
+    precision
+        What the exported graph computes in.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
+    import_tensorflow()
+    from keras_googlenet.serving.export import export_saved_model
+    from keras_googlenet.training import run_folder
+
+    finished = run_folder.load(run)
+    folder = export_saved_model(
+        finished.model,
+        to,
+        class_names=finished.class_names,
+        version=version,
+        precision=precision,
+        preprocessing=finished.preprocessing,
+    )
+    print(folder)
+
+
+def serve(directory: Path, /, *, rest_port: int = 8501, host: str = "127.0.0.1") -> None:
+    """Serve an export with a local preview of TensorFlow Serving (REST).
+
+    Parameters
+    ----------
+    directory
+        The model's directory, as given to export: its highest version is served.
+    rest_port
+        Port of the REST interface; 0 for any free one.
+    host
+        Address to listen on.
+    """
+    import_tensorflow()
+    try:
+        from keras_googlenet.serving.preview import serve as serve_preview
+    except ModuleNotFoundError as error:
+        raise UserError(f'{error.name} is not installed: pip install "keras-googlenet[serving]"') from None
+
+    serve_preview(directory, host=host, rest_port=rest_port)
+
+
+def predict(
+    *images: Path,
+    model: Path | None = None,
+    url: str | None = None,
+    as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
+    as_csv: Annotated[bool, cyclopts.Parameter(name="--csv", negative="")] = False,
+) -> None:
+    """Classify images with an exported model.
+
+    Parameters
+    ----------
+    images
+        Image files, and folders of them.
+    model
+        An exported version's folder, or the model's directory for its highest version.
+    url
+        A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet.
+    as_json
+        Print a list of objects: image, label, probability, and the best few of both.
+    as_csv
+        Print the columns image, label, probability.
+    """
+    if as_json and as_csv:
+        raise UserError("expected either --json or --csv, and not both")
+    from keras_googlenet.serving.client import classify
+
+    if model is not None:
+        import_tensorflow()
+    predictions = classify(images, model=model, url=url)
+    if as_json:
+        rows = [vars(p) | {"top": [{"label": n, "probability": s} for n, s in p.top]} for p in predictions]
+        print(json.dumps(rows, indent=2))
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["image", "label", "probability"])
+        writer.writerows([p.image, p.label, f"{p.probability:.6f}"] for p in predictions)
+    else:
+        for p in predictions:
+            print(f"{p.image}  {p.label}  {p.probability:.4f}")
