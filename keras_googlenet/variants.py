@@ -156,6 +156,18 @@ SMALL_IMAGES = replace(
     stages=(Conv("conv1_3x3", 192, kernel=3, padding=1), *body()),  # 32 x 32 x 192
 )
 
+LIGHT_STEM = replace(
+    BN,
+    name="light_stem",
+    description="bn for images of 28 to 64 pixels: a stem of two 3x3 convolutions and one pool",
+    stages=(
+        Conv("conv1_3x3", 64, kernel=3, padding=1),  # 28 x 28 x 64 from 28 x 28
+        MaxPool("pool1_3x3_s2"),  # 14 x 14 x 64
+        Conv("conv2_3x3", 192, kernel=3, padding=1),  # 14 x 14 x 192
+        *body(),
+    ),
+)
+
 VARIANTS = {
     architecture.name: architecture
     for architecture in (
@@ -170,5 +182,6 @@ VARIANTS = {
         V2,
         RESIDUAL,
         SMALL_IMAGES,
+        LIGHT_STEM,
     )
 }

@@ -9,15 +9,17 @@ import cyclopts
 from keras_googlenet import __version__
 from keras_googlenet.cli import evaluate, profile, serving, train, weights
 from keras_googlenet.cli.quiet import quieten
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import Interrupted, UserError
 
 app = cyclopts.App(
     name="keras-googlenet",
     help="GoogLeNet (Inception v1) for Keras 3: from images to a served model.",
     version=__version__,
+    config=train.fill_in,
 )
 for command in (
     train.train,
+    train.recipes,
     evaluate.evaluate,
     serving.export,
     serving.serve,
@@ -36,6 +38,9 @@ def main() -> None:
     except (UserError, cyclopts.CycloptsError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

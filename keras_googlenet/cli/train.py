@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.errors import UserError
 from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.recipes import RECIPES, recipe_options
 
 
-def train(*, config: Annotated[RunConfig, cyclopts.Parameter(name="*")]) -> None:
-    """Train a network and leave a run folder."""
+def train(
+    *,
+    config: Annotated[RunConfig, cyclopts.Parameter(name="*")],
+    recipe: str | None = None,
+    resume: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+) -> None:
+    """Train a network and leave a run folder.
+
+    Parameters
+    ----------
+    recipe
+        Named options to begin with; each can be given another value beside it. See `recipes`.
+    resume
+        Go on with the run in --run, from its last checkpoint; start it if there is none.
+    """
     import_tensorflow()
     from keras_googlenet.training.run import train as train_run
 
-    train_run(config)
+    train_run(config, resume=resume)
+
+
+def recipes(name: str | None = None, /) -> None:
+    """List the recipes of `train`, or tell all of one: its source, command, run time and score.
+
+    Parameters
+    ----------
+    name
+        A recipe.
+    """
+    if name is None:
+        for each, recipe in RECIPES.items():
+            print(f"{each:20} {(recipe.__doc__ or '').splitlines()[0]}")
+        return
+    options = recipe_options(name)
+    print(RECIPES[name].__doc__)
+    for option, value in options.items():
+        print(f"    --{option.replace('_', '-'):20} {value}")
+
+
+def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """Give `train` the options of its recipe, or those of the run to resume, where none are given."""
+    if tuple(commands) != ("train",):
+        return
+
+    def given(name: str) -> str | None:
+        tokens = arguments.get(name).tokens
+        return tokens[0].value if tokens else None
+
+    values: dict[str, Any] = {}
+    recipe, run = given("--recipe"), given("--run")
+    if recipe is not None:
+        values = recipe_options(recipe)
+    elif run is not None and arguments.get("--resume").has_tokens and given("--data") is None:
+        config = Path(run) / "config.json"
+        if not config.is_file():
+            raise UserError(f"nothing to resume at {run}: expected a run's folder, or --data to start one")
+        try:
+            values = RunConfig.from_dict(json.loads(config.read_text())).to_dict()
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{config} is not a run's configuration ({error!r})") from None
+    flags = {
+        name.replace("_", "-"): value for name, value in values.items() if value is not None and name != "run"
+    }
+    source = cyclopts.config.Dict(flags, source=recipe or f"{run}", use_commands_as_keys=False)
+    source(app, commands, arguments)

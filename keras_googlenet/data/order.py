@@ -30,12 +30,14 @@ class Order:
     epochs: int
     process: int = 0
     processes: int = 1
+    devices: int = 1
+    """Of all processes together; each takes as many images of a batch."""
 
     @property
     def size(self) -> int:
         """Images in a batch, for a small data set may hold no full one."""
         whole = min(self.batch_size, self.count)
-        return whole - whole % self.processes
+        return whole - whole % max(self.devices, self.processes)
 
     @property
     def steps(self) -> int:

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-import math
+import csv
+import json
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_googlenet import GoogLeNet
+from keras_googlenet import __version__
+from keras_googlenet.data.feed import evaluation_batches, training_batches
 from keras_googlenet.data.order import Cursor, Order
-from keras_googlenet.data.parts import ImageData
-from keras_googlenet.data.pipeline import batches
+from keras_googlenet.data.parts import ImageData, Part
+from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.data.sources import load_data
-from keras_googlenet.data.training import training_batches
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import confusion_matrix
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.surgery import freeze, strip_aux, with_dtype_policy
-from keras_googlenet.training import run_folder
+from keras_googlenet.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.training import checkpoint, distribution, machine, run_folder
+from keras_googlenet.training.callbacks import KeepProgress, StopSignals, best_epoch, is_exhausted
+from keras_googlenet.training.checkpoint import Progress
 from keras_googlenet.training.config import RunConfig
-from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
-from keras_googlenet.weights.specs import imagenet_spec
-from keras_googlenet.weights.store import load_imagenet, load_weights
+from keras_googlenet.training.network import build, run_preprocessing, start_weights
+from keras_googlenet.training.optimizer import rate_schedule
+from keras_googlenet.training.precision import dtype_policy
 
 EVALUATION_BATCH = 64
 
 
-def train(config: RunConfig) -> dict[str, Any]:
+def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = False) -> dict[str, Any]:
     """Train a GoogLeNet and leave a run folder.
 
     The folder, `config.run`, holds `config.json`, `labels.txt`, `metrics.csv` (a row an epoch),
-    `model.keras` (float32, with its auxiliary heads), `summary.json`, `plots/` and `tensorboard/`.
-    Losses, momentum and decay follow the paper's sections 5 and 6. The test images are used once,
-    at the end.
+    `model.keras` (float32, with its auxiliary heads), `summary.json`, `plots/`, `tensorboard/` and
+    `checkpoints/`. Losses, momentum and decay follow the paper's sections 5 and 6. The test images are
+    used once, at the end.
+
+    Args:
+        config: The run's options.
+        data: The images, in place of those that `config.data` names; see `ImageData.from_arrays`.
+        resume: Go on with the run in `config.run` from its last checkpoint, to the same figures as if
+            it had not stopped; start it if there is none; do nothing if it is finished.
 
     Returns:
         What `summary.json` holds: `test_accuracy`, `test_images`, `train_seconds` and more.
@@ -46,24 +53,121 @@ def train(config: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: The run's folder exists, the data cannot be used, the input is too small for the
             network, or the loss is no number any more.
+        Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
-    if config.run.exists():
-        raise UserError(f"{config.run} exists: choose another run folder, or delete it")
-    keras.utils.set_random_seed(config.seed)
-    data = load_data(config.data, validation_fraction=config.validation_fraction, seed=config.seed)
-    preprocessing = _preprocessing(config, data)
-    size = preprocessing.height
-    policy = dtype_policy(config.precision)
-    model = build(config, preprocessing, len(data.class_names), policy)
-
-    fresh = _start_weights(model, config)
-    frozen = [name for name in fresh if not model.get_layer(name).trainable]
-    if frozen:
+    if resume and (config.run / run_folder.CONFIG).is_file():
+        _check_same(config)
+        if (config.run / run_folder.SUMMARY).is_file():
+            print(f"{config.run}: finished already")
+            return json.loads((config.run / run_folder.SUMMARY).read_text())
+    elif config.run.exists():
         raise UserError(
-            f"{', '.join(frozen)} does not fit {config.weights} and would be frozen untrained: train on "
-            "images of as many channels, or without --freeze"
+            f"{config.run} exists: choose another run folder, delete it, or go on with its run: --resume"
+        )
+    keras.utils.set_random_seed(config.seed)
+    if data is None:
+        data = open_data(config)
+    preprocessing = run_preprocessing(config, data)
+    policy = dtype_policy(config.precision)
+    order = _order(config, data)
+    with distribution.scope():
+        model = build(config, preprocessing, len(data.class_names), policy, order.steps)
+        fresh = start_weights(model, config)
+        model.optimizer.build(model.trainable_variables)
+    if distribution.is_first() and not (config.run / run_folder.CONFIG).is_file():
+        _create(config, data, preprocessing, policy)
+    size = preprocessing.height
+    print(
+        f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
+        f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
+        f"({keras.backend.backend()}{distribution.description()})"
+    )
+    if fresh:
+        print(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
+
+    progress = _fit(model, config, preprocessing, data, order)
+    distribution.end()
+    if not distribution.is_first():
+        return {}
+    model = with_dtype_policy(model, "float32")
+    summary = {
+        "variant": config.variant,
+        "precision": policy.removeprefix("mixed_"),
+        "backend": keras.backend.backend(),
+        "devices": distribution.devices(),
+        "machine": machine.description(),
+        "versions": {"keras_googlenet": __version__, "keras": keras.__version__},
+        "train_images": data.train.count,
+        "train_seconds": round(progress.seconds, 1),
+        "epochs": len(progress.rows),
+        "saved_epoch": _saved_epoch(config, progress) + 1,
+        "test_images": data.test.count,
+    } | _test(model, preprocessing, data, config.run)
+    model.save(config.run / run_folder.MODEL)
+    plot_curves(read_metrics(config.run), config.run / "plots/curves.png")
+    run_folder.write_json(config.run / run_folder.SUMMARY, summary)
+    print(
+        f"{config.run}: test accuracy {summary['test_accuracy']:.4f} on {data.test.count} images, "
+        f"trained in {progress.seconds:.0f} s"
+    )
+    return summary
+
+
+def open_data(config: RunConfig) -> ImageData:
+    """The images that a run names, divided as it divides them."""
+    return load_data(
+        config.data,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+        test_split=config.test_split,
+        classes=config.classes,
+        tfds_manual_dir=config.tfds_manual_dir,
+        skip_corrupt=config.skip_corrupt,
+    )
+
+
+def read_metrics(run: Path) -> dict[str, list[float]]:
+    """The columns of a run's `metrics.csv`."""
+    with (run / run_folder.METRICS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def class_weights(part: Part, classes: int) -> np.ndarray:
+    """float32 (classes,): such that each class's images weigh alike together, 1 on average."""
+    counts = np.bincount(part.labels, minlength=classes)
+    return (part.count / (classes * np.maximum(counts, 1))).astype("float32")
+
+
+def _order(config: RunConfig, data: ImageData) -> Order:
+    process, processes = distribution.this_process()
+    if min(config.batch_size, data.train.count) < distribution.devices():
+        raise UserError(
+            f"expected a batch of at least {distribution.devices()} images, one for each device; got "
+            f"batch_size {config.batch_size} and {data.train.count} images"
+        )
+    return Order(
+        data.train.count,
+        config.batch_size,
+        config.seed,
+        config.epochs,
+        process,
+        processes,
+        devices=distribution.devices(),
+    )
+
+
+def _check_same(config: RunConfig) -> None:
+    recorded = run_folder.load_config(config.run)
+    different = config.differences(recorded)
+    if different:
+        raise UserError(
+            f"{config.run} was begun with another {', '.join(different)}: resume it with the same "
+            "options, or with none but --run"
         )
 
+
+def _create(config: RunConfig, data: ImageData, preprocessing: Preprocessing, policy: str) -> None:
     run_folder.create(
         config.run,
         config.to_dict()
@@ -71,155 +175,89 @@ def train(config: RunConfig) -> dict[str, Any]:
             "preprocessing": preprocessing.to_dict(),
             "dtype_policy": policy,
             "backend": keras.backend.backend(),
+            "skipped_files": list(data.skipped),
         },
         data.class_names,
     )
-    print(
-        f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
-        f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
-        f"({keras.backend.backend()})"
-    )
-    if fresh:
-        print(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
-    started = time.perf_counter()
-    history = _fit(model, config, preprocessing, data)
-    train_seconds = time.perf_counter() - started
-
-    model = with_dtype_policy(model, "float32")
-    model.save(config.run / run_folder.MODEL)
-    summary = {
-        "variant": config.variant,
-        "precision": policy.removeprefix("mixed_"),
-        "train_images": data.train.count,
-        "train_seconds": round(train_seconds, 1),
-        "test_images": data.test.count,
-    } | _test(model, config, preprocessing, data)
-    plot_curves(history, config.run / "plots/curves.png")
-    run_folder.write_json(config.run / run_folder.SUMMARY, summary)
-    print(
-        f"{config.run}: test accuracy {summary['test_accuracy']:.4f} on {data.test.count} images, "
-        f"trained in {train_seconds:.0f} s"
-    )
-    return summary
-
-
-def build(config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str) -> keras.Model:
-    """The compiled network of a run: three cross-entropies, SGD with momentum."""
-    with using_dtype_policy(policy):
-        try:
-            model = GoogLeNet(
-                input_shape=_input_shape(preprocessing),
-                classes=classes,
-                variant=config.variant,
-                aux_heads=config.aux_heads,
-            )
-        except ValueError as error:
-            raise UserError(f"{error}: choose another --image-size") from None
-    if config.freeze is not None:
-        freeze(model, config.freeze)
-    heads = len(model.outputs)
-    model.compile(
-        optimizer=keras.optimizers.SGD(config.learning_rate, momentum=config.momentum),
-        loss=[keras.losses.CategoricalCrossentropy() for _ in range(heads)],
-        loss_weights=[1.0] + [config.aux_weight] * (heads - 1),
-        metrics=[["accuracy"] for _ in range(heads)],
-    )
-    return model
-
-
-def _preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
-    """That of the weights to start from, at the run's size and channels."""
-    size = config.image_size or data.image_size
-    channels = config.channels or data.channels
-    base = Preprocessing(size, size, channels)
-    if config.weights == "imagenet":
-        base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
-    elif config.weights is not None and Path(config.weights).is_dir():
-        base = run_folder.load_preprocessing(Path(config.weights))
-    return replace(base, height=size, width=size, channels=channels)
-
-
-def _start_weights(model: keras.Model, config: RunConfig) -> list[str]:
-    """Load the weights to start from; returns the names of the layers left at their initial ones."""
-    if config.weights is None:
-        return []
-    if config.weights == "imagenet":
-        return load_imagenet(model, imagenet_spec(config.variant, aux_heads=config.aux_heads))
-    return load_weights(model, Path(config.weights))
-
-
-def step_decay(epoch: int, initial: float, factor: float, every: int) -> float:
-    """The rate of `epoch` (from 0): `initial`, times `factor` after every `every` epochs."""
-    return initial * factor ** (epoch // every)
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """End the run as soon as the loss is no number, with a message that says what to change."""
-
-    def __init__(self, learning_rate: float) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
-            raise UserError(
-                f"the loss is not finite any more in epoch {self.epoch + 1}, step {batch + 1}: lower "
-                f"the learning rate (it was {self.learning_rate:g})"
-            )
-
-
-def _input_shape(preprocessing: Preprocessing) -> tuple[int, ...]:
-    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
-    if keras.config.image_data_format() != "channels_last":
-        raise UserError('training needs the image data format "channels_last"')
-    return shape
 
 
 def _fit(
-    model: keras.Model, config: RunConfig, preprocessing: Preprocessing, data: ImageData
-) -> dict[str, list[float]]:
-    outputs = len(model.outputs)
+    model: keras.Model, config: RunConfig, preprocessing: Preprocessing, data: ImageData, order: Order
+) -> Progress:
+    """Train from the last checkpoint, or from the beginning; leaves the weights to save in `model`."""
+    progress = Progress()
+    running_means: dict[str, np.ndarray] = {}
+    last = config.run / checkpoint.FOLDER / checkpoint.LAST
+    if last.is_file():
+        progress, running_means = checkpoint.restore(last, model)
+        print(f"{config.run}: going on after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")
+    entered = Cursor(progress.cursor.epoch, progress.cursor.step)
+    schedule = rate_schedule(config, order.steps)
+    stop = StopSignals()
+    if entered.epoch < config.epochs and not is_exhausted(progress.rows, config.early_stopping):
+        classes, outputs = len(data.class_names), len(model.outputs)
+        callbacks: list[keras.callbacks.Callback] = []
+        if config.average is not None:
+            callbacks.append(keras.callbacks.SwapEMAWeights())  # validates the average
+        callbacks.append(
+            KeepProgress(
+                config.run,
+                progress,
+                running_means,
+                minutes=config.checkpoint_minutes,
+                patience=config.early_stopping,
+                stop=stop,
+                last_rate=lambda epoch: float(schedule((epoch + 1) * order.steps - 1)),
+                writes=distribution.is_first(),
+            )
+        )
+        if has_tensorflow() and distribution.is_first():
+            callbacks.append(keras.callbacks.TensorBoard(config.run / "tensorboard"))
+        with stop.watched():
+            model.fit(
+                training_batches(
+                    data.train,
+                    preprocessing,
+                    order,
+                    progress.cursor,
+                    classes=classes,
+                    outputs=outputs,
+                    augment=config.augment,
+                    min_area=config.min_area,
+                    label_smoothing=config.label_smoothing,
+                    class_weights=class_weights(data.train, classes) if config.class_weights else None,
+                ),
+                validation_data=evaluation_batches(
+                    distribution.share(data.validation),
+                    preprocessing,
+                    batch_size=distribution.divisible(EVALUATION_BATCH),
+                    outputs=outputs,
+                    classes=classes,
+                ),
+                initial_epoch=entered.epoch,
+                epochs=config.epochs,
+                steps_per_epoch=order.steps if has_tensorflow() else None,
+                shuffle=False,  # the batches are shuffled already
+                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=callbacks,
+            )
+    best = config.run / checkpoint.FOLDER / checkpoint.BEST
+    if config.early_stopping is not None and best.is_file():
+        checkpoint.restore(best, model)
+    if config.average is not None:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    return progress
 
-    def rate(epoch: int, _: float) -> float:
-        return step_decay(epoch, config.learning_rate, config.decay_rate, config.decay_epochs)
 
-    order = Order(data.train.count, config.batch_size, config.seed, config.epochs)
-    return model.fit(
-        training_batches(
-            data.train, preprocessing, order, Cursor(), classes=len(data.class_names), outputs=outputs
-        ),
-        steps_per_epoch=order.steps,
-        validation_data=batches(
-            data.validation,
-            preprocessing,
-            batch_size=EVALUATION_BATCH,
-            outputs=outputs,
-            classes=len(data.class_names),
-        ),
-        epochs=config.epochs,
-        shuffle=False,  # the batches are shuffled already
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            StopOnNaN(config.learning_rate),
-            keras.callbacks.LearningRateScheduler(rate),
-            keras.callbacks.CSVLogger(config.run / run_folder.METRICS),
-            keras.callbacks.TensorBoard(config.run / "tensorboard"),
-        ],
-    ).history
+def _saved_epoch(config: RunConfig, progress: Progress) -> int:
+    return len(progress.rows) - 1 if config.early_stopping is None else best_epoch(progress.rows)
 
 
-def _test(
-    model: keras.Model, config: RunConfig, preprocessing: Preprocessing, data: ImageData
-) -> dict[str, float]:
+def _test(model: keras.Model, preprocessing: Preprocessing, data: ImageData, run: Path) -> dict[str, float]:
     """Accuracy on the test images, of the main head as it is saved; draws the confusion matrix."""
     main = strip_aux(model)
-    images = batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
-    labels = data.test.labels
+    images = evaluation_batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
     predicted = main.predict(images, verbose=0).argmax(axis=1)
-    matrix = confusion_matrix(labels, predicted, len(data.class_names))
-    plot_confusion(matrix, data.class_names, config.run / "plots/confusion.png")
-    return {"test_accuracy": float(np.mean(labels == predicted))}
+    matrix = confusion_matrix(data.test.labels, predicted, len(data.class_names))
+    plot_confusion(matrix, data.class_names, run / "plots/confusion.png")
+    return {"test_accuracy": float(np.mean(data.test.labels == predicted))}

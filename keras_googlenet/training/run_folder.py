@@ -12,6 +12,7 @@ import keras
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training.config import RunConfig
 
 CONFIG = "config.json"
 LABELS = "labels.txt"
@@ -44,6 +45,18 @@ def create(folder: Path, config: dict[str, Any], class_names: Sequence[str]) -> 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON for people to read as well."""
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_config(folder: Path) -> RunConfig:
+    """The options of a run.
+
+    Raises:
+        UserError: The run's configuration is missing or corrupt.
+    """
+    try:
+        return RunConfig.from_dict(json.loads((folder / CONFIG).read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
 
 
 def load(folder: Path) -> Run:

@@ -1,0 +1,29 @@
+"""Batches from whichever runtime is here: tf.data, or NumPy where TensorFlow is absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_googlenet.data.runtime import has_tensorflow
+
+
+def evaluation_batches(*arguments: Any, **options: Any) -> Any:
+    """`pipeline.batches`, or its twin in NumPy."""
+    if has_tensorflow():
+        from keras_googlenet.data import pipeline
+
+        return pipeline.batches(*arguments, **options)
+    from keras_googlenet.data import numpy_pipeline
+
+    return numpy_pipeline.batches(*arguments, **options)
+
+
+def training_batches(*arguments: Any, **options: Any) -> Any:
+    """`training.training_batches`, or its twin in NumPy."""
+    if has_tensorflow():
+        from keras_googlenet.data import training
+
+        return training.training_batches(*arguments, **options)
+    from keras_googlenet.data import numpy_pipeline
+
+    return numpy_pipeline.training_batches(*arguments, **options)

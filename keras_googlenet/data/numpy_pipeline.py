@@ -1,0 +1,162 @@
+"""Batches in NumPy, for machines without TensorFlow: what `pipeline.py` and `training.py` do there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_googlenet.data.numpy_images import decode, resize, to_channels
+from keras_googlenet.data.order import Cursor, Order
+from keras_googlenet.data.parts import Part
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+
+AUGMENTATIONS = ("flip", "crop", "mixup")
+MIXUP_ALPHA = 0.2  # Keras's layer's
+WORKERS = os.cpu_count() or 1
+
+
+def batches(
+    part: Part, preprocessing: Preprocessing, *, batch_size: int, outputs: int = 1, classes: int | None = None
+) -> keras.utils.PyDataset:
+    """Batches for evaluation, as `pipeline.batches` makes them; labels as float32 one-hot or int32."""
+    return _Evaluation(part, preprocessing, batch_size, outputs, classes)
+
+
+class _Evaluation(keras.utils.PyDataset):
+    def __init__(
+        self, part: Part, preprocessing: Preprocessing, batch_size: int, outputs: int, classes: int | None
+    ) -> None:
+        super().__init__(workers=WORKERS)
+        self.part, self.preprocessing, self.batch_size = part, preprocessing, batch_size
+        self.outputs, self.classes = outputs, classes
+
+    def __len__(self) -> int:
+        return -(-self.part.count // self.batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[Any, ...]:
+        indices = range(self.part.count)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        images = np.stack([load(self.part, index, self.preprocessing) for index in indices])
+        labels = self.part.labels[indices.start : indices.stop]
+        if self.classes is not None:
+            labels = np.eye(self.classes, dtype="float32")[labels]
+        return self.preprocessing.normalize(images), repeated(labels, self.outputs)
+
+
+def training_batches(
+    part: Part,
+    preprocessing: Preprocessing,
+    order: Order,
+    cursor: Cursor,
+    *,
+    classes: int,
+    outputs: int = 1,
+    augment: Sequence[str] = (),
+    min_area: float = 0.08,
+    label_smoothing: float = 0.0,
+    class_weights: np.ndarray | None = None,
+) -> keras.utils.PyDataset:
+    """Training batches; see `training.training_batches`. The random numbers are NumPy's.
+
+    Raises:
+        UserError: An augmentation needs TensorFlow.
+    """
+    missing = [name for name in augment if name not in AUGMENTATIONS]
+    if missing:
+        raise UserError(
+            f"augmentation by {', '.join(missing)} needs TensorFlow, which is not installed: install it, or "
+            f"choose of {', '.join(AUGMENTATIONS)}"
+        )
+    return _Training(
+        part, preprocessing, order, cursor, classes, outputs, tuple(augment), label_smoothing, class_weights
+    )
+
+
+class _Training(keras.utils.PyDataset):
+    def __init__(
+        self,
+        part: Part,
+        preprocessing: Preprocessing,
+        order: Order,
+        cursor: Cursor,
+        classes: int,
+        outputs: int,
+        augment: tuple[str, ...],
+        label_smoothing: float,
+        class_weights: np.ndarray | None,
+    ) -> None:
+        super().__init__(workers=WORKERS)
+        self.part, self.preprocessing, self.order, self.cursor = part, preprocessing, order, cursor
+        self.classes, self.outputs, self.augment = classes, outputs, augment
+        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.entered: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return self.order.steps
+
+    @property
+    def num_batches(self) -> int:
+        """Of the rest of the epoch that begins: `Model.fit` asks when it begins one."""
+        return self.order.steps - self.cursor.step
+
+    def __getitem__(self, batch: int) -> tuple[Any, ...]:
+        size = self.order.size // self.order.processes
+        pairs = self._pairs[batch * size : (batch + 1) * size]
+        images = np.stack([self._image(index, number) for index, number in pairs])
+        of_image = self.part.labels[pairs[:, 0]]
+        labels = np.eye(self.classes, dtype="float32")[of_image]
+        labels = labels * (1 - self.label_smoothing) + self.label_smoothing / self.classes
+        if "mixup" in self.augment:
+            random = np.random.default_rng([self.order.seed, pairs[0, 1], 1])
+            share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(pairs)).astype("float32")
+            others = random.permutation(len(pairs))
+            images = mixed(images, images[others], share[:, None, None, None])
+            labels = mixed(labels, labels[others], share[:, None])
+        result = (self.preprocessing.normalize(images), repeated(labels.astype("float32"), self.outputs))
+        if self.class_weights is None:
+            return result
+        return (*result, repeated(self.class_weights[of_image], self.outputs))
+
+    def on_epoch_begin(self) -> None:
+        self._pairs = self.order.of_epoch(self.cursor.epoch, self.cursor.step)
+
+    def _image(self, index: int, number: int) -> np.ndarray:
+        pixels = load(self.part, index, self.preprocessing)
+        random = np.random.default_rng([self.order.seed, number])
+        if "crop" in self.augment:
+            pixels = shifted(pixels, random)
+        if {"flip", "crop"} & set(self.augment) and random.random() < 0.5:
+            pixels = pixels[:, ::-1]
+        return pixels
+
+
+def load(part: Part, index: int, preprocessing: Preprocessing) -> np.ndarray:
+    """An image at the network's size, float32 in 0..255, (height, width, channels)."""
+    image = part.images[index]
+    if isinstance(image, np.ndarray):
+        return resize(to_channels(image, preprocessing.channels), preprocessing)
+    encoded = image if isinstance(image, bytes) else image.read_bytes()
+    return resize(decode(encoded, preprocessing.channels), preprocessing)
+
+
+def shifted(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Shifted by up to an eighth of the side, zeros coming in."""
+    height, width, _ = pixels.shape
+    top, left = height // 8, width // 8
+    padded = np.pad(pixels, [(top, top), (left, left), (0, 0)])
+    row, column = random.integers(0, 2 * top + 1), random.integers(0, 2 * left + 1)
+    return padded[row : row + height, column : column + width]
+
+
+def mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The two in these shares."""
+    return share * first + (1 - share) * second
+
+
+def repeated(values: np.ndarray, outputs: int) -> Any:
+    """The same for each output of the network."""
+    return values if outputs == 1 else (values,) * outputs

@@ -1,0 +1,182 @@
+"""What happens between the steps of a run: checkpoints, its table, and reasons to stop."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.training import checkpoint, run_folder
+from keras_googlenet.training.checkpoint import Progress
+
+Logs = dict[str, Any] | None
+
+
+class StopSignals:
+    """Remembers SIGTERM and SIGINT until a step is done."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Catch the signals; a second one of them acts as it does elsewhere."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def remember(number: int, _: Any) -> None:
+            self.received = number
+            signal.signal(number, before[signal.Signals(number)])
+
+        for number in before:
+            signal.signal(number, remember)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class KeepProgress(keras.callbacks.Callback):
+    """Checkpoints within and after epochs, `metrics.csv`, early stopping, and an end on a signal.
+
+    Args:
+        run: The run's folder.
+        progress: Where training stands; kept up to date.
+        running_means: The metrics' variables of an epoch that is entered in its middle.
+        minutes: Between checkpoints within an epoch.
+        patience: Epochs without a better validation accuracy to stop after.
+        stop: Signals received.
+        last_rate: The learning rate of an epoch's last step.
+        writes: Whether this process writes files: one of several does.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        progress: Progress,
+        running_means: dict[str, np.ndarray],
+        *,
+        minutes: float,
+        patience: int | None,
+        stop: StopSignals,
+        last_rate: Callable[[int], float],
+        writes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.progress = progress
+        self.running_means = running_means
+        self.interval = 60 * minutes
+        self.patience = patience
+        self.stop = stop
+        self.last_rate = last_rate
+        self.writes = writes
+        self.entered = (progress.cursor.epoch, progress.cursor.step)
+        self.saved = self.counted = time.monotonic()
+        if writes:
+            write_metrics(run / run_folder.METRICS, progress.rows)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        step = self.entered[1] if epoch == self.entered[0] else 0
+        self.progress.cursor.epoch, self.progress.cursor.step = epoch, step
+        if step:
+            targets = checkpoint.variables(self.model)
+            for name, value in self.running_means.items():
+                targets[name].assign(value)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        epoch = self.progress.cursor.epoch
+        skipped = self.entered[1] if epoch == self.entered[0] else 0
+        self.progress.cursor.step = skipped + batch + 1
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            rate = float(self.model.optimizer.learning_rate)
+            raise UserError(
+                f"the loss is not finite any more in epoch {epoch + 1}, step {self.progress.cursor.step}: "
+                f"lower the learning rate (it was {rate:g})"
+            )
+        if self.stop.received is not None:
+            self._save()
+            self._end()
+        if time.monotonic() - self.saved >= self.interval:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        row = {"epoch": epoch} | {name: float(value) for name, value in (logs or {}).items()}
+        self.progress.rows.append(row | {"learning_rate": self.last_rate(epoch)})
+        self.progress.cursor.epoch, self.progress.cursor.step = epoch + 1, 0
+        self._save()
+        if self.writes:
+            write_metrics(self.run / run_folder.METRICS, self.progress.rows)
+            if self.patience is not None and best_epoch(self.progress.rows) == epoch:
+                copy_whole(self._file(checkpoint.LAST), self._file(checkpoint.BEST))
+        if is_exhausted(self.progress.rows, self.patience):
+            self.model.stop_training = True
+        if self.stop.received is not None:
+            self._end()
+
+    def _file(self, name: str) -> Path:
+        return self.run / checkpoint.FOLDER / name
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        self.progress.seconds += self.saved - self.counted
+        self.counted = self.saved
+        if self.writes:
+            checkpoint.save(self._file(checkpoint.LAST), self.model, self.progress)
+
+    def _end(self) -> None:
+        cursor = self.progress.cursor
+        raise Interrupted(
+            f"stopped after {cursor.epoch} epochs and {cursor.step} steps: go on with "
+            f"keras-googlenet train --run {self.run} --resume",
+            self.stop.received or 0,
+        )
+
+
+def validation_accuracy(row: dict[str, float]) -> float:
+    """The main head's, of one output or of several."""
+    return row["val_main_accuracy"] if "val_main_accuracy" in row else row["val_accuracy"]
+
+
+def best_epoch(rows: list[dict[str, float]]) -> int:
+    """The first epoch (from 0) of the highest validation accuracy."""
+    return int(np.argmax([validation_accuracy(row) for row in rows]))
+
+
+def is_exhausted(rows: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no better validation accuracy."""
+    return bool(rows) and patience is not None and len(rows) - 1 - best_epoch(rows) >= patience
+
+
+def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    """The table of epochs as CSV, which is replaced at once or not at all."""
+    if not rows:
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    unfinished.replace(path)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, which appears at once or not at all."""
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, unfinished)
+    unfinished.replace(target)

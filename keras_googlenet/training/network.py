@@ -1,0 +1,117 @@
+"""The network of a run: built, compiled, and given the weights to start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+from keras_googlenet import GoogLeNet, classics
+from keras_googlenet.architecture import Architecture
+from keras_googlenet.data.parts import ImageData
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.surgery import freeze
+from keras_googlenet.training import run_folder
+from keras_googlenet.training.config import CLASSICS, RunConfig
+from keras_googlenet.training.optimizer import solver
+from keras_googlenet.training.precision import using_dtype_policy
+from keras_googlenet.variants import VARIANTS
+from keras_googlenet.weights.specs import imagenet_spec
+from keras_googlenet.weights.store import load_imagenet, load_weights
+
+
+def build(
+    config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
+) -> keras.Model:
+    """The compiled network of a run: a cross-entropy for each head, SGD with momentum."""
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError('training needs the image data format "channels_last"')
+    with using_dtype_policy(policy):
+        try:
+            model = _network(config, preprocessing, classes)
+        except ValueError as error:
+            raise UserError(f"{error}: choose another --image-size") from None
+    if config.freeze is not None:
+        freeze(model, config.freeze)
+    heads = len(model.outputs)
+    model.compile(
+        optimizer=solver(config, steps_per_epoch),
+        loss=[keras.losses.CategoricalCrossentropy() for _ in range(heads)],
+        loss_weights=[1.0] + [config.aux_weight] * (heads - 1),
+        metrics=[["accuracy"] for _ in range(heads)],
+    )
+    return model
+
+
+def _network(config: RunConfig, preprocessing: Preprocessing, classes: int) -> keras.Model:
+    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    if config.variant in CLASSICS:
+        return _classic(config, shape, classes)
+    return GoogLeNet(
+        input_shape=shape,
+        classes=classes,
+        variant=architecture(config),
+        aux_heads=config.aux_heads,
+        dropout=config.dropout,
+    )
+
+
+def _classic(config: RunConfig, shape: tuple[int, int, int], classes: int) -> keras.Model:
+    if config.width != 1 or config.weights is not None or config.freeze is not None:
+        raise UserError(f"expected no width, weights or freeze for {config.variant}: they are GoogLeNet's")
+    dropout = classics.DROPOUT if config.dropout is None else config.dropout
+    if config.variant == "nin_small":
+        return classics.NiN(classes, shape, variant="d2l", dropout=dropout)
+    make = {"nin": classics.NiN, "alexnet": classics.AlexNet, "vgg11": classics.VGG11}[config.variant]
+    return make(classes, shape, dropout=dropout)
+
+
+def architecture(config: RunConfig) -> Architecture:
+    """The GoogLeNet that a run trains.
+
+    Raises:
+        UserError: The variant's file cannot be read, or holds no architecture.
+    """
+    if config.variant in VARIANTS:
+        found = VARIANTS[config.variant]
+    else:
+        try:
+            found = Architecture.from_json(Path(config.variant).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the architecture {config.variant}: {error}") from None
+    return found if config.width == 1 else found.scaled(config.width)
+
+
+def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
+    """That of the weights to start from, at the run's size and channels."""
+    size = config.image_size or data.image_size
+    channels = config.channels or data.channels
+    base = Preprocessing(size, size, channels)
+    if config.weights == "imagenet":
+        base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
+    elif config.weights is not None and Path(config.weights).is_dir():
+        base = run_folder.load_preprocessing(Path(config.weights))
+    return replace(base, height=size, width=size, channels=channels)
+
+
+def start_weights(model: keras.Model, config: RunConfig) -> list[str]:
+    """Load the weights to start from; returns the names of the layers left at their initial ones.
+
+    Raises:
+        UserError: They cannot be had, or a layer that they do not fit would be frozen.
+    """
+    if config.weights is None:
+        return []
+    if config.weights == "imagenet":
+        fresh = load_imagenet(model, imagenet_spec(config.variant, aux_heads=config.aux_heads))
+    else:
+        fresh = load_weights(model, Path(config.weights))
+    frozen = [name for name in fresh if not model.get_layer(name).trainable]
+    if frozen:
+        raise UserError(
+            f"{', '.join(frozen)} does not fit {config.weights} and would be frozen untrained: train on "
+            "images of as many channels, or without --freeze"
+        )
+    return fresh

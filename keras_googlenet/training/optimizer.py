@@ -1,0 +1,99 @@
+"""The solver: gradient descent with Caffe's multipliers, and how its rate falls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_googlenet.training.config import RunConfig
+
+PACKAGE = "keras_googlenet"
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SolverSGD(keras.optimizers.SGD):
+    """SGD with the per-variable settings of Caffe's solver, as the BVLC network's `prototxt` has them.
+
+    Args:
+        learning_rate: A rate or a schedule.
+        l2: Weight decay of kernels: added to the gradient, times the weight, before the momentum, as
+            in Caffe and PyTorch. (Keras's own `weight_decay` is decoupled.) Biases and the parameters
+            of batch normalisation have none.
+        bias_multiplier: Factor on the learning rate of biases.
+        **options: Of `keras.optimizers.SGD`.
+    """
+
+    def __init__(
+        self, learning_rate: Any = 0.01, *, l2: float = 0.0, bias_multiplier: float = 1.0, **options: Any
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.l2 = l2
+        self.bias_multiplier = bias_multiplier
+
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
+        # TensorFlow's own variables, which arrive here on that backend, are named "layer/bias:0".
+        is_bias = variable.name.split("/")[-1].split(":")[0] == "bias"
+        if self.l2 and len(variable.shape) > 1:
+            gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.l2, variable.dtype)))
+        if is_bias and self.bias_multiplier != 1:
+            learning_rate = ops.multiply(learning_rate, self.bias_multiplier)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"l2": self.l2, "bias_multiplier": self.bias_multiplier}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose rate climbs from 0 in its first `steps` steps."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step: Tensor) -> Tensor:
+        done = ops.minimum(ops.cast(step + 1, "float32") / max(self.steps, 1), 1.0)
+        return self.schedule(step) * done
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WarmUp:
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
+
+
+def rate_schedule(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate as a function of the training step (from 0)."""
+    schedules = keras.optimizers.schedules
+    rate, total = config.learning_rate, config.epochs * steps_per_epoch
+    schedule = {
+        "step": lambda: schedules.ExponentialDecay(
+            rate, config.decay_epochs * steps_per_epoch, config.decay_rate, staircase=True
+        ),
+        "polynomial": lambda: schedules.PolynomialDecay(rate, total, 0.0, config.decay_power),
+        "cosine": lambda: schedules.CosineDecay(rate, total),
+        "constant": lambda: schedules.ExponentialDecay(rate, total, 1.0),
+    }[config.schedule]()
+    return WarmUp(schedule, round(config.warmup_epochs * steps_per_epoch))
+
+
+def solver(config: RunConfig, steps_per_epoch: int) -> SolverSGD:
+    """The optimizer of a run."""
+    return SolverSGD(
+        rate_schedule(config, steps_per_epoch),
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        l2=config.weight_decay,
+        bias_multiplier=config.bias_multiplier,
+        global_clipnorm=config.clip_norm,
+        gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
+        use_ema=config.average is not None,
+        ema_momentum=config.average or 0.99,
+    )
