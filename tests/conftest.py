@@ -6,6 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,20 @@ def image_folder(tmp_path_factory, sample):
         for index, image in enumerate(images):
             cv2.imwrite(str(folder / name / f"{index}.png"), image)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_variant(tmp_path_factory):
+    """The file of a network of the family with one narrow block, for images of 28 pixels."""
+    from keras_googlenet.variants import LIGHT_STEM
+
+    stages = [
+        stage for stage in LIGHT_STEM.stages if not stage.name.startswith(("pool3", "pool4", "4", "5", "3b"))
+    ]
+    tiny = replace(LIGHT_STEM, name="tiny", stages=tuple(stages), auxiliary_heads=()).scaled(0.125)
+    path = tmp_path_factory.mktemp("variants") / "tiny.json"
+    path.write_text(tiny.to_json())
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -90,22 +91,21 @@ class _Training(keras.utils.PyDataset):
         class_weights: np.ndarray | None,
     ) -> None:
         super().__init__(workers=WORKERS)
-        self.part, self.preprocessing, self.order, self.cursor = part, preprocessing, order, cursor
+        self.part, self.preprocessing, self.order = part, preprocessing, order
         self.classes, self.outputs, self.augment = classes, outputs, augment
         self.label_smoothing, self.class_weights = label_smoothing, class_weights
-        self.entered: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return self.order.steps
+        self.first = cursor.epoch * order.steps + cursor.step
+        self._order = lru_cache(maxsize=2)(order.of_epoch)
 
     @property
-    def num_batches(self) -> int:
-        """Of the rest of the epoch that begins: `Model.fit` asks when it begins one."""
-        return self.order.steps - self.cursor.step
+    def num_batches(self) -> None:
+        """Unknown to `Model.fit`, which is given the steps of an epoch."""
+        return
 
     def __getitem__(self, batch: int) -> tuple[Any, ...]:
         size = self.order.size // self.order.processes
-        pairs = self._pairs[batch * size : (batch + 1) * size]
+        epoch, step = divmod(self.first + batch, self.order.steps)
+        pairs = self._order(epoch)[step * size : (step + 1) * size]
         images = np.stack([self._image(index, number) for index, number in pairs])
         of_image = self.part.labels[pairs[:, 0]]
         labels = np.eye(self.classes, dtype="float32")[of_image]
@@ -120,9 +120,6 @@ class _Training(keras.utils.PyDataset):
         if self.class_weights is None:
             return result
         return (*result, repeated(self.class_weights[of_image], self.outputs))
-
-    def on_epoch_begin(self) -> None:
-        self._pairs = self.order.of_epoch(self.cursor.epoch, self.cursor.step)
 
     def _image(self, index: int, number: int) -> np.ndarray:
         pixels = load(self.part, index, self.preprocessing)

@@ -53,10 +53,8 @@ class Order:
         return mine.reshape(-1, 2).astype("int64")
 
     def epochs_from(self, cursor: Cursor) -> np.ndarray:
-        """int64 (epochs, 2): epochs to go, and their first step.
-
-        The rest of an epoch comes alone, for `Model.fit` starts the next one with a fresh iterator.
-        """
-        if cursor.step:
-            return np.array([[cursor.epoch, cursor.step]], "int64")
-        return np.array([[epoch, 0] for epoch in range(cursor.epoch, self.epochs)], "int64").reshape(-1, 2)
+        """int64 (epochs, 2): epochs to go, and the first step of each."""
+        to_go = [[epoch, 0] for epoch in range(cursor.epoch, self.epochs)]
+        if to_go:
+            to_go[0][1] = cursor.step
+        return np.array(to_go, "int64").reshape(-1, 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import shutil
 import signal
 import threading
@@ -19,7 +18,7 @@ import numpy as np
 
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.training import checkpoint, run_folder
-from keras_googlenet.training.checkpoint import Progress
+from keras_googlenet.training.checkpoint import UNFINISHED, Progress
 
 Logs = dict[str, Any] | None
 
@@ -58,6 +57,7 @@ class KeepProgress(keras.callbacks.Callback):
         run: The run's folder.
         progress: Where training stands; kept up to date.
         running_means: The metrics' variables of an epoch that is entered in its middle.
+        steps: In an epoch.
         minutes: Between checkpoints within an epoch.
         patience: Epochs without a better validation accuracy to stop after.
         stop: Signals received.
@@ -71,6 +71,7 @@ class KeepProgress(keras.callbacks.Callback):
         progress: Progress,
         running_means: dict[str, np.ndarray],
         *,
+        steps: int,
         minutes: float,
         patience: int | None,
         stop: StopSignals,
@@ -81,6 +82,7 @@ class KeepProgress(keras.callbacks.Callback):
         self.run = run
         self.progress = progress
         self.running_means = running_means
+        self.steps = steps
         self.interval = 60 * minutes
         self.patience = patience
         self.stop = stop
@@ -89,15 +91,15 @@ class KeepProgress(keras.callbacks.Callback):
         self.entered = (progress.cursor.epoch, progress.cursor.step)
         self.saved = self.counted = time.monotonic()
         if writes:
+            for leftover in run.rglob(f".*{UNFINISHED}"):  # of a process that was killed as it wrote
+                leftover.unlink()
             write_metrics(run / run_folder.METRICS, progress.rows)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         step = self.entered[1] if epoch == self.entered[0] else 0
         self.progress.cursor.epoch, self.progress.cursor.step = epoch, step
         if step:
-            targets = checkpoint.variables(self.model)
-            for name, value in self.running_means.items():
-                targets[name].assign(value)
+            checkpoint.restore_running_means(self.model, self.running_means)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         epoch = self.progress.cursor.epoch
@@ -109,6 +111,11 @@ class KeepProgress(keras.callbacks.Callback):
                 f"the loss is not finite any more in epoch {epoch + 1}, step {self.progress.cursor.step}: "
                 f"lower the learning rate (it was {rate:g})"
             )
+        if self.progress.cursor.step == self.steps:
+            # The end of the epoch is near, and has its own checkpoint. An epoch that was entered in its
+            # middle has fewer steps than `fit` expects: this ends it, and `on_epoch_end` lets it go on.
+            self.model.stop_training = skipped > 0
+            return
         if self.stop.received is not None:
             self._save()
             self._end()
@@ -124,8 +131,7 @@ class KeepProgress(keras.callbacks.Callback):
             write_metrics(self.run / run_folder.METRICS, self.progress.rows)
             if self.patience is not None and best_epoch(self.progress.rows) == epoch:
                 copy_whole(self._file(checkpoint.LAST), self._file(checkpoint.BEST))
-        if is_exhausted(self.progress.rows, self.patience):
-            self.model.stop_training = True
+        self.model.stop_training = is_exhausted(self.progress.rows, self.patience)
         if self.stop.received is not None:
             self._end()
 
@@ -167,7 +173,7 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     """The table of epochs as CSV, which is replaced at once or not at all."""
     if not rows:
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     with unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
@@ -177,6 +183,6 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file, which appears at once or not at all."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    unfinished = target.with_name(f".{target.name}{UNFINISHED}")
     shutil.copyfile(source, unfinished)
     unfinished.replace(target)

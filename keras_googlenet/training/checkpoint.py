@@ -19,6 +19,7 @@ FOLDER = "checkpoints"
 LAST = "last.npz"
 BEST = "best.npz"
 PROGRESS = "progress"
+UNFINISHED = ".unfinished"  # suffix of files that are being written
 
 
 @dataclass
@@ -47,7 +48,7 @@ def variables(model: keras.Model) -> dict[str, Any]:
         "metrics": model.metrics_variables,
     }
     return {
-        f"{group}/{number:04}/{variable.path}": variable
+        f"{group}/{number:04}": variable  # their own names depend on what else the process has built
         for group, members in groups.items()
         for number, variable in enumerate(members)
     }
@@ -57,7 +58,7 @@ def save(path: Path, model: keras.Model, progress: Progress) -> None:
     """Write the state to a file, which is replaced at once or not at all."""
     arrays = {name: keras.ops.convert_to_numpy(value) for name, value in variables(model).items()}
     arrays[PROGRESS] = np.array(json.dumps(asdict(progress)))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     path.parent.mkdir(exist_ok=True)
     try:
         with unfinished.open("wb") as file:
@@ -78,17 +79,39 @@ def restore(path: Path, model: keras.Model) -> tuple[Progress, dict[str, np.ndar
     Raises:
         UserError: The file is corrupt, or of another network.
     """
-    targets = variables(model)
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         progress = Progress.from_dict(json.loads(str(arrays.pop(PROGRESS))))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read the checkpoint {path}: {error!r}") from None
+    running_means = {name: arrays.pop(name) for name in list(arrays) if name.startswith("metrics/")}
+    targets = {name: value for name, value in variables(model).items() if not name.startswith("metrics/")}
     shapes = {name: tuple(value.shape) for name, value in targets.items()}
-    if shapes != {name: value.shape for name, value in arrays.items()}:
-        different = sorted(shapes.items() ^ {name: value.shape for name, value in arrays.items()}.items())
-        raise UserError(f"the checkpoint {path} is of another network or optimizer: see {different[0][0]}")
+    stored_shapes = {name: value.shape for name, value in arrays.items()}
+    if shapes != stored_shapes:
+        first = min(shapes.items() ^ stored_shapes.items())[0]
+        raise UserError(
+            f"the checkpoint {path} is of another network or optimizer: {first} has shape "
+            f"{stored_shapes.get(first)}, expected {shapes.get(first)}"
+        )
     for name, value in arrays.items():
         targets[name].assign(value)
-    return progress, {name: value for name, value in arrays.items() if name.startswith("metrics/")}
+    return progress, running_means
+
+
+def restore_running_means(model: keras.Model, running_means: dict[str, np.ndarray]) -> None:
+    """Put back the metrics of an epoch that is entered in its middle."""
+    if len(model.metrics_variables) < len(running_means):
+        _build_metrics(model)
+    targets = variables(model)
+    for name, value in running_means.items():
+        targets[name].assign(value)
+
+
+def _build_metrics(model: keras.Model) -> None:
+    """Make the metrics' variables, as the first training step else does."""
+    predicted = [keras.ops.zeros((1, *output.shape[1:])) for output in model.outputs]
+    predictions = predicted if len(predicted) > 1 else predicted[0]
+    model.compute_loss(y=predictions, y_pred=predictions)
+    model.compute_metrics(None, predictions, predictions)

@@ -204,6 +204,7 @@ def _fit(
                 config.run,
                 progress,
                 running_means,
+                steps=order.steps,
                 minutes=config.checkpoint_minutes,
                 patience=config.early_stopping,
                 stop=stop,
@@ -236,7 +237,7 @@ def _fit(
                 ),
                 initial_epoch=entered.epoch,
                 epochs=config.epochs,
-                steps_per_epoch=order.steps if has_tensorflow() else None,
+                steps_per_epoch=order.steps,
                 shuffle=False,  # the batches are shuffled already
                 verbose=1 if sys.stdout.isatty() else 2,
                 callbacks=callbacks,

@@ -48,8 +48,8 @@ def test_order_differs_between_epochs_and_seeds():
     assert orders[0] != orders[2]
 
 
-def test_the_rest_of_an_epoch_comes_alone():
+def test_a_run_goes_on_at_its_cursor():
     order = Order(50, 5, 0, epochs=4)
-    assert order.epochs_from(Cursor(1, 3)).tolist() == [[1, 3]]
+    assert order.epochs_from(Cursor(1, 3)).tolist() == [[1, 3], [2, 0], [3, 0]]
     assert order.epochs_from(Cursor(2, 0)).tolist() == [[2, 0], [3, 0]]
     assert order.epochs_from(Cursor(4, 0)).tolist() == []
