@@ -1,7 +1,7 @@
 import pytest
 
 from keras_googlenet import RunConfig, UserError
-from keras_googlenet.training.run import step_decay
+from keras_googlenet.training.optimizer import rate_schedule
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,6 @@ def test_wrong_fields_are_named(wrong, tmp_path):
 
 def test_default_decay_is_the_paper_s():
     config = RunConfig(data="sample", run="run")
-    rates = [step_decay(e, 0.01, config.decay_rate, config.decay_epochs) for e in (0, 7, 8, 15, 16)]
+    schedule = rate_schedule(config, steps_per_epoch=5)
+    rates = [float(schedule(5 * epoch + 4)) for epoch in (0, 7, 8, 15, 16)]
     assert rates == pytest.approx([0.01, 0.01, 0.0096, 0.0096, 0.009216])
