@@ -19,6 +19,10 @@ def train(
     config: Annotated[RunConfig, cyclopts.Parameter(name="*")],
     recipe: str | None = None,
     resume: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    distributed: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    coordinator_address: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
 ) -> None:
     """Train a network and leave a run folder.
 
@@ -28,7 +32,21 @@ def train(
         Named options to begin with; each can be given another value beside it. See `recipes`.
     resume
         Go on with the run in --run, from its last checkpoint; start it if there is none.
+    distributed
+        Train in several processes that share each batch, on the JAX backend; start the same command in each.
+    coordinator_address
+        With --distributed: host and port of the first process, if no environment of a launcher tells it.
+    processes
+        With --distributed: how many there are.
+    process_id
+        With --distributed: this one's number, from 0.
     """
+    if distributed:
+        from keras_googlenet.training.distribution import connect
+
+        connect(coordinator_address, processes, process_id)
+    elif coordinator_address is not None or processes is not None or process_id is not None:
+        raise UserError("--coordinator-address, --processes and --process-id need --distributed beside them")
     import_tensorflow()
     from keras_googlenet.training.run import train as train_run
 

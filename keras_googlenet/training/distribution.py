@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,6 +12,9 @@ import keras
 import numpy as np
 
 from keras_googlenet.data.parts import Part
+from keras_googlenet.errors import UserError
+
+SLURM_PORT = 12321  # of the first process, where Slurm starts them
 
 
 def this_process() -> tuple[int, int]:
@@ -78,3 +84,93 @@ def _tensorflow_devices() -> list[Any]:
     import tensorflow as tf
 
     return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+
+
+def connect(
+    address: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Join this process to the others of a run, before anything is computed. JAX backend alone.
+
+    Args:
+        address: Of the first process, `host:port`.
+        processes: How many there are.
+        process: This one's number, from 0.
+        environment: Where to read what is not given: `KERAS_DISTRIBUTION_*`; Slurm's variables, whose first
+            host is the address's; or those of a Kubernetes job with indexed completion.
+
+    Raises:
+        UserError: The backend is another, something is not given, or the others cannot be reached.
+    """
+    if keras.backend.backend() != "jax":
+        raise UserError(
+            "several processes train together on the JAX backend alone: set KERAS_BACKEND=jax "
+            f"(it is {keras.backend.backend()})"
+        )
+    found = from_environment(environment)
+    address = address or found.get("address")
+    processes = processes if processes is not None else _number(found.get("processes"))
+    process = process if process is not None else _number(found.get("process"))
+    missing = [
+        flag
+        for flag, value in (
+            ("--coordinator-address", address),
+            ("--processes", processes),
+            ("--process-id", process),
+        )
+        if value is None
+    ]
+    if missing:
+        raise UserError(
+            f"expected {', '.join(missing)}, or the environment of Slurm, Kubernetes or Keras, with "
+            "--distributed"
+        )
+    if not 0 <= (process or 0) < (processes or 0):
+        raise UserError(f"expected a process id from 0 to {(processes or 0) - 1}, got {process}")
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of processors; GPUs have their own
+    try:
+        keras.distribution.initialize(address, processes, process)
+    except Exception as error:  # of JAX's runtime, gRPC or the system
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"process {process} cannot join the others at {address}: {reason}") from error
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a launcher says of the processes: `address`, `processes` and `process`, as far as it does."""
+    launchers = (
+        {
+            "address": environment.get("KERAS_DISTRIBUTION_JOB_ADDRESSES", "").split(",")[0],
+            "processes": environment.get("KERAS_DISTRIBUTION_NUM_PROCESSES", ""),
+            "process": environment.get("KERAS_DISTRIBUTION_PROCESS_ID", ""),
+        },
+        {
+            "address": _first_slurm_host(environment.get("SLURM_STEP_NODELIST", "")),
+            "processes": environment.get("SLURM_NTASKS", ""),
+            "process": environment.get("SLURM_PROCID", ""),
+        },
+        {"process": environment.get("JOB_COMPLETION_INDEX", "")},  # Kubernetes sets no more
+    )
+    found: dict[str, str] = {}
+    for launcher in launchers:
+        found = {name: value for name, value in launcher.items() if value} | found
+    return found
+
+
+def _first_slurm_host(nodes: str) -> str:
+    """The address of the first of Slurm's nodes, such as `gpu[03-07,12],login1`."""
+    if not nodes:
+        return ""
+    first = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
+    return f"{first[1]}{first[2] or ''}:{SLURM_PORT}" if first else ""
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise UserError(f"expected a number of processes or a process id, got {text!r}")
+    return int(text)

@@ -76,14 +76,15 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         model.optimizer.build(model.trainable_variables)
     if distribution.is_first() and not (config.run / run_folder.CONFIG).is_file():
         _create(config, data, preprocessing, policy)
-    size = preprocessing.height
-    print(
-        f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
-        f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
-        f"({keras.backend.backend()}{distribution.description()})"
-    )
-    if fresh:
-        print(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
+    if distribution.is_first():
+        size = preprocessing.height
+        print(
+            f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
+            f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
+            f"({keras.backend.backend()}{distribution.description()})"
+        )
+        if fresh:
+            print(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
 
     progress = _fit(model, config, preprocessing, data, order)
     distribution.end()
@@ -239,7 +240,7 @@ def _fit(
                 epochs=config.epochs,
                 steps_per_epoch=order.steps,
                 shuffle=False,  # the batches are shuffled already
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=(1 if sys.stdout.isatty() else 2) if distribution.is_first() else 0,
                 callbacks=callbacks,
             )
     best = config.run / checkpoint.FOLDER / checkpoint.BEST

@@ -1,0 +1,200 @@
+"""Several processes and several devices train as one does."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import run_python
+
+from keras_googlenet import UserError
+from keras_googlenet.training import run_folder
+from keras_googlenet.training.distribution import connect, from_environment
+
+COMMON = [
+    "--data", "sample", "--classes", "Trouser", "--classes", "Bag", "--image-size", "28", "--epochs", "2",
+    "--batch-size", "40", "--precision", "float32", "--dropout", "0", "--augment", "crop",
+]  # fmt: skip
+
+
+def start(run, variant, *flags, env=None) -> subprocess.Popen:
+    command = [sys.executable, "-m", "keras_googlenet.cli", "train", "--run", str(run)]
+    return subprocess.Popen(
+        [*command, "--variant", str(variant), *COMMON, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": "jax"} | (env or {}),
+    )
+
+
+def output(process: subprocess.Popen) -> str:
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    return text
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def metrics(run) -> np.ndarray:
+    with (run / "metrics.csv").open() as file:
+        return np.array([[float(value) for value in row.values()] for row in csv.DictReader(file)])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, tiny_variant):
+    run = tmp_path_factory.mktemp("alone") / "run"
+    output(start(run, tiny_variant))
+    return run
+
+
+def check_like(run, alone) -> None:
+    np.testing.assert_allclose(metrics(run), metrics(alone), rtol=2e-3)
+    for ours, expected in zip(
+        *(run_folder.load(folder).model.get_weights() for folder in (run, alone)), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
+def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
+    """Each with its half of every batch, joined by the variables of a launcher."""
+    port, run = free_port(), tmp_path / "run"
+    processes = [
+        start(
+            run,
+            tiny_variant,
+            "--distributed",
+            env={
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+            },
+        )
+        for number in (0, 1)
+    ]
+    first, second = map(output, processes)
+    assert "2 devices, 2 processes" in first
+    assert "Epoch" not in second  # one of them tells
+    check_like(run, alone)
+
+
+WEIGHTS_OF_BOTH = """
+import sys
+from keras_googlenet.training import distribution
+port, number, variant, run = sys.argv[1:]
+distribution.connect(f"127.0.0.1:{port}", 2, int(number))
+import keras, numpy as np
+from keras_googlenet.training import run as training
+from keras_googlenet import RunConfig
+kept = {}
+fit = training._fit
+def keep(model, *arguments):
+    result = fit(model, *arguments)
+    arrays = [np.asarray(v.value.addressable_data(0)) for v in model.trainable_variables]
+    np.savez(f"{run}.{number}.npz", *arrays)
+    return result
+training._fit = keep
+options = dict(data="sample", classes=("Trouser", "Bag"), variant=variant, image_size=28, epochs=1)
+training.train(RunConfig(run=run, batch_size=40, precision="float32", **options))
+"""
+
+
+def test_both_processes_hold_equal_weights(tiny_variant, tmp_path):
+    port, run = str(free_port()), tmp_path / "run"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WEIGHTS_OF_BOTH, port, number, str(tiny_variant), str(run)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"KERAS_BACKEND": "jax"},
+        )
+        for number in ("0", "1")
+    ]
+    for process in processes:
+        output(process)
+    first, second = (np.load(f"{run}.{number}.npz") for number in (0, 1))
+    assert first.files
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_two_local_devices_train_as_one_with_jax(alone, tiny_variant, tmp_path):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    assert "2 devices" in output(start(tmp_path / "run", tiny_variant, env=flags))
+    check_like(tmp_path / "run", alone)
+
+
+MIRRORED = """
+import sys, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from keras_googlenet.cli import main
+sys.argv = ["keras-googlenet", *sys.argv[1:]]
+main()
+"""
+
+
+def test_two_local_devices_train_as_one_with_tensorflow(alone, tiny_variant, tmp_path):
+    arguments = ["train", "--run", str(tmp_path / "run"), "--variant", str(tiny_variant), *COMMON]
+    printed = run_python(MIRRORED, *arguments, env={"KERAS_BACKEND": "tensorflow"})
+    assert "(tensorflow, 2 devices)" in printed
+    np.testing.assert_allclose(metrics(tmp_path / "run")[:, 1], metrics(alone)[:, 1], atol=0.05)
+    again = run_python(MIRRORED, *arguments, "--resume", env={"KERAS_BACKEND": "tensorflow"})
+    assert "finished already" in again
+
+
+def test_a_run_trained_with_jax_exports_to_the_same_saved_model(alone, tmp_path, sample):
+    from keras_googlenet import export_saved_model
+    from keras_googlenet.serving.session import SavedModelSession
+
+    run = run_folder.load(alone)
+    version = export_saved_model(run.model, tmp_path / "models/tiny", class_names=run.class_names)
+    images = run.preprocessing.normalize(sample["test_images"][:4, ..., None].astype("float32"))
+    expected = run.model.predict(images, verbose=0)
+    session = SavedModelSession(version)
+    served = session.run("tensor", {"images": sample["test_images"][:4, ..., None].astype("float32")})
+    np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {}),
+        (
+            {"SLURM_STEP_NODELIST": "gpu[03-07,12],login1", "SLURM_NTASKS": "6", "SLURM_PROCID": "2"},
+            {"address": "gpu03:12321", "processes": "6", "process": "2"},
+        ),
+        ({"SLURM_STEP_NODELIST": "alpha,beta"}, {"address": "alpha:12321"}),
+        ({"JOB_COMPLETION_INDEX": "3"}, {"process": "3"}),
+        (
+            {"KERAS_DISTRIBUTION_JOB_ADDRESSES": "a:1,b:1", "JOB_COMPLETION_INDEX": "3"},
+            {"address": "a:1", "process": "3"},
+        ),
+        ({"KERAS_DISTRIBUTION_PROCESS_ID": "1", "SLURM_PROCID": "2"}, {"process": "1"}),
+    ],
+)
+def test_launchers_are_understood(environment, expected):
+    assert from_environment(environment) == expected
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(UserError, match="expected --processes, --process-id, or the environment of Slurm"):
+        connect("127.0.0.1:1", environment={})
+    with pytest.raises(UserError, match="a process id from 0 to 1, got 2"):
+        connect("127.0.0.1:1", 2, 2, environment={})
+    with pytest.raises(UserError, match="a number of processes or a process id, got 'x'"):
+        connect("127.0.0.1:1", environment={"SLURM_NTASKS": "x"})
+
+
+def test_tensorflow_is_told_apart():
+    with pytest.raises(UserError, match="on the JAX backend alone: set KERAS_BACKEND=jax"):
+        connect("127.0.0.1:1", 2, 0, environment={})
