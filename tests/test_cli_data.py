@@ -1,4 +1,4 @@
-"""`keras-googlenet prepare` as a user meets it."""
+"""`keras-googlenet prepare` and `inspect` as a user meets them."""
 
 import re
 import subprocess
@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from conftest import run_python
 from test_cli import run_cli
 
 
@@ -76,7 +77,52 @@ MISTAKES = [
     ("prepare {photos} {out} --size 0", "expected size to be at least 1, got 0"),
     ("prepare {photos} {out} --size big", "--size.*big"),
     ("prepare {photos} {out} --quality 0", "expected quality to be between 1 and 100, got 0"),
+    ("inspect --to {out}", "--data"),
+    ("inspect --data sample", "--to"),
+    ("inspect --data sample --to {photos}", "photos exists: choose another folder"),
+    ("inspect --data sample --to {out} --projection umap", "umap.*--projection"),
+    ("inspect --data sample --to {out} --class Hat", "expected a class of sample"),
+    ("inspect --data {new} --to {out}", "unknown data"),
 ]
+
+
+@pytest.fixture
+def labelled(photos):
+    """`photos` with enough images to divide."""
+    for name in ("cat", "dog"):
+        for index in range(3, 8):
+            (photos / name / f"{index}.png").write_bytes((photos / name / "1.png").read_bytes())
+    return photos
+
+
+def test_inspect(command, labelled, tmp_path):
+    code, out, _ = command("inspect", "--data", "sample", "--data", labelled, "--to", tmp_path / "seen",
+                           "--images", 3, "--seed", 1)  # fmt: skip
+    assert code == 0
+    assert re.search(r"^sample: 5,000 images in 10 classes$", out, re.MULTILINE)
+    assert re.search(rf"^{labelled}: 12 images in 2 classes$", out, re.MULTILINE)
+    assert re.search(rf"^corrupt files +1\n  {labelled / 'dog/2.png'}$", out, re.MULTILINE)
+    assert out.endswith(
+        "The features are of a network that is not trained: --weights takes a trained one.\n"
+        f"{tmp_path / 'seen'}\n"
+    )
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {
+        "inspection.json", "contact_sheet_1.png", "contact_sheet_2.png", "features.png",
+    }  # fmt: skip
+
+
+def test_inspect_help_imports_no_framework():
+    code = """
+import sys
+sys.argv = ["keras-googlenet", "inspect", "--help"]
+from keras_googlenet.cli import main
+main()
+print(sorted({"keras", "tensorflow", "jax", "matplotlib", "numpy", "cv2"} & set(sys.modules)))
+"""
+    out = run_python(code)
+    for option in ("--data", "--to", "--class", "--weights", "--projection", "--images"):
+        assert option in out
+    assert out.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])

@@ -19,6 +19,7 @@ app = cyclopts.App(
 )
 for command in (
     data.prepare,
+    data.inspect,
     train.train,
     train.recipes,
     evaluate.evaluate,
