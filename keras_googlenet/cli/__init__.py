@@ -7,7 +7,7 @@ import sys
 import cyclopts
 
 from keras_googlenet import __version__
-from keras_googlenet.cli import evaluate, profile, serving, train, weights
+from keras_googlenet.cli import data, evaluate, profile, serving, train, weights
 from keras_googlenet.cli.quiet import quieten
 from keras_googlenet.errors import Interrupted, UserError
 
@@ -18,6 +18,8 @@ app = cyclopts.App(
     config=train.fill_in,
 )
 for command in (
+    data.prepare,
+    data.inspect,
     train.train,
     train.recipes,
     evaluate.evaluate,

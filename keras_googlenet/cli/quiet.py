@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 
 
 def quieten() -> None:
@@ -14,15 +16,29 @@ def quieten() -> None:
         warnings.simplefilter("ignore")
 
 
+@contextlib.contextmanager
+def silenced_libraries() -> Iterator[None]:
+    """Drop what libraries in C, such as libjpeg, write to standard error; Python's own still gets there."""
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)  # left open: loggers made meanwhile may keep it
+    with _dropped_stderr(), contextlib.redirect_stderr(terminal):
+        yield
+
+
 def import_tensorflow() -> None:
     """Import TensorFlow without the notes that it prints before its log level holds."""
+    with _dropped_stderr():
+        import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def _dropped_stderr() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow as tf
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-    tf.get_logger().setLevel("ERROR")

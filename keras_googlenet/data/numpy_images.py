@@ -9,6 +9,11 @@ import numpy as np
 
 from keras_googlenet.preprocessing import JPEG_MAGIC, LUMA, MAX_PIXELS, PNG_MAGIC, Preprocessing
 
+JPEG_SCAN = b"\xff\xda"  # begins compressed data, which holds neither this marker nor the next
+JPEG_END = b"\xff\xd9"
+PNG_COLOUR_TYPE = 25  # its place in the file
+PNG_GREY_ALPHA = 4
+
 
 def decode(encoded: bytes, channels: int) -> np.ndarray:
     """Decode JPEG or PNG bytes.
@@ -23,20 +28,38 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
     Raises:
         ValueError: The bytes are neither JPEG nor PNG, are corrupt, or make more than `MAX_PIXELS`.
     """
-    if not encoded.startswith((JPEG_MAGIC, PNG_MAGIC)):
-        raise ValueError("Expected the bytes of a JPEG or PNG image")
-    if encoded.startswith(JPEG_MAGIC) and b"\xff\xd9" not in encoded[-4096:]:
-        raise ValueError("Expected a whole JPEG image; received one cut short")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error as error:
-        raise ValueError(str(error)) from None
-    if pixels is None:
-        raise ValueError("Expected a JPEG or PNG image; received one that is corrupt")
+    pixels = decode_as_stored(encoded)
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise ValueError(f"Expected an image of up to {MAX_PIXELS} pixels")
-    return to_channels(pixels[..., ::-1], channels)
+        raise ValueError(f"expected an image of up to {MAX_PIXELS} pixels")
+    return to_channels(pixels, channels)
+
+
+def decode_as_stored(encoded: bytes) -> np.ndarray:
+    """Decode JPEG or PNG bytes of any size: grey stays grey, all else is as in `decode`.
+
+    Returns:
+        Pixels, uint8, (height, width, 1 or 3).
+
+    Raises:
+        ValueError: The bytes are neither JPEG nor PNG, or are corrupt.
+    """
+    is_jpeg = encoded.startswith(JPEG_MAGIC)
+    if not is_jpeg and not encoded.startswith(PNG_MAGIC):
+        raise ValueError("neither JPEG nor PNG")
+    # OpenCV before 5 fills the part that is missing with grey.
+    cut_short = is_jpeg and encoded.rfind(JPEG_END) < encoded.rfind(JPEG_SCAN)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = None if cut_short else cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:  # of more than 2**30 pixels
+        pixels = None
+    if pixels is None:
+        raise ValueError("corrupt")
+    if pixels.ndim == 2:
+        return pixels[..., np.newaxis]
+    if not is_jpeg and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
+        return pixels[..., :1]
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""`prepare` and `inspect`: images before training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+
+from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
+from keras_googlenet.errors import UserError
+
+NAMED = 20  # unreadable files in an error of one line
+
+
+def prepare(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    size: int = 224,
+    quality: int = 95,
+    enlarge: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    skip_corrupt: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+) -> None:
+    """Write a folder's images to another folder, smaller, so that training decodes them faster.
+
+    It may be interrupted: the same call again does what is left.
+
+    Parameters
+    ----------
+    source
+        A folder of images, at any depth; it is not changed.
+    target
+        The new folder: the images get the same paths in it.
+    size
+        Shorter side in pixels; the aspect is kept.
+    quality
+        Of JPEG images, 1 to 100. PNG images stay PNG.
+    enlarge
+        Enlarge images that are smaller than that; they are copied otherwise.
+    skip_corrupt
+        List files that are no images, and end well; they are an error otherwise, once all others are done.
+    """
+    from keras_googlenet.data.prepare import prepare as prepare_folder
+
+    with silenced_libraries():
+        done = prepare_folder(source, target, size=size, quality=quality, enlarge=enlarge)
+    unreadable = [f"{source / file} ({reason})" for file, reason in done.unreadable.items()]
+    if skip_corrupt:
+        for line in unreadable:
+            print(f"skipped {line}")
+    print(
+        f"{target}: {done.resized} resized, {done.copied} copied, {done.present} already there, "
+        f"{len(unreadable)} skipped"
+    )
+    if unreadable and not skip_corrupt:
+        more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
+        raise UserError(
+            f"cannot read {', '.join(unreadable[:NAMED])}{more}: expected JPEG or PNG images; replace or "
+            "remove them, or skip them with --skip-corrupt"
+        )
+
+
+def inspect(
+    *,
+    data: Annotated[list[str], cyclopts.Parameter(negative="")],
+    to: Path,
+    class_name: Annotated[str | None, cyclopts.Parameter(name="--class")] = None,
+    weights: str | None = None,
+    variant: str | None = None,
+    projection: Literal["pca", "tsne"] = "pca",
+    images: int = 500,
+    seed: int = 0,
+) -> None:
+    """Look at a data set, or at two: counts, sizes, duplicates, leakage, and pictures.
+
+    Parameters
+    ----------
+    data
+        "sample", a folder with one folder of images for each class, or "tfds:NAME"; twice for two.
+    to
+        The folder to make, with inspection.json, contact sheets and features.png.
+    class_name
+        Draw the features of this class alone.
+    weights
+        The network whose features are drawn: a run's folder, a .keras or .weights.h5 file, or "imagenet";
+        by default one that is not trained.
+    variant
+        The network's name, where the weights do not tell it; by default "paper" for "imagenet", else "bn".
+    projection
+        How features become points; tsne needs scikit-learn.
+    images
+        How many images of each set to draw features of, at most.
+    seed
+        Of their choice, the data's division, and the network that is not trained.
+    """
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import_tensorflow()
+    from keras_googlenet.data.inspection import table
+    from keras_googlenet.evaluation.inspect import inspect as inspect_data
+
+    with silenced_libraries():
+        report = inspect_data(
+            data,
+            to,
+            class_name=class_name,
+            weights=weights,
+            variant=variant,
+            projection=projection,
+            images=images,
+            seed=seed,
+        )
+    for name, found in report["sets"].items():
+        print(table(name, found))
+    if weights is None:
+        print("The features are of a network that is not trained: --weights takes a trained one.")
+    print(to)

@@ -1,0 +1,168 @@
+"""Resize a folder of images once, so that no epoch has to decode large ones."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from keras_googlenet.data.folders import IMAGE_SUFFIXES
+from keras_googlenet.data.numpy_images import decode_as_stored
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import JPEG_MAGIC
+
+STAGING = ".prepare"  # in the new folder: holds files being written
+LONGEST_SIDE = 65_500  # libjpeg's
+FILES_AT_ONCE = 8  # for a thread
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of the files.
+
+    Attributes:
+        resized: Number of images written in a new size.
+        copied: Number of those that had no more than that size.
+        present: Number of those that an earlier call had written.
+        unreadable: Files that are no images, relative to the folder, with the reason of each.
+    """
+
+    resized: int
+    copied: int
+    present: int
+    unreadable: dict[Path, str]
+
+
+def prepare(
+    source: Path, target: Path, *, size: int = 224, quality: int = 95, enlarge: bool = False
+) -> Prepared:
+    """Write the images of a folder, at any depth, to another one under the same relative paths, smaller.
+
+    The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and grey stays
+    grey; 16 bits become 8, transparency and metadata are dropped, and EXIF orientation is not applied:
+    training decodes them so. Files and folders whose names begin with a dot are left out. A file appears
+    whole or not at all; after an interruption, the same call does what is left.
+
+    Args:
+        source: The folder; it is not changed.
+        target: The new folder. What it holds of an earlier call with the same size stays.
+        size: Shorter side in pixels.
+        quality: Of JPEG, 1 to 100.
+        enlarge: Whether images whose shorter side is less than `size` are enlarged; they are copied
+            byte for byte otherwise.
+
+    Raises:
+        UserError: An argument is not as above, or `target` has files of these names that an equal call
+            would not write: then nothing is written.
+    """
+    _check_arguments(source, target, size, quality)
+    files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+    files = [file for file in files if not any(name.startswith(".") for name in file.parts)]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise UserError(f"no JPEG or PNG image in {source}")
+
+    there = [file for file in images if (target / file).exists()]
+    is_done = partial(_is_done, source, target, size, enlarge)
+    done = {file for file, fine in _each(is_done, there, "looking at what is there") if fine}
+    others = [file for file in there if file not in done]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise UserError(
+            f"{target / others[0]}{more} would be overwritten, by an image whose shorter side is {size}: "
+            "choose another folder, or delete them"
+        )
+
+    write = partial(_write, source, target, size, quality, enlarge)
+    shutil.rmtree(target / STAGING, ignore_errors=True)
+    (target / STAGING).mkdir(parents=True)
+    try:
+        outcomes = dict(_each(write, [file for file in images if file not in done], "preparing images"))
+    finally:
+        shutil.rmtree(target / STAGING)
+    kinds = list(outcomes.values())
+    unreadable = {file: str(error) for file, error in outcomes.items() if isinstance(error, ValueError)}
+    unreadable |= {file: "not named .jpg, .jpeg or .png" for file in files if file not in {*images}}
+    return Prepared(kinds.count("resized"), kinds.count("copied"), len(done), unreadable)
+
+
+def _check_arguments(source: Path, target: Path, size: int, quality: int) -> None:
+    if not source.is_dir():
+        raise UserError(f"no folder at {source}: expected one with images")
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file: expected a folder, or a new name for one")
+    old, new = source.resolve(), target.resolve()
+    if old == new or old in new.parents or new in old.parents:
+        raise UserError(f"expected two folders beside each other, got {source} and {target}")
+    if size < 1:
+        raise UserError(f"expected size to be at least 1, got {size}")
+    if not 1 <= quality <= 100:
+        raise UserError(f"expected quality to be between 1 and 100, got {quality}")
+
+
+def _each(work: Callable[[Path], Any], files: Sequence[Path], title: str) -> Iterator[tuple[Path, Any]]:
+    """Each file with the result of its work, done in threads: OpenCV lets go of Python's lock."""
+    with ThreadPool() as pool:
+        results = pool.imap(work, files, chunksize=FILES_AT_ONCE)
+        yield from zip(files, tqdm(results, title, len(files), leave=False, disable=None), strict=True)
+
+
+def _is_done(source: Path, target: Path, size: int, enlarge: bool, file: Path) -> bool:
+    encoded = (target / file).read_bytes()
+    try:
+        shorter = min(decode_as_stored(encoded).shape[:2])
+    except ValueError:
+        return False
+    copied = shorter < size and not enlarge and encoded == (source / file).read_bytes()
+    return shorter == size or copied
+
+
+def _write(
+    source: Path, target: Path, size: int, quality: int, enlarge: bool, file: Path
+) -> Literal["resized", "copied"] | ValueError:
+    """Prepare one file; returns what was done, or why the file could not be read."""
+    encoded = (source / file).read_bytes()
+    try:
+        pixels = decode_as_stored(encoded)
+        shorter = min(pixels.shape[:2])
+        copied = shorter == size or (shorter < size and not enlarge)
+        if not copied:
+            encoded = _encode(resize_shorter(pixels, size), encoded.startswith(JPEG_MAGIC), quality)
+    except ValueError as error:
+        return error
+    staged, final = target / STAGING / uuid.uuid4().hex, target / file
+    staged.write_bytes(encoded)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staged.rename(final)
+    return "copied" if copied else "resized"
+
+
+def resize_shorter(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize (height, width, 1 or 3) so that the shorter side is `size`, and keep the aspect.
+
+    Raises:
+        ValueError: The longer side would be more than `LONGEST_SIDE`.
+    """
+    height, width = pixels.shape[:2]
+    scale = size / min(height, width)
+    new_height, new_width = round(height * scale), round(width * scale)
+    if max(new_height, new_width) > LONGEST_SIDE:
+        raise ValueError(f"too long for its width: it would be of {new_height} x {new_width} pixels")
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.atleast_3d(cv2.resize(pixels, (new_width, new_height), interpolation=method))
+
+
+def _encode(pixels: np.ndarray, as_jpeg: bool, quality: int) -> bytes:
+    bgr = np.ascontiguousarray(pixels[..., ::-1])
+    if as_jpeg:
+        return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return cv2.imencode(".png", bgr)[1].tobytes()

@@ -1,0 +1,162 @@
+"""Images as points: a GoogLeNet's features, and their projection on a plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_googlenet import GoogLeNet
+from keras_googlenet.data.feed import evaluation_batches
+from keras_googlenet.data.parts import Part
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training import run_folder
+from keras_googlenet.weights.specs import imagenet_spec
+
+POOLED = "avg_pool"  # the layer whose output is the features
+BATCH = 32
+FEWEST_POINTS = 3  # on a line at least, and not just two
+PROJECTIONS = ("pca", "tsne")
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A network from images to features (batch, 1024), what its images go through, and its name."""
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    description: str
+
+
+def feature_network(
+    weights: str | None = None,
+    variant: str | None = None,
+    *,
+    image_size: int = 224,
+    channels: int = 3,
+    seed: int = 0,
+) -> FeatureNetwork:
+    """A GoogLeNet up to its pooled features.
+
+    Args:
+        weights: `None` for an untrained network; `"imagenet"`; a run's folder; a `.keras` or
+            `.weights.h5` file.
+        variant: The network, where the weights do not tell: by default `"paper"` for `"imagenet"` and
+            `"bn"` otherwise.
+        image_size: Side of the input in pixels, where the weights do not tell.
+        channels: Of the input, where the weights do not tell.
+        seed: Of the untrained network; sets Keras's random seed.
+
+    Raises:
+        UserError: The weights cannot be had, or are not a GoogLeNet's.
+    """
+    variant = variant or ("paper" if weights == "imagenet" else "bn")
+    plain = Preprocessing(image_size, image_size, channels)
+    if weights is None:
+        keras.utils.set_random_seed(seed)
+        return FeatureNetwork(_without_top(variant, plain), plain, f"untrained {variant} network")
+    if weights == "imagenet":
+        preprocessing = imagenet_spec(variant, aux_heads=False).preprocessing
+        return FeatureNetwork(
+            _without_top(variant, preprocessing, weights), preprocessing, f"{variant} network of ImageNet"
+        )
+    path = Path(weights)
+    if path.name.endswith(".weights.h5") or not path.exists():
+        return FeatureNetwork(_without_top(variant, plain, weights), plain, f"{variant} network of {path}")
+    model = _pooled(run_folder.load_model(path / run_folder.MODEL if path.is_dir() else path), path)
+    if path.is_dir():
+        return FeatureNetwork(model, run_folder.load_preprocessing(path), f"network of {path}")
+    height, width, of_model = model.input_shape[1:]
+    preprocessing = Preprocessing(height or image_size, width or image_size, of_model)
+    return FeatureNetwork(model, preprocessing, f"network of {path}")
+
+
+def _without_top(variant: str, preprocessing: Preprocessing, weights: str | None = None) -> keras.Model:
+    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    try:
+        return GoogLeNet(False, weights, input_shape=shape, pooling="avg", variant=variant)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _pooled(model: keras.Model, path: Path) -> keras.Model:
+    if not any(layer.name == POOLED for layer in model.layers):
+        raise UserError(f"{path} holds no GoogLeNet: expected a layer {POOLED!r}, whose output is features")
+    return keras.Model(model.input, model.get_layer(POOLED).output)
+
+
+def embed(network: FeatureNetwork, part: Part) -> np.ndarray:
+    """Features of all images of a part, float32 (images, features)."""
+    return network.model.predict(evaluation_batches(part, network.preprocessing, batch_size=BATCH), verbose=0)
+
+
+def spread(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Indices, in order, of `count` images (or all, if there are fewer), chosen by chance, in which
+    each class has its share to within an image.
+    """
+    total = len(labels)
+    count = min(count, total)
+    by_class = np.lexsort((np.random.default_rng(seed).permutation(total), labels))
+    return np.sort(by_class[np.arange(count) * total // count])
+
+
+def check_projection(method: str) -> None:
+    """See that a method can be had, before the work that it is for.
+
+    Raises:
+        UserError: There is none of this name, or scikit-learn is missing.
+    """
+    if method not in PROJECTIONS:
+        raise UserError(f"expected a projection of {', '.join(PROJECTIONS)}, got {method!r}")
+    if method == "tsne" and find_spec("sklearn") is None:
+        raise UserError(
+            'scikit-learn is not installed: pip install "keras-googlenet[inspect]", or take --projection pca'
+        )
+
+
+def project(features: np.ndarray, method: str = "pca", seed: int = 0) -> tuple[np.ndarray, tuple[str, str]]:
+    """Points (images, 2) for features (images, features), and the names of the two axes.
+
+    Features are scaled to unit length first: their direction tells classes apart, and a few strong
+    images would take the picture otherwise.
+
+    Args:
+        features: Of `FEWEST_POINTS` images at least.
+        method: `"pca"`, or `"tsne"`, which scikit-learn computes.
+        seed: Of t-SNE.
+
+    Raises:
+        UserError: scikit-learn is missing, or the method or the number of images is not as above.
+    """
+    check_projection(method)
+    if len(features) < FEWEST_POINTS:
+        raise UserError(f"expected {FEWEST_POINTS} images at least to draw features of, got {len(features)}")
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    features = features / np.maximum(lengths, np.finfo("float32").tiny)
+    if method == "tsne":
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30.0, (len(features) - 1) / 3)
+        points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+        return points, ("t-SNE, first axis", "t-SNE, second axis")
+    points, (first, second) = principal_components(features)
+    return points, (
+        f"first component ({first:.0%} of the variance)",
+        f"second component ({second:.0%} of the variance)",
+    )
+
+
+def principal_components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first two principal components: points (images, 2), and their shares of the variance (2,).
+
+    The largest coordinate, by its amount, is positive along both axes.
+    """
+    centred = features.astype("float64") - features.mean(axis=0, dtype="float64")
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    points = left[:, :2] * scale[:2]
+    points *= np.sign(points[np.abs(points).argmax(axis=0), (0, 1)])
+    return points, scale[:2] ** 2 / max((scale**2).sum(), np.finfo("float64").tiny)

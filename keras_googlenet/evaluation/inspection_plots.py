@@ -1,0 +1,125 @@
+"""Pictures of a data set: some images of each class, and their features on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_googlenet.data.inspection import pixels
+from keras_googlenet.data.parts import ImageData
+
+DPI = 120
+TILE = 84  # pixels
+GAP = 6
+COLUMNS = 10
+MAX_ROWS = 40
+NAME_LENGTH = 32
+NAMED_CLASSES = 20  # as many colours as can be told apart
+
+
+def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -> None:
+    """Some training images of each class, a row a class.
+
+    Args:
+        data: The data set. Of more than `MAX_ROWS` classes, the first ones are shown.
+        title: Above the picture.
+        path: PNG file to write.
+        seed: Of the choice of images.
+    """
+    random = np.random.default_rng(seed)
+    names = data.class_names[:MAX_ROWS]
+    sheet = np.full((len(names) * (TILE + GAP) - GAP, COLUMNS * (TILE + GAP) - GAP, 3), 255, np.uint8)
+    for row in range(len(names)):
+        members = np.flatnonzero(data.train.labels == row)
+        chosen = np.sort(random.permutation(members)[:COLUMNS])
+        for column, index in enumerate(chosen):
+            top, left = row * (TILE + GAP), column * (TILE + GAP)
+            sheet[top : top + TILE, left : left + TILE] = thumbnail(pixels(data.train, int(index)))
+    if len(names) < len(data.class_names):
+        title += f" (the first {len(names)} of {len(data.class_names)} classes)"
+
+    height, width = sheet.shape[:2]
+    figure = Figure(figsize=(width / DPI, height / DPI))
+    axes = figure.add_axes((0, 0, 1, 1))  # a pixel of the sheet is one of the picture
+    axes.imshow(sheet, interpolation="none")
+    centres = np.arange(len(names)) * (TILE + GAP) + TILE / 2
+    axes.set_yticks(centres, [shortened(name) for name in names])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, loc="left")
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")  # the names are beside the figure
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """An image (height, width, 1 or 3) as large as fits, in the middle of a light tile (TILE, TILE, 3)."""
+    scale = TILE / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    small = np.atleast_3d(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method))
+    tile = np.full((TILE, TILE, 3), 235, np.uint8)
+    top, left = (TILE - height) // 2, (TILE - width) // 2
+    tile[top : top + height, left : left + width] = small
+    return tile
+
+
+def plot_scatter(
+    points: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    axis_names: tuple[str, str],
+    title: str,
+    path: Path,
+) -> None:
+    """Points of a plane, a colour a group.
+
+    Args:
+        points: (points, 2).
+        groups: Group of each, int (points,).
+        names: Of the groups. All but the largest `NAMED_CLASSES` share a mark.
+        axis_names: Of the two axes.
+        title: Above the picture.
+        path: PNG file to write.
+    """
+    scatter_figure(points, groups, names, axis_names, title).savefig(path, dpi=DPI)
+
+
+def scatter_figure(
+    points: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    axis_names: tuple[str, str],
+    title: str,
+) -> Figure:
+    """The figure of `plot_scatter`."""
+    counts = np.bincount(groups, minlength=len(names))
+    found = np.count_nonzero(counts)
+    largest = np.sort(np.argsort(-counts, kind="stable")[: min(found, NAMED_CLASSES)])
+    colours = matplotlib.color_sequences["tab10" if len(largest) <= 10 else "tab20"]
+    figure = Figure(figsize=(9.5, 6.5), layout="constrained")
+    axes = figure.subplots()
+    for colour, group in zip(colours, largest, strict=False):
+        x, y = points[groups == group].T
+        label = f"{shortened(names[group])} ({len(x)})"
+        axes.scatter(x, y, s=18, alpha=0.7, linewidths=0, color=colour, label=label)
+    x, y = points[~np.isin(groups, largest)].T
+    if len(x):
+        label = f"{found - len(largest)} more classes ({len(x)})"
+        axes.scatter(x, y, s=18, facecolors="none", edgecolors="lightgrey", label=label, zorder=0)
+    axes.set_title(title)
+    axes.set_xlabel(axis_names[0])
+    axes.set_ylabel(axis_names[1])
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False, markerscale=1.5)
+    return figure
+
+
+def shortened(name: str, length: int = NAME_LENGTH) -> str:
+    """A name without its middle, if it is too long for a picture."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"
