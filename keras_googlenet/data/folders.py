@@ -167,9 +167,9 @@ def file_part(files: Files) -> Part:
     paths = [path for path, _ in files]
     labels = np.array([label for _, label in files], "int32")
     if sum(path.stat().st_size for path in paths) > parts.MEMORY_BYTES:
-        return Part(paths, labels)
+        return Part(paths, labels, paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return Part(list(pool.map(Path.read_bytes, paths)), labels)
+        return Part(list(pool.map(Path.read_bytes, paths)), labels, paths)
 
 
 def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:

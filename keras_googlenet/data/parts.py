@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ class Part:
         images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG or PNG), as `bytes` or
             as the paths of files.
         labels: int32 (images,).
+        files: The user's own file of each image, where there is one: what to call the image.
     """
 
     images: np.ndarray | Sequence[bytes] | Sequence[Path]
     labels: np.ndarray
+    files: Sequence[Path] | None = None
 
     @property
     def count(self) -> int:
@@ -41,9 +43,10 @@ class Part:
 
     def take(self, indices: np.ndarray) -> Part:
         """Some of the images, in the order of `indices`."""
+        files = None if self.files is None else [self.files[index] for index in indices]
         if isinstance(self.images, np.ndarray):
-            return Part(self.images[indices], self.labels[indices])
-        return Part([self.images[index] for index in indices], self.labels[indices])
+            return Part(self.images[indices], self.labels[indices], files)
+        return Part([self.images[index] for index in indices], self.labels[indices], files)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class ImageData:
 
         def part(old: Part) -> Part:
             chosen = old.take(np.flatnonzero(np.isin(old.labels, list(label_of))))
-            return Part(chosen.images, np.array([label_of[int(label)] for label in chosen.labels], "int32"))
+            labels = np.array([label_of[int(label)] for label in chosen.labels], "int32")
+            return replace(chosen, labels=labels)
 
         return ImageData(
             tuple(classes),

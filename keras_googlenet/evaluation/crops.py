@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_googlenet.data import pipeline
+from keras_googlenet.data.parts import Part
+from keras_googlenet.preprocessing import Preprocessing
+
 PAPER_SIZE = 224  # the paper's network; for another size, all sides change alike
 TEN_CROP_SIDE = 256
 SHORTER_SIDES = (256, 288, 320, 352)  # paper, section 7
@@ -76,6 +80,31 @@ def _resized(height: int, width: int, shorter_side: int, size: int) -> tuple[int
 def _corners_and_centre(height: int, width: int, size: int) -> list[tuple[int, int]]:
     down, right = height - size, width - size
     return [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+
+
+def crop_batches(part: Part, preprocessing: Preprocessing, crops: int, batch_size: int) -> tf.data.Dataset:
+    """The crops of images, in order, cut while the network computes.
+
+    Args:
+        part: The images.
+        preprocessing: Side (height and width are the same), channels and range of the network's input.
+        crops: Of each image; 10 or 144.
+        batch_size: Crops in a batch; the last batch may be smaller.
+
+    Returns:
+        Batches float32 (batch, side, side, channels).
+    """
+    element, size, channels = pipeline.loader(part), preprocessing.height, preprocessing.channels
+
+    def cut(pixels: Any) -> Any:
+        return take_crops(pixels, crop_table(pixels.shape[0], pixels.shape[1], size, crops), size)
+
+    def load(index: Any) -> Any:
+        taken = tf.py_function(cut, [pipeline.pixels(element(index), channels)], tf.float32)
+        return preprocessing.normalize(tf.ensure_shape(taken, (crops, size, size, channels)))
+
+    images = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=pipeline.workers())
+    return pipeline.with_options(images.rebatch(batch_size).prefetch(2))
 
 
 def take_crops(pixels: Any, table: list[Crop], size: int) -> Any:

@@ -1,73 +1,189 @@
-"""Measure a network on a folder of labelled images."""
+"""Measure networks on labelled images: one or several together, by any of the paper's protocols."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
+import numpy as np
+from tqdm import tqdm
 
 from keras_googlenet import GoogLeNet
-from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import Part
 from keras_googlenet.data.pipeline import batches
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation.metrics import top_k_accuracy
+from keras_googlenet.evaluation.crops import PROTOCOLS, crop_batches
+from keras_googlenet.evaluation.images import (
+    PARTS,
+    Images,
+    check_same_classes,
+    in_order,
+    load_config,
+    named_images,
+    own_images,
+    pixels,
+)
+from keras_googlenet.evaluation.report import write_report
+from keras_googlenet.evaluation.results import Evaluation, ModelRow, command_line, measure
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux
 from keras_googlenet.training import run_folder
-from keras_googlenet.weights.specs import imagenet_spec
+from keras_googlenet.weights.specs import WeightsSpec, imagenet_spec
 
-TOP_K = 5
+IMAGENET = "imagenet"
 
 
-def evaluate(weights: str, folder: Path, *, variant: str = "paper", batch_size: int = 64) -> dict[str, Any]:
-    """Accuracy of trained weights on a folder of class folders, one crop an image.
+@dataclass(frozen=True)
+class Network:
+    """What takes part: a model with one output, and how it wants its images."""
+
+    name: str
+    variant: str
+    model: keras.Model
+    preprocessing: Preprocessing
+
+    def row(self) -> ModelRow:
+        """What a result says about it."""
+        size = self.preprocessing
+        return ModelRow(self.name, self.variant, size.height, size.width, size.channels)
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    ensemble: Sequence[str | Path] = (),
+    part: str | None = None,
+    crops: int = 1,
+    variant: str = "paper",
+    batch_size: int = 64,
+    to: Path | None = None,
+) -> Evaluation:
+    """Measure a run, published weights, or several runs whose probabilities are averaged.
 
     Args:
-        weights: `"imagenet"`, or the folder of a finished run.
-        folder: One folder of images for each class. For ImageNet: 1000 folders, whose sorted names
-            (WordNet ids) are the order of the classes.
+        run: The folder of a finished run, or `"imagenet"` for published weights.
+        data: A folder with one folder of images for each class, or what else `load_data` opens. By
+            default what the run was trained on, divided as it was then. For ImageNet: 1000 folders,
+            whose sorted names (WordNet ids) are the order of the classes.
+        ensemble: The folders of further runs, of the same classes.
+        part: `"test"`, `"validation"` or `"train"`; by default the test part, but all images of a
+            folder `data` that is not divided.
+        crops: Of each image: 1 as in training, or the 10 or 144 of the paper's section 7.
         variant: The network, for `"imagenet"`.
-        batch_size: Images in a step.
-
-    Returns:
-        `images`, `top1` and `top5` (shares of them), and for published weights `published_top1` and
-        `published_top5`.
+        batch_size: Crops in a step.
+        to: A folder to make for the report, its pictures and `evaluation.json`; by default none.
 
     Raises:
-        UserError: The weights cannot be had, or the folder's classes are not theirs.
+        UserError: A run, weights or data cannot be used, they have different classes, or `to` exists.
     """
-    class_names, part = labelled_folder(folder)
-    if weights != "imagenet":
-        run = run_folder.load(Path(weights))
-        if class_names != run.class_names:
-            raise UserError(
-                f"{folder} has other classes than {weights}: expected folders named "
-                f"{', '.join(run.class_names)}"
-            )
-        return accuracy(strip_aux(run.model), run.preprocessing, part, batch_size)
-    spec = imagenet_spec(variant, aux_heads=False)
-    classes = min(spec.classes, 1000)  # TF-Slim's background is no class of the images
-    if len(class_names) != classes:
-        raise UserError(
-            f"expected {classes} class folders in {folder}, as ImageNet has; found {len(class_names)}"
+    _check(part=part, crops=crops, batch_size=batch_size, to=to)
+    data = None if data is None else str(data)
+    spec = imagenet_spec(variant, aux_heads=False) if run == IMAGENET else None
+    folders = [Path(name) for name in ([run, *ensemble] if spec is None else ensemble)]
+    runs = [run_folder.load(folder) for folder in folders]
+    for folder, other in zip(folders, runs, strict=True):
+        check_same_classes(str(folder), other.class_names, str(folders[0]), runs[0].class_names)
+    if data is not None:
+        chosen = named_images(data, part, folders[0] if folders else None)
+    elif spec is None:
+        chosen = own_images(folders, part or PARTS[0])
+    else:
+        raise UserError("expected data to measure published weights on: a folder of images for each class")
+    if runs:
+        chosen = in_order(chosen, runs[0].class_names, str(folders[0]))
+    networks = [] if spec is None else [_published(spec, chosen)]
+    networks += [_of_run(*pair) for pair in zip(folders, runs, strict=True)]
+    for network in networks:
+        _check_square(network, crops)
+
+    with _new_folder(to):
+        started = time.perf_counter()
+        found = [answers(network, chosen.part, crops, batch_size) for network in networks]
+        evaluation = measure(
+            chosen.part.labels,
+            np.mean(found, axis=0),
+            chosen.class_names,
+            files=None if chosen.part.files is None else [str(file) for file in chosen.part.files],
+            models=[network.row() for network in networks],
+            data=chosen.data,
+            part=chosen.part_name,
+            crops=crops,
+            protocol=PROTOCOLS[crops],
+            command=command_line([str(run), *map(str, ensemble)], variant, data, part, crops),
+            seconds=time.perf_counter() - started,
+            published_top1=None if spec is None else spec.top1 / 100,
+            published_top5=None if spec is None else spec.top5 / 100,
         )
-    model = GoogLeNet(variant=variant, weights="imagenet", aux_heads=False, classes=classes)
-    return accuracy(model, spec.preprocessing, part, batch_size) | {
-        "published_top1": spec.top1 / 100,
-        "published_top5": spec.top5 / 100,
-    }
+        if to is not None:
+            write_report(evaluation, [pixels(chosen.part, m.index) for m in evaluation.mistakes], to)
+    return evaluation
 
 
-def accuracy(model: keras.Model, preprocessing: Preprocessing, part: Part, batch_size: int) -> dict[str, Any]:
-    """Count right answers of a model with one output."""
-    images = batches(part, preprocessing, batch_size=batch_size)
-    labels = part.labels
-    probabilities = model.predict(images, verbose=0)
-    k = min(TOP_K, probabilities.shape[1])
-    return {
-        "images": part.count,
-        "top1": top_k_accuracy(labels, probabilities, 1),
-        f"top{k}": top_k_accuracy(labels, probabilities, k),
-    }
+def answers(network: Network, part: Part, crops: int, batch_size: int) -> np.ndarray:
+    """A network's probabilities, averaged over the crops of each image: float64 (images, classes)."""
+    preprocessing = network.preprocessing
+    if crops == 1:
+        dataset = batches(part, preprocessing, batch_size=batch_size).map(lambda images, _: images)
+    else:
+        dataset = crop_batches(part, preprocessing, crops, batch_size)
+    total = np.zeros((part.count, network.model.output_shape[-1]))
+    steps, done = math.ceil(part.count * crops / batch_size), 0
+    for images in tqdm(dataset.as_numpy_iterator(), network.name, steps, leave=False, disable=None):
+        found = network.model.predict_on_batch(images)
+        np.add.at(total, (done + np.arange(len(found))) // crops, found)
+        done += len(found)
+    return total / crops
+
+
+def _check(*, part: str | None, crops: int, batch_size: int, to: Path | None) -> None:
+    for name, fine, expected, got in (
+        ("part", part in (None, *PARTS), "test, validation or train", part),
+        ("crops", crops in PROTOCOLS, "1, 10 or 144", crops),
+        ("batch_size", batch_size >= 1, "at least 1", batch_size),
+    ):
+        if not fine:
+            raise UserError(f"expected {name} to be {expected}, got {got}")
+    if to is not None and to.exists():
+        raise UserError(f"{to} exists: choose another folder, or delete it")
+
+
+def _check_square(network: Network, crops: int) -> None:
+    height, width = network.preprocessing.height, network.preprocessing.width
+    if crops != 1 and height != width:
+        raise UserError(
+            f"expected 1 crop: {crops} are squares, and {network.name} takes images of {height} x {width}"
+        )
+
+
+def _published(spec: WeightsSpec, chosen: Images) -> Network:
+    classes = min(spec.classes, 1000)  # TF-Slim's background is no class of the images
+    found = len(chosen.class_names)
+    if found != classes:
+        raise UserError(f"expected {classes} class folders in {chosen.data}, as ImageNet has; found {found}")
+    model = GoogLeNet(variant=spec.variant, weights=IMAGENET, aux_heads=False, classes=classes)
+    return Network(IMAGENET, spec.variant, model, spec.preprocessing)
+
+
+def _of_run(folder: Path, run: run_folder.Run) -> Network:
+    return Network(str(folder), load_config(folder)["variant"], strip_aux(run.model), run.preprocessing)
+
+
+@contextmanager
+def _new_folder(folder: Path | None) -> Iterator[None]:
+    """Make a folder before the work that fills it, and remove it where that fails and leaves it empty."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise

@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+import cv2
 import numpy as np
-import tensorflow as tf
 
 from keras_googlenet.evaluation.plots import (
     by_recall,
@@ -56,11 +56,12 @@ def write_report(evaluation: Evaluation, pictures: Sequence[np.ndarray], folder:
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """The image, no larger than `THUMBNAIL_SIDE` on either side; uint8."""
-    if max(pixels.shape[:2]) <= THUMBNAIL_SIDE:
+    height, width = pixels.shape[:2]
+    shrink = min(1, THUMBNAIL_SIDE / max(height, width))
+    if shrink == 1:
         return pixels
-    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    smaller = tf.image.resize(pixels, size, method="area", preserve_aspect_ratio=True)
-    return tf.cast(tf.round(smaller), tf.uint8).numpy()
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], pixels.shape[-1])
 
 
 def page(evaluation: Evaluation, pictures: Sequence[np.ndarray], charts: dict[str, bytes]) -> str:
@@ -124,7 +125,7 @@ def _mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray]) -> st
 
 def _mistake(mistake: Mistake, picture: np.ndarray) -> str:
     small = ' class="small"' if max(picture.shape[:2]) < SMALL_SIDE else ""
-    jpeg = tf.io.encode_jpeg(picture, quality=95, chroma_downsampling=False).numpy()
+    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()  # OpenCV's colours are BGR
     where = escape(mistake.file or f"image {mistake.index}")
     return (
         f'<figure><img{small} title="{where}" alt="{where}" src="{_data_uri("jpeg", jpeg)}">'
