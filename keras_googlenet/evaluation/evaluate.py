@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import keras
@@ -46,6 +48,7 @@ class Network:
     variant: str
     model: keras.Model
     preprocessing: Preprocessing
+    published: tuple[float | None, float | None] = (None, None)  # top-1 and top-5 accuracy
 
     def row(self) -> ModelRow:
         """What a result says about it."""
@@ -84,45 +87,54 @@ def evaluate(
     """
     _check(part=part, crops=crops, batch_size=batch_size, to=to)
     data = None if data is None else str(data)
-    spec = imagenet_spec(variant, aux_heads=False) if run == IMAGENET else None
-    folders = [Path(name) for name in ([run, *ensemble] if spec is None else ensemble)]
-    runs = [run_folder.load(folder) for folder in folders]
-    for folder, other in zip(folders, runs, strict=True):
-        check_same_classes(str(folder), other.class_names, str(folders[0]), runs[0].class_names)
-    if data is not None:
-        chosen = named_images(data, part, folders[0] if folders else None)
-    elif spec is None:
-        chosen = own_images(folders, part or PARTS[0])
-    else:
-        raise UserError("expected data to measure published weights on: a folder of images for each class")
-    if runs:
-        chosen = in_order(chosen, runs[0].class_names, str(folders[0]))
-    networks = [] if spec is None else [_published(spec, chosen)]
-    networks += [_of_run(*pair) for pair in zip(folders, runs, strict=True)]
+    networks, images = _prepare([run, *ensemble], variant, data, part)
     for network in networks:
         _check_square(network, crops)
-
     with _new_folder(to):
         started = time.perf_counter()
-        found = [answers(network, chosen.part, crops, batch_size) for network in networks]
+        total = reduce(np.add, (answers(network, images.part, crops, batch_size) for network in networks))
+        seconds = time.perf_counter() - started
+        files = images.part.files
         evaluation = measure(
-            chosen.part.labels,
-            np.mean(found, axis=0),
-            chosen.class_names,
-            files=None if chosen.part.files is None else [str(file) for file in chosen.part.files],
+            images.part.labels,
+            total / len(networks),
+            images.class_names,
+            files=None if files is None else [str(file) for file in files],
             models=[network.row() for network in networks],
-            data=chosen.data,
-            part=chosen.part_name,
+            data=images.data,
+            part=images.part_name,
             crops=crops,
             protocol=PROTOCOLS[crops],
             command=command_line([str(run), *map(str, ensemble)], variant, data, part, crops),
-            seconds=time.perf_counter() - started,
-            published_top1=None if spec is None else spec.top1 / 100,
-            published_top5=None if spec is None else spec.top5 / 100,
+            seconds=seconds,
+            published_top1=networks[0].published[0],
+            published_top5=networks[0].published[1],
         )
         if to is not None:
-            write_report(evaluation, [pixels(chosen.part, m.index) for m in evaluation.mistakes], to)
+            write_report(evaluation, [pixels(images.part, m.index) for m in evaluation.mistakes], to)
     return evaluation
+
+
+def _prepare(
+    names: Sequence[str | Path], variant: str, data: str | None, part: str | None
+) -> tuple[list[Network], Images]:
+    """Load what takes part, and the images with labels in its order of classes."""
+    spec = imagenet_spec(variant, aux_heads=False) if names[0] == IMAGENET else None
+    folders = [Path(name) for name in names[0 if spec is None else 1 :]]
+    runs = [run_folder.load(folder) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        check_same_classes(str(folder), run.class_names, str(folders[0]), runs[0].class_names)
+    of_runs = [_of_run(*pair) for pair in zip(folders, runs, strict=True)]
+    if spec is None:
+        images = own_images(folders, part) if data is None else named_images(data, part, folders[0])
+        return of_runs, in_order(images, runs[0].class_names, str(folders[0]))
+    if data is None:
+        raise UserError("expected data to measure published weights on: a folder of images for each class")
+    images = named_images(data, part, None)
+    network = _published(spec, images)
+    if runs:
+        check_same_classes(str(folders[0]), runs[0].class_names, data, images.class_names)
+    return [network, *of_runs], images
 
 
 def answers(network: Network, part: Part, crops: int, batch_size: int) -> np.ndarray:
@@ -133,8 +145,8 @@ def answers(network: Network, part: Part, crops: int, batch_size: int) -> np.nda
     else:
         dataset = crop_batches(part, preprocessing, crops, batch_size)
     total = np.zeros((part.count, network.model.output_shape[-1]))
-    steps, done = math.ceil(part.count * crops / batch_size), 0
-    for images in tqdm(dataset.as_numpy_iterator(), network.name, steps, leave=False, disable=None):
+    batch_count, done = math.ceil(part.count * crops / batch_size), 0
+    for images in tqdm(dataset.as_numpy_iterator(), network.name, batch_count, leave=False, disable=None):
         found = network.model.predict_on_batch(images)
         np.add.at(total, (done + np.arange(len(found))) // crops, found)
         done += len(found)
@@ -167,11 +179,18 @@ def _published(spec: WeightsSpec, chosen: Images) -> Network:
     if found != classes:
         raise UserError(f"expected {classes} class folders in {chosen.data}, as ImageNet has; found {found}")
     model = GoogLeNet(variant=spec.variant, weights=IMAGENET, aux_heads=False, classes=classes)
-    return Network(IMAGENET, spec.variant, model, spec.preprocessing)
+    published = (spec.top1 / 100, spec.top5 / 100)
+    return Network(IMAGENET, spec.variant, model, spec.preprocessing, published)
 
 
 def _of_run(folder: Path, run: run_folder.Run) -> Network:
     return Network(str(folder), load_config(folder)["variant"], strip_aux(run.model), run.preprocessing)
+
+
+def free_folder(folder: Path) -> Path:
+    """`folder`, or where it exists the first of `folder-2`, `folder-3` and so on that does not."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], numbered) if not path.exists())
 
 
 @contextmanager

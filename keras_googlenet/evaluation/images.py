@@ -32,16 +32,17 @@ class Images:
     part: Part
 
 
-def own_images(folders: Sequence[Path], part_name: str) -> Images:
+def own_images(folders: Sequence[Path], part_name: str | None) -> Images:
     """A part of what runs were trained on, divided again as it was then.
 
     Args:
         folders: The runs'.
-        part_name: One of `PARTS`.
+        part_name: One of `PARTS`; `None` for the test part.
 
     Raises:
         UserError: The data is gone or has changed, or this part is not the same for all runs.
     """
+    part_name = part_name or PARTS[0]
     first, *others = (load_config(folder) for folder in folders)
     images = _own(folders[0], first, part_name)
     for folder, config in zip(folders[1:], others, strict=True):

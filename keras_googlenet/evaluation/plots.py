@@ -17,7 +17,9 @@ DPI = 120
 CELL_INCHES = 0.55
 MAX_ANNOTATED_CLASSES = 25  # beyond, the counts would not be legible
 MAX_NAMED_CLASSES = 60
+UNNAMED_INCHES = 12.0  # then a pixel at least for each of 1000 classes
 MAX_NAME_LENGTH = 24
+MAX_CAPTION_LENGTH = 20  # of a name under a picture
 MISTAKES_IN_ROW = 6
 AS_WRITTEN = {"parse_math": False}  # a class's name may hold dollar signs, matplotlib's mark for formulas
 
@@ -57,7 +59,7 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
         path: PNG file to write.
     """
     classes = len(class_names)
-    side = max(4.0, min(classes, MAX_NAMED_CLASSES) * CELL_INCHES) + 2
+    side = max(4.0, classes * CELL_INCHES) + 2 if classes <= MAX_NAMED_CLASSES else UNNAMED_INCHES
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(side + 0.5, side), layout="constrained")
     axes = figure.subplots()
@@ -153,20 +155,21 @@ def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], p
         path: PNG file to write.
     """
     lines = max(1, math.ceil(len(mistakes) / MISTAKES_IN_ROW))
-    figure = Figure(figsize=(2.1 * MISTAKES_IN_ROW, 2.7 * lines), layout="constrained")
+    figure = Figure(figsize=(2.1 * MISTAKES_IN_ROW, 2.6 * lines))
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.05 / lines, bottom=0.2 / lines, hspace=0.25)
     grid = figure.subplots(lines, MISTAKES_IN_ROW, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
     if not mistakes:
-        figure.suptitle("No mistakes")
+        figure.text(0.5, 0.5, "No mistakes", ha="center", va="center")
     for axes, mistake, picture in zip(grid, mistakes, pictures, strict=False):
         axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
-        caption = f"true: {_short(mistake.true)}\n{_short(mistake.predicted)}: {mistake.probability:.1%}"
-        axes.text(
-            0.5, -0.04, caption, ha="center", va="top", transform=axes.transAxes, fontsize=9, **AS_WRITTEN
-        )
+        true, predicted = (_short(name, MAX_CAPTION_LENGTH) for name in (mistake.true, mistake.predicted))
+        caption = f"true: {true}\n{predicted}: {mistake.probability:.1%}"
+        place = {"ha": "center", "va": "top", "transform": axes.transAxes, "fontsize": 9}
+        axes.text(0.5, -0.04, caption, **place, **AS_WRITTEN)
     figure.savefig(path, dpi=DPI)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
+def _short(name: str, length: int = MAX_NAME_LENGTH) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -32,6 +32,7 @@ REPORT = "report.html"
 THUMBNAIL_SIDE = 256  # pixels, at most
 SMALL_SIDE = 100  # what a browser enlarges is smoothed from here on
 SHOWN_CONFUSIONS = 8
+SMALL_GAP = 0.02  # between confidence and accuracy
 
 
 def write_report(evaluation: Evaluation, pictures: Sequence[np.ndarray], folder: Path) -> None:
@@ -155,7 +156,8 @@ def _bar(name: str, share: float | None) -> str:
 
 def _calibration_words(evaluation: Evaluation) -> str:
     confidence = sum(row.count * row.confidence for row in evaluation.calibration) / evaluation.images
-    tendency = "too sure" if confidence > evaluation.top1 else "not sure enough"
+    gap = confidence - evaluation.top1
+    tendency = "about right" if abs(gap) < SMALL_GAP else "too sure" if gap > 0 else "not sure enough"
     return (
         f"The highest probability is {confidence:.1%} on average, and {evaluation.top1:.1%} of the answers "
         f"are right: on the whole, {tendency}. A well calibrated network's bars end on the diagonal."
