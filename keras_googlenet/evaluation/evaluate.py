@@ -16,16 +16,16 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_googlenet import GoogLeNet
-from keras_googlenet.data.parts import Part
-from keras_googlenet.data.pipeline import batches
+from keras_googlenet.data.feed import evaluation_batches
+from keras_googlenet.data.parts import ImageData, Part
+from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation.crops import PROTOCOLS, crop_batches
+from keras_googlenet.evaluation.crops import PROTOCOLS
 from keras_googlenet.evaluation.images import (
     PARTS,
     Images,
     check_same_classes,
     in_order,
-    load_config,
     named_images,
     own_images,
     pixels,
@@ -58,7 +58,7 @@ class Network:
 
 def evaluate(
     run: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | ImageData | None = None,
     *,
     ensemble: Sequence[str | Path] = (),
     part: str | None = None,
@@ -71,9 +71,9 @@ def evaluate(
 
     Args:
         run: The folder of a finished run, or `"imagenet"` for published weights.
-        data: A folder with one folder of images for each class, or what else `load_data` opens. By
-            default what the run was trained on, divided as it was then. For ImageNet: 1000 folders,
-            whose sorted names (WordNet ids) are the order of the classes.
+        data: A folder with one folder of images for each class, what else `load_data` opens, or opened
+            data. By default what the run was trained on, divided as it was then. For ImageNet: 1000
+            folders, whose sorted names (WordNet ids) are the order of the classes.
         ensemble: The folders of further runs, of the same classes.
         part: `"test"`, `"validation"` or `"train"`; by default the test part, but all images of a
             folder `data` that is not divided.
@@ -86,7 +86,7 @@ def evaluate(
         UserError: A run, weights or data cannot be used, they have different classes, or `to` exists.
     """
     _check(part=part, crops=crops, batch_size=batch_size, to=to)
-    data = None if data is None else str(data)
+    data = str(data) if isinstance(data, Path) else data
     networks, images = _prepare([run, *ensemble], variant, data, part)
     for network in networks:
         _check_square(network, crops)
@@ -105,7 +105,9 @@ def evaluate(
             part=images.part_name,
             crops=crops,
             protocol=PROTOCOLS[crops],
-            command=command_line([str(run), *map(str, ensemble)], variant, data, part, crops),
+            command="keras_googlenet.evaluate(...)"
+            if isinstance(data, ImageData)
+            else command_line([str(run), *map(str, ensemble)], variant, data, part, crops),
             seconds=seconds,
             published_top1=networks[0].published[0],
             published_top5=networks[0].published[1],
@@ -116,7 +118,7 @@ def evaluate(
 
 
 def _prepare(
-    names: Sequence[str | Path], variant: str, data: str | None, part: str | None
+    names: Sequence[str | Path], variant: str, data: str | ImageData | None, part: str | None
 ) -> tuple[list[Network], Images]:
     """Load what takes part, and the images with labels in its order of classes."""
     spec = imagenet_spec(variant, aux_heads=False) if names[0] == IMAGENET else None
@@ -133,23 +135,28 @@ def _prepare(
     images = named_images(data, part, None)
     network = _published(spec, images)
     if runs:
-        check_same_classes(str(folders[0]), runs[0].class_names, data, images.class_names)
+        check_same_classes(str(folders[0]), runs[0].class_names, images.data, images.class_names)
     return [network, *of_runs], images
 
 
 def answers(network: Network, part: Part, crops: int, batch_size: int) -> np.ndarray:
     """A network's probabilities, averaged over the crops of each image: float64 (images, classes)."""
-    preprocessing = network.preprocessing
-    if crops == 1:
-        dataset = batches(part, preprocessing, batch_size=batch_size).map(lambda images, _: images)
-    else:
-        dataset = crop_batches(part, preprocessing, crops, batch_size)
-    total = np.zeros((part.count, network.model.output_shape[-1]))
-    batch_count, done = math.ceil(part.count * crops / batch_size), 0
-    for images in tqdm(dataset.as_numpy_iterator(), network.name, batch_count, leave=False, disable=None):
-        found = network.model.predict_on_batch(images)
-        np.add.at(total, (done + np.arange(len(found))) // crops, found)
-        done += len(found)
+    with tqdm(
+        desc=network.name, total=math.ceil(part.count * crops / batch_size), leave=False, disable=None
+    ) as bar:
+        if crops == 1:
+            dataset = evaluation_batches(part, network.preprocessing, batch_size=batch_size)
+            progress = keras.callbacks.Callback()
+            progress.on_predict_batch_end = lambda batch, logs: bar.update()
+            return network.model.predict(dataset, verbose=0, callbacks=[progress]).astype("float64")
+        from keras_googlenet.evaluation.crop_pipeline import crop_batches
+
+        total, done = np.zeros((part.count, network.model.output_shape[-1])), 0
+        for images in crop_batches(part, network.preprocessing, crops, batch_size).as_numpy_iterator():
+            found = network.model.predict_on_batch(images)
+            np.add.at(total, (done + np.arange(len(found))) // crops, found)
+            done += len(found)
+            bar.update()
     return total / crops
 
 
@@ -161,6 +168,8 @@ def _check(*, part: str | None, crops: int, batch_size: int, to: Path | None) ->
     ):
         if not fine:
             raise UserError(f"expected {name} to be {expected}, got {got}")
+    if crops != 1 and not has_tensorflow():
+        raise UserError(f"{crops} crops need TensorFlow, which is not installed: install it, or take 1 crop")
     if to is not None and to.exists():
         raise UserError(f"{to} exists: choose another folder, or delete it")
 
@@ -184,7 +193,9 @@ def _published(spec: WeightsSpec, chosen: Images) -> Network:
 
 
 def _of_run(folder: Path, run: run_folder.Run) -> Network:
-    return Network(str(folder), load_config(folder)["variant"], strip_aux(run.model), run.preprocessing)
+    return Network(
+        str(folder), run_folder.load_config(folder).variant, strip_aux(run.model), run.preprocessing
+    )
 
 
 def free_folder(folder: Path) -> Path:

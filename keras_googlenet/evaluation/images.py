@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,11 @@ from keras_googlenet.data.runtime import decoder
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import run_folder
+from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.run import open_data
 
 PARTS = ("test", "validation", "train")
-LOAD_OPTIONS = ("validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt")
+DIVISION = {"data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt"}
 LISTED = 5  # class names in a message
 
 
@@ -43,11 +44,11 @@ def own_images(folders: Sequence[Path], part_name: str | None) -> Images:
         UserError: The data is gone or has changed, or this part is not the same for all runs.
     """
     part_name = part_name or PARTS[0]
-    first, *others = (load_config(folder) for folder in folders)
-    images = _own(folders[0], first, part_name)
-    for folder, config in zip(folders[1:], others, strict=True):
-        same = all(config.get(name) == first.get(name) for name in ("data", *LOAD_OPTIONS))
-        if not same and not _same(images.part, _own(folder, config, part_name).part):
+    configs = [run_folder.load_config(folder) for folder in folders]
+    images = _own(folders[0], configs[0], part_name)
+    for folder, config in zip(folders, configs, strict=True):
+        differ = DIVISION & set(config.differences(configs[0]))
+        if differ and not _same(images.part, _own(folder, config, part_name).part):
             raise UserError(
                 f"{folder} has other {part_name} images than {folders[0]}, so it may have been trained on "
                 "some of those: name images that are new to all with --data"
@@ -55,21 +56,24 @@ def own_images(folders: Sequence[Path], part_name: str | None) -> Images:
     return images
 
 
-def named_images(data: str, part_name: str | None, run: Path | None) -> Images:
+def named_images(data: str | ImageData, part_name: str | None, run: Path | None) -> Images:
     """Images that the user names.
 
     Args:
-        data: What `load_data` opens.
+        data: What `load_data` opens, or has opened.
         part_name: One of `PARTS`; `None` for the test part, or all images of an undivided folder.
         run: A run's folder: data that names no parts is divided as its own.
 
     Raises:
         UserError: The data cannot be used.
     """
+    chosen = part_name or PARTS[0]
+    if isinstance(data, ImageData):
+        return _part("arrays", data, chosen)
     is_folder = data != "sample" and not data.startswith("tfds:")
     if is_folder and part_name is None and not _is_divided(data):
         return Images(data, "all", *labelled_folder(Path(data)))
-    return _part(data, _load(data, {} if run is None else load_config(run)), part_name or PARTS[0])
+    return _part(data, load_data(data) if run is None else _load(data, run_folder.load_config(run)), chosen)
 
 
 def in_order(images: Images, class_names: tuple[str, ...], network: str) -> Images:
@@ -103,11 +107,6 @@ def check_same_classes(
     )
 
 
-def load_config(folder: Path) -> dict[str, Any]:
-    """The options that a run was trained with."""
-    return json.loads((folder / run_folder.CONFIG).read_text())
-
-
 def pixels(part: Part, index: int) -> np.ndarray:
     """An image as it is before any preprocessing: uint8 (height, width, 1 or 3)."""
     image = part.images[index]
@@ -116,10 +115,9 @@ def pixels(part: Part, index: int) -> np.ndarray:
     return decoder()(image.read_bytes() if isinstance(image, Path) else image, 3)
 
 
-def _own(folder: Path, config: dict[str, Any], part_name: str) -> Images:
-    data = config["data"]
+def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
     try:
-        loaded = _load(data, config)
+        loaded = _load(config.data, config)
     except UserError as error:
         raise UserError(f"cannot open what {folder} was trained on: {error}; name data with --data") from None
     summary = folder / run_folder.SUMMARY
@@ -127,19 +125,15 @@ def _own(folder: Path, config: dict[str, Any], part_name: str) -> Images:
     now = {"train_images": loaded.train.count, "test_images": loaded.test.count}
     if any(then.get(name, count) != count for name, count in now.items()):
         raise UserError(
-            f"{data} has other images now than when {folder} was trained on it, so its parts cannot be told "
-            "any more: name images that are new to it with --data"
+            f"{config.data} has other images now than when {folder} was trained on it, so its parts cannot "
+            "be told any more: name images that are new to it with --data"
         )
-    return _part(data, loaded, part_name)
+    return _part(config.data, loaded, part_name)
 
 
-def _load(data: str, config: dict[str, Any]) -> ImageData:
-    options = {name: config[name] for name in LOAD_OPTIONS if config.get(name) is not None}
-    if "tfds_manual_dir" in options:
-        options["tfds_manual_dir"] = Path(options["tfds_manual_dir"])
-    if _is_divided(data):
-        options.pop("test_split", None)
-    return load_data(data, **options)
+def _load(data: str, config: RunConfig) -> ImageData:
+    test_split = None if _is_divided(data) else config.test_split
+    return open_data(replace(config, data=data, test_split=test_split))
 
 
 def _is_divided(data: str) -> bool:

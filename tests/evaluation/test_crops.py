@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from keras_googlenet.data.images import resize
-from keras_googlenet.evaluation.crops import Crop, crop_table, take_crops
+from keras_googlenet.evaluation.crop_pipeline import take_crops
+from keras_googlenet.evaluation.crops import Crop, crop_table
 from keras_googlenet.weights.specs import TORCHVISION
 
 SIDES = st.integers(1, 3000)

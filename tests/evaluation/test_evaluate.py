@@ -8,11 +8,12 @@ from PIL import Image
 
 from keras_googlenet import Preprocessing, RunConfig, UserError, evaluate
 from keras_googlenet.data.folders import labelled_folder
-from keras_googlenet.data.parts import Part
+from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.evaluation import evaluate as module
 from keras_googlenet.evaluation import images
-from keras_googlenet.evaluation.crops import crop_table, take_crops
+from keras_googlenet.evaluation.crop_pipeline import take_crops
+from keras_googlenet.evaluation.crops import crop_table
 from keras_googlenet.evaluation.results import Evaluation
 from keras_googlenet.surgery import strip_aux
 from keras_googlenet.training import run_folder
@@ -210,6 +211,23 @@ def test_data_that_has_changed_since_is_refused(make_run, tmp_path):
         evaluate(make_run("fewer", train_images=7))
     with pytest.raises(UserError, match=r"cannot open what .*gone was trained on: unknown data .* --data"):
         evaluate(make_run("gone", data=tmp_path / "gone_images"))
+
+
+def test_arrays(run, random):
+    part = (random.integers(0, 256, (6, 20, 30, 3), "uint8"), np.arange(6) % 2)
+    found = evaluate(run, ImageData.from_arrays(part, part, class_names=CLASSES), part="train")
+    assert (found.data, found.images, found.part) == ("arrays", 4, "train")
+    assert [mistake.file for mistake in found.mistakes] == [None] * len(found.mistakes)
+
+
+def test_one_crop_needs_no_tensorflow(run, image_folder, monkeypatch):
+    expected = evaluate(run, image_folder)
+    for name in ("feed", "runtime"):
+        monkeypatch.setattr(f"keras_googlenet.data.{name}.has_tensorflow", lambda: False)
+    monkeypatch.setattr(module, "has_tensorflow", lambda: False)
+    assert evaluate(run, image_folder).loss == pytest.approx(expected.loss, abs=1e-3)
+    with pytest.raises(UserError, match="10 crops need TensorFlow, which is not installed"):
+        evaluate(run, image_folder, crops=10)
 
 
 @pytest.mark.parametrize(
