@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from keras_googlenet.architecture import Architecture
     from keras_googlenet.errors import UserError
+    from keras_googlenet.evaluation.evaluate import evaluate
     from keras_googlenet.googlenet import GoogLeNet
     from keras_googlenet.preprocessing import Preprocessing, decode_predictions, preprocess_input
     from keras_googlenet.serving.export import export_saved_model
@@ -27,6 +28,7 @@ _MODULES = {
     "RunConfig": "training.config",
     "UserError": "errors",
     "decode_predictions": "preprocessing",
+    "evaluate": "evaluation.evaluate",
     "export_saved_model": "serving.export",
     "feature_model": "surgery",
     "freeze": "surgery",
@@ -43,6 +45,7 @@ __all__ = [
     "RunConfig",
     "UserError",
     "decode_predictions",
+    "evaluate",
     "export_saved_model",
     "feature_model",
     "freeze",

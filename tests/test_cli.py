@@ -144,6 +144,19 @@ MISTAKES = [
     ("evaluate --weights {new} --data {data}", "no run at"),
     ("evaluate --weights imagenet --data {data}", "expected 1000 class folders"),
     ("evaluate --weights imagenet --data {new}", "no folder at"),
+    ("evaluate --weights imagenet", "expected data to measure published weights on"),
+    ("evaluate", "expected either the folder of a run or --weights"),
+    ("evaluate {run} --weights imagenet", "expected either the folder of a run or --weights"),
+    ("evaluate {new}", "no run at"),
+    ("evaluate {corrupt_run}", "model.keras, it is corrupt"),
+    ("evaluate {run} --ensemble {run} {new}", "no run at"),
+    ("evaluate {run} --data nowhere", "no folder at nowhere"),
+    ("evaluate {run} --data {corrupt_data}", "cannot read .*3.png"),
+    ("evaluate {run} --data sample", "other classes than .*: it has also Ankle boot, Bag, .* and 3 more"),
+    ("evaluate {run} --crops 7", "--crops"),
+    ("evaluate {run} --part all", "--part"),
+    ("evaluate {run} --batch-size 0", "expected batch_size to be at least 1, got 0"),
+    ("evaluate {run} --to {data}", "exists: choose another folder"),
     ("weights fetch vgg", "expected one of bvlc, "),
     ("weights convert {new} --variant paper --to {bad_image}", "there are converters of .onnx for paper"),
     ("weights convert {new}.onnx --variant paper --to {bad_image}", "to end in .weights.h5"),
@@ -171,10 +184,32 @@ def test_weights_list_names_every_row(command):
         assert re.search(rf"^{name} ", out, flags=re.MULTILINE)
 
 
-def test_evaluate_prints_json(command, finished_run, image_folder):
+def test_evaluate_prints_json_and_nothing_else(command, finished_run, image_folder, tmp_path):
+    to = tmp_path / "report"
+    line = ["evaluate", finished_run, "--data", image_folder, "--crops", "10", "--to", to, "--json"]
+    code, out, err = command(*line)
+    assert (code, err) == (0, "")
+    assert out == (to / "evaluation.json").read_text()
+    figures = json.loads(out)
+    assert (figures["images"], figures["crops"], figures["part"]) == (24, 10, "all")
+    assert (to / "report.html").is_file()
+
+
+def test_evaluate_leaves_reports_beside_each_other_in_the_run(command, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    for name, ensemble in (("evaluation", []), ("evaluation-2", ["--ensemble", run])):
+        code, out, _ = command("evaluate", run, *ensemble)
+        assert code == 0
+        assert re.search(r"^top1 +[01]\.\d{4}$", out, flags=re.MULTILINE)
+        assert out.splitlines()[-1].split() == ["report", str(run / name / "report.html")]
+    assert len(json.loads((run / "evaluation-2/evaluation.json").read_text())["models"]) == 2
+
+
+def test_evaluate_weights_of_a_run_writes_nothing(command, finished_run, image_folder):
+    before = sorted(finished_run.iterdir())
     code, out, _ = command("evaluate", "--weights", finished_run, "--data", image_folder, "--json")
-    assert code == 0
-    assert json.loads(out)["images"] == 24
+    assert (code, json.loads(out)["images"]) == (0, 24)
+    assert sorted(finished_run.iterdir()) == before
 
 
 def test_weights_convert_then_train_on_them(command, image_folder, tmp_path):

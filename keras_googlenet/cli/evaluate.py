@@ -2,44 +2,81 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.errors import UserError
 
 
 def evaluate(
+    run: Path | None = None,
+    /,
     *,
-    weights: str,
-    data: Path,
+    data: str | None = None,
+    part: Literal["test", "validation", "train"] | None = None,
+    crops: Literal[1, 10, 144] = 1,
+    ensemble: Annotated[tuple[Path, ...], cyclopts.Parameter(consume_multiple=True, negative="")] = (),
+    weights: str | None = None,
     variant: str = "paper",
     batch_size: int = 64,
+    to: Path | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Measure trained weights on a folder of labelled images.
+    """Measure a run, or several together, on labelled images, and leave a report to look at.
 
     Parameters
     ----------
-    weights
-        "imagenet" for the published weights of a variant, or the folder of a finished run.
+    run
+        The folder of a finished run.
     data
-        A folder with one folder of images for each class.
+        Images to measure on: a folder with one folder of images for each class, "sample" or
+        "tfds:NAME"; by default what the run was trained on, divided as it was then.
+    part
+        Which part of the data; by default test, but all images of a folder that is not divided.
+    crops
+        Crops of each image, whose probabilities are averaged: 1 as in training, 10 or the paper's 144.
+    ensemble
+        Folders of further runs, whose probabilities are averaged with the first's.
+    weights
+        In place of a run: "imagenet" for the published weights of a variant.
     variant
         The network whose published weights are meant.
     batch_size
-        Images in a step.
+        Crops in a step.
+    to
+        The report's folder, which must not exist; by default a new one in the run's, and none for
+        published weights.
     as_json
-        Print the figures as JSON.
+        Print the result as JSON, and nothing else.
     """
+    if (run is None) == (weights is None):
+        raise UserError('expected either the folder of a run or --weights "imagenet"')
     import_tensorflow()
-    from keras_googlenet.evaluation.evaluate import evaluate as evaluate_folder
+    from keras_googlenet.evaluation.evaluate import evaluate as evaluate_run
+    from keras_googlenet.evaluation.evaluate import free_folder
 
-    figures = evaluate_folder(weights, data, variant=variant, batch_size=batch_size)
+    if to is None and run is not None:
+        to = free_folder(run / "evaluation")
+    found = evaluate_run(
+        run or str(weights),
+        data,
+        ensemble=ensemble,
+        part=part,
+        crops=crops,
+        variant=variant,
+        batch_size=batch_size,
+        to=to,
+    )
     if as_json:
-        print(json.dumps(figures, indent=2))
-    else:
-        for name, figure in figures.items():
-            print(f"{name:15} {figure if name == 'images' else format(figure, '.4f')}")
+        print(found.to_json(), end="")
+        return
+    print(f"{'images':15} {found.images}")
+    for name in ("top1", "top5", "loss", "ece", "published_top1", "published_top5"):
+        figure = getattr(found, name)
+        if figure is not None:
+            print(f"{name:15} {figure:.4f}")
+    if to is not None:
+        print(f"{'report':15} {to / 'report.html'}")

@@ -24,7 +24,7 @@ class Part:
         images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG or PNG), as `bytes` or
             as the paths of files.
         labels: int32 (images,).
-        files: Where the images came from, held in memory or not; `None` if from no files of their own.
+        files: The user's own file of each image, where there is one: what to call the image.
     """
 
     images: np.ndarray | Sequence[bytes] | Sequence[Path]
@@ -43,9 +43,9 @@ class Part:
 
     def take(self, indices: np.ndarray) -> Part:
         """Some of the images, in the order of `indices`."""
+        files = None if self.files is None else [self.files[index] for index in indices]
         if isinstance(self.images, np.ndarray):
-            return Part(self.images[indices], self.labels[indices])
-        files = self.files and [self.files[index] for index in indices]
+            return Part(self.images[indices], self.labels[indices], files)
         return Part([self.images[index] for index in indices], self.labels[indices], files)
 
 

@@ -1,17 +1,27 @@
-"""Pictures of a run. They use matplotlib's objects, so no window and no global state."""
+"""Pictures of a run and of an evaluation. They use matplotlib's objects, so no window and no global state."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from keras_googlenet.evaluation.metrics import CalibrationBin
+from keras_googlenet.evaluation.results import ClassRow, Mistake
+
+DPI = 120
 CELL_INCHES = 0.55
 MAX_ANNOTATED_CLASSES = 25  # beyond, the counts would not be legible
 MAX_NAMED_CLASSES = 60
+UNNAMED_INCHES = 12.0  # then a pixel at least for each of 1000 classes
+MAX_NAME_LENGTH = 24
+MAX_CAPTION_LENGTH = 20  # of a name under a picture
+MISTAKES_IN_ROW = 6
+AS_WRITTEN = {"parse_math": False}  # a class's name may hold dollar signs, matplotlib's mark for formulas
 
 
 def plot_curves(history: dict[str, list[float]], path: Path) -> None:
@@ -37,7 +47,7 @@ def plot_curves(history: dict[str, list[float]], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=DPI)
 
 
 def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
@@ -49,7 +59,7 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
         path: PNG file to write.
     """
     classes = len(class_names)
-    side = max(4.0, min(classes, MAX_NAMED_CLASSES) * CELL_INCHES) + 2
+    side = max(4.0, classes * CELL_INCHES) + 2 if classes <= MAX_NAMED_CLASSES else UNNAMED_INCHES
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(side + 0.5, side), layout="constrained")
     axes = figure.subplots()
@@ -59,10 +69,107 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
     axes.set_ylabel("true")
     axes.set_title(f"{np.trace(matrix) / max(matrix.sum(), 1):.1%} of {matrix.sum()} images right")
     if classes <= MAX_NAMED_CLASSES:
-        axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
-        axes.set_yticks(range(classes), class_names)
+        names = [_short(name) for name in class_names]
+        axes.set_xticks(range(classes), names, rotation=45, ha="right", **AS_WRITTEN)
+        axes.set_yticks(range(classes), names, **AS_WRITTEN)
     if classes <= MAX_ANNOTATED_CLASSES:
         for (row, column), count in np.ndenumerate(matrix):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, count or "", ha="center", va="center", color=colour, fontsize=9)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_calibration(bins: Sequence[CalibrationBin], ece: float, path: Path) -> None:
+    """Reliability diagram: accuracy against confidence, and the images in each bin below it.
+
+    Args:
+        bins: Of `metrics.calibration`.
+        ece: Expected calibration error.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    centres = [(row.low + row.high) / 2 for row in bins]
+    width = bins[0].high - bins[0].low
+    accuracy = [row.accuracy for row in bins]
+    gap = [row.confidence - row.accuracy for row in bins]
+    above.bar(centres, accuracy, width, edgecolor="white", label="accuracy")
+    marked = {"color": "none", "edgecolor": "tab:red", "hatch": "//"}
+    above.bar(centres, gap, width, accuracy, label="gap to confidence", **marked)
+    above.plot([0, 1], [0, 1], "--", color="black", label="as confident as accurate")
+    above.set_ylabel("share of right answers")
+    above.set_title(f"Expected calibration error {ece:.3f}")
+    above.set_xlim(0, 1)
+    above.set_ylim(0, 1)
+    above.legend(loc="upper left")
+    below.bar(centres, [row.count for row in bins], width, color="grey", edgecolor="white")
+    below.set_ylabel("images")
+    below.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    below.set_xlabel("confidence: the highest probability")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_classes(rows: Sequence[ClassRow], path: Path) -> None:
+    """Recall of each class as a bar and its precision as a dot, the lowest recall on top.
+
+    Args:
+        rows: The classes; of more than `MAX_NAMED_CLASSES`, those of the lowest recall are drawn.
+        path: PNG file to write.
+    """
+    chosen = by_recall(rows)[:MAX_NAMED_CLASSES]
+    places = range(len(chosen))
+    figure = Figure(figsize=(8, 1.6 + 0.3 * len(chosen)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(places, [row.recall or 0 for row in chosen], label="recall", color="tab:blue", alpha=0.6)
+    precision = [math.nan if row.precision is None else row.precision for row in chosen]
+    axes.plot(precision, places, "o", color="tab:orange", label="precision")
+    axes.set_yticks(places, [f"{_short(row.name)} ({row.images})" for row in chosen], **AS_WRITTEN)
+    axes.set_ylim(len(chosen) - 0.4, -0.6)
+    axes.set_xlim(0, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_axisbelow(True)
+    axes.grid(alpha=0.3, axis="x")
+    axes.set_title(
+        f"The {len(chosen)} of {len(rows)} classes of the lowest recall"
+        if len(chosen) < len(rows)
+        else "Classes (images)"
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.savefig(path, dpi=DPI)
+
+
+def by_recall(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    """Classes, the lowest recall first, those without images last."""
+    return sorted(rows, key=lambda row: math.inf if row.recall is None else row.recall)
+
+
+def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], path: Path) -> None:
+    """Images given to a wrong class, each above its true class, and what was predicted how surely.
+
+    Args:
+        mistakes: What to write under them.
+        pictures: Their uint8 pixels, (height, width, 1 or 3).
+        path: PNG file to write.
+    """
+    lines = max(1, math.ceil(len(mistakes) / MISTAKES_IN_ROW))
+    figure = Figure(figsize=(2.1 * MISTAKES_IN_ROW, 2.6 * lines))
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.05 / lines, bottom=0.2 / lines, hspace=0.25)
+    grid = figure.subplots(lines, MISTAKES_IN_ROW, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    if not mistakes:
+        figure.text(0.5, 0.5, "No mistakes", ha="center", va="center")
+    for axes, mistake, picture in zip(grid, mistakes, pictures, strict=False):
+        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
+        true, predicted = (_short(name, MAX_CAPTION_LENGTH) for name in (mistake.true, mistake.predicted))
+        caption = f"true: {true}\n{predicted}: {mistake.probability:.1%}"
+        place = {"ha": "center", "va": "top", "transform": axes.transAxes, "fontsize": 9}
+        axes.text(0.5, -0.04, caption, **place, **AS_WRITTEN)
+    figure.savefig(path, dpi=DPI)
+
+
+def _short(name: str, length: int = MAX_NAME_LENGTH) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from keras_googlenet import UserError
-from keras_googlenet.data.parts import ImageData, array_part
+from keras_googlenet.data.parts import ImageData, Part, array_part
 
 IMAGES = np.zeros((20, 8, 8), "uint8")
 LABELS = np.arange(20) % 2
@@ -41,3 +43,12 @@ def test_arrays_that_are_no_images_are_refused(images, labels, message):
 def test_too_few_names_are_refused():
     with pytest.raises(UserError, match="a name for each of 2 classes"):
         ImageData.from_arrays((IMAGES, LABELS), (IMAGES, LABELS), class_names=["cat"])
+
+
+def test_files_follow_their_images():
+    labels = np.array([0, 1, 2, 1], "int32")
+    files = [Path(f"{i}.png") for i in range(4)]
+    part = Part([b"a", b"b", b"c", b"d"], labels, files)
+    assert part.take(np.array([2, 0])).files == [files[2], files[0]]
+    fewer = ImageData(("a", "b", "c"), part, part, part).only(["c", "b"]).test
+    assert (fewer.files, fewer.labels.tolist()) == (files[1:], [1, 0, 1])

@@ -143,11 +143,11 @@ def test_evaluate_counts_what_onnxruntime_answers(home, published, tmp_path, ran
         for path in (tmp_path / "val" / name).iterdir()
     ]
     figures = evaluate("imagenet", tmp_path / "val")
-    assert figures["images"] == 1060
-    assert figures["top1"] == pytest.approx(np.mean([label == five[-1] for label, five in best]), abs=0.003)
-    assert figures["top5"] == pytest.approx(np.mean([label in five for label, five in best]), abs=0.003)
-    assert figures["top1"] > 0.05
-    assert figures["published_top1"] == 0.6778
+    assert figures.images == 1060
+    assert figures.top1 == pytest.approx(np.mean([label == five[-1] for label, five in best]), abs=0.003)
+    assert figures.top5 == pytest.approx(np.mean([label in five for label, five in best]), abs=0.003)
+    assert figures.top1 > 0.05
+    assert figures.published_top1 == 0.6778
 
 
 def test_a_half_downloaded_file_is_fetched_again(home, published):

@@ -1,0 +1,154 @@
+"""Which images are evaluated: those that runs held out, or others, with labels in the runs' order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_googlenet.data.folders import labelled_folder
+from keras_googlenet.data.parts import ImageData, Part
+from keras_googlenet.data.runtime import decoder
+from keras_googlenet.data.sources import load_data
+from keras_googlenet.errors import UserError
+from keras_googlenet.training import run_folder
+from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.run import open_data
+
+PARTS = ("test", "validation", "train")
+DIVISION = {"data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt"}
+LISTED = 5  # class names in a message
+
+
+@dataclass(frozen=True)
+class Images:
+    """A part of a data set, by its names."""
+
+    data: str
+    part_name: str
+    class_names: tuple[str, ...]
+    part: Part
+
+
+def own_images(folders: Sequence[Path], part_name: str | None) -> Images:
+    """A part of what runs were trained on, divided again as it was then.
+
+    Args:
+        folders: The runs'.
+        part_name: One of `PARTS`; `None` for the test part.
+
+    Raises:
+        UserError: The data is gone or has changed, or this part is not the same for all runs.
+    """
+    part_name = part_name or PARTS[0]
+    configs = [run_folder.load_config(folder) for folder in folders]
+    images = _own(folders[0], configs[0], part_name)
+    for folder, config in zip(folders, configs, strict=True):
+        differ = DIVISION & set(config.differences(configs[0]))
+        if differ and not _same(images.part, _own(folder, config, part_name).part):
+            raise UserError(
+                f"{folder} has other {part_name} images than {folders[0]}, so it may have been trained on "
+                "some of those: name images that are new to all with --data"
+            )
+    return images
+
+
+def named_images(data: str | ImageData, part_name: str | None, run: Path | None) -> Images:
+    """Images that the user names.
+
+    Args:
+        data: What `load_data` opens, or has opened.
+        part_name: One of `PARTS`; `None` for the test part, or all images of an undivided folder.
+        run: A run's folder: data that names no parts is divided as its own.
+
+    Raises:
+        UserError: The data cannot be used.
+    """
+    chosen = part_name or PARTS[0]
+    if isinstance(data, ImageData):
+        return _part("arrays", data, chosen)
+    is_folder = data != "sample" and not data.startswith("tfds:")
+    if is_folder and part_name is None and not _is_divided(data):
+        return Images(data, "all", *labelled_folder(Path(data)))
+    return _part(data, load_data(data) if run is None else _load(data, run_folder.load_config(run)), chosen)
+
+
+def in_order(images: Images, class_names: tuple[str, ...], network: str) -> Images:
+    """The images with labels in a network's order of classes.
+
+    Raises:
+        UserError: They have other classes.
+    """
+    if sorted(images.class_names) != sorted(class_names):
+        check_same_classes(images.data, images.class_names, network, class_names)
+    order = np.array([class_names.index(name) for name in images.class_names], "int32")
+    part = replace(images.part, labels=order[images.part.labels])
+    return replace(images, class_names=class_names, part=part)
+
+
+def check_same_classes(
+    name: str, found: tuple[str, ...], expected_by: str, expected: tuple[str, ...]
+) -> None:
+    """Refuse other classes.
+
+    Raises:
+        UserError: The class names differ; it says in what.
+    """
+    if found == expected:
+        return
+    lacks, has = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    differences = [f"it lacks {_listed(lacks)}"] * bool(lacks) + [f"it has also {_listed(has)}"] * bool(has)
+    raise UserError(
+        f"{name} has other classes than {expected_by}: "
+        f"{' and '.join(differences) or 'the same in another order'}; expected the same"
+    )
+
+
+def pixels(part: Part, index: int) -> np.ndarray:
+    """An image as it is before any preprocessing: uint8 (height, width, 1 or 3)."""
+    image = part.images[index]
+    if isinstance(image, np.ndarray):
+        return image
+    return decoder()(image.read_bytes() if isinstance(image, Path) else image, 3)
+
+
+def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
+    try:
+        loaded = _load(config.data, config)
+    except UserError as error:
+        raise UserError(f"cannot open what {folder} was trained on: {error}; name data with --data") from None
+    summary = folder / run_folder.SUMMARY
+    then = json.loads(summary.read_text()) if summary.is_file() else {}
+    now = {"train_images": loaded.train.count, "test_images": loaded.test.count}
+    if any(then.get(name, count) != count for name, count in now.items()):
+        raise UserError(
+            f"{config.data} has other images now than when {folder} was trained on it, so its parts cannot "
+            "be told any more: name images that are new to it with --data"
+        )
+    return _part(config.data, loaded, part_name)
+
+
+def _load(data: str, config: RunConfig) -> ImageData:
+    test_split = None if _is_divided(data) else config.test_split
+    return open_data(replace(config, data=data, test_split=test_split))
+
+
+def _is_divided(data: str) -> bool:
+    return (Path(data) / "train").is_dir()
+
+
+def _part(data: str, loaded: ImageData, part_name: str) -> Images:
+    return Images(data, part_name, loaded.class_names, getattr(loaded, part_name))
+
+
+def _same(one: Part, other: Part) -> bool:
+    if isinstance(one.images, np.ndarray) or isinstance(other.images, np.ndarray):
+        return np.array_equal(np.asarray(one.images), np.asarray(other.images))
+    return one.images == other.images
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more" * (len(names) > LISTED)

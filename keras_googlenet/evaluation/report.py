@@ -1,0 +1,178 @@
+"""An evaluation's folder: its figures as JSON, its pictures, and a page that shows both."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import cv2
+import numpy as np
+
+from keras_googlenet.evaluation.plots import (
+    by_recall,
+    plot_calibration,
+    plot_classes,
+    plot_confusion,
+    plot_mistakes,
+)
+from keras_googlenet.evaluation.results import (
+    TOP_K,
+    ClassRow,
+    Evaluation,
+    Mistake,
+    confusions,
+)
+
+EVALUATION = "evaluation.json"
+REPORT = "report.html"
+THUMBNAIL_SIDE = 256  # pixels, at most
+SMALL_SIDE = 100  # what a browser enlarges is smoothed from here on
+SHOWN_CONFUSIONS = 8
+SMALL_GAP = 0.02  # between confidence and accuracy
+
+
+def write_report(evaluation: Evaluation, pictures: Sequence[np.ndarray], folder: Path) -> None:
+    """Fill an evaluation's folder.
+
+    Args:
+        evaluation: What was found.
+        pictures: uint8 pixels (height, width, 1 or 3) of each of its mistakes.
+        folder: An existing, empty folder: it gets `evaluation.json`, `confusion.png`, `calibration.png`,
+            `classes.png`, `mistakes.png` and `report.html`.
+    """
+    names = [row.name for row in evaluation.classes]
+    pictures = [thumbnail(picture) for picture in pictures]
+    (folder / EVALUATION).write_text(evaluation.to_json())
+    plot_confusion(np.array(evaluation.confusion), names, folder / "confusion.png")
+    plot_calibration(evaluation.calibration, evaluation.ece, folder / "calibration.png")
+    plot_classes(evaluation.classes, folder / "classes.png")
+    plot_mistakes(evaluation.mistakes, pictures, folder / "mistakes.png")
+    charts = {name: (folder / f"{name}.png").read_bytes() for name in ("confusion", "calibration")}
+    (folder / REPORT).write_text(page(evaluation, pictures, charts), encoding="utf-8")
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """The image, no larger than `THUMBNAIL_SIDE` on either side; uint8."""
+    height, width = pixels.shape[:2]
+    shrink = min(1, THUMBNAIL_SIDE / max(height, width))
+    if shrink == 1:
+        return pixels
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], pixels.shape[-1])
+
+
+def page(evaluation: Evaluation, pictures: Sequence[np.ndarray], charts: dict[str, bytes]) -> str:
+    """The report: HTML that needs no other file.
+
+    Args:
+        evaluation: What was found.
+        pictures: uint8 pixels of each of its mistakes, small enough to embed.
+        charts: PNG files `confusion` and `calibration`.
+    """
+    template = resources.files("keras_googlenet") / "evaluation/report_template.html"
+    models = ", ".join(model.name for model in evaluation.models)
+    return Template(template.read_text(encoding="utf-8")).substitute(
+        title=escape(f"Evaluation of {models}"),
+        images=escape(_images(evaluation)),
+        protocol=escape(evaluation.protocol),
+        cards="\n".join(_card(*card) for card in _headlines(evaluation)),
+        mistakes=_mistakes(evaluation.mistakes, pictures),
+        confusions=_confusions(evaluation),
+        classes="\n".join(_class(row) for row in by_recall(evaluation.classes)),
+        calibration_words=escape(_calibration_words(evaluation)),
+        details="\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _details(evaluation)),
+        command=escape(evaluation.command),
+        **{name: _data_uri("png", png) for name, png in charts.items()},
+    )
+
+
+def _images(evaluation: Evaluation) -> str:
+    part = "" if evaluation.part == "all" else f"{evaluation.part} "
+    classes = len(evaluation.classes)
+    return f"{evaluation.images:,} {part}images of {evaluation.data} in {classes:,} classes"
+
+
+def _headlines(evaluation: Evaluation) -> Iterable[tuple[str, str, str]]:
+    """What a card says: a name, a figure, a remark."""
+    for name, share, published in (
+        ("top-1", evaluation.top1, evaluation.published_top1),
+        (f"top-{TOP_K}", evaluation.top5, evaluation.published_top5),
+    ):
+        if name == "top-1" or len(evaluation.classes) > TOP_K:
+            remark = "of the images right" if name == "top-1" else f"right among the best {TOP_K}"
+            yield name, f"{share:.1%}", remark if published is None else f"published: {published:.1%}"
+    yield "loss", f"{evaluation.loss:.3f}", "mean cross-entropy"
+    yield "calibration error", f"{evaluation.ece:.3f}", "0 is best"
+    yield "time", f"{evaluation.seconds:,.1f} s", f"{evaluation.images / evaluation.seconds:,.0f} images/s"
+
+
+def _card(name: str, figure: str, remark: str) -> str:
+    return f'<div class="card">{escape(name)}<b>{figure}</b><span class="faint">{escape(remark)}</span></div>'
+
+
+def _mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray]) -> str:
+    if not mistakes:
+        return "<p>None: every image was right.</p>"
+    figures = [_mistake(*pair) for pair in zip(mistakes, pictures, strict=True)]
+    return (
+        '<p class="faint">Images given to a wrong class, the most confident first.</p>\n'
+        '<div class="mistakes">\n' + "\n".join(figures) + "\n</div>"
+    )
+
+
+def _mistake(mistake: Mistake, picture: np.ndarray) -> str:
+    small = ' class="small"' if max(picture.shape[:2]) < SMALL_SIDE else ""
+    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()  # OpenCV's colours are BGR
+    where = escape(mistake.file or f"image {mistake.index}")
+    return (
+        f'<figure><img{small} title="{where}" alt="{where}" src="{_data_uri("jpeg", jpeg)}">'
+        f"<figcaption><b>{escape(mistake.predicted)} {mistake.probability:.1%}</b>"
+        f"true: {escape(mistake.true)}</figcaption></figure>"
+    )
+
+
+def _confusions(evaluation: Evaluation) -> str:
+    rows = [
+        f'<tr><td>{escape(true)} → {escape(predicted)}</td><td class="number">{images:,}</td></tr>'
+        for true, predicted, images in confusions(evaluation, SHOWN_CONFUSIONS)
+    ]
+    return f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else "<p>None.</p>"
+
+
+def _class(row: ClassRow) -> str:
+    bars = "".join(_bar(name, getattr(row, name)) for name in ("recall", "precision"))
+    return f'<tr><td>{escape(row.name)}</td><td class="number">{row.images:,}</td>{bars}</tr>'
+
+
+def _bar(name: str, share: float | None) -> str:
+    if share is None:
+        return '<td class="bar">&ndash;</td>'
+    return f'<td class="bar {name}" style="--share: {share:.1%}">{share:.1%}</td>'
+
+
+def _calibration_words(evaluation: Evaluation) -> str:
+    confidence = sum(row.count * row.confidence for row in evaluation.calibration) / evaluation.images
+    gap = confidence - evaluation.top1
+    tendency = "about right" if abs(gap) < SMALL_GAP else "too sure" if gap > 0 else "not sure enough"
+    return (
+        f"The highest probability is {confidence:.1%} on average, and {evaluation.top1:.1%} of the answers "
+        f"are right: on the whole, {tendency}. A well calibrated network's bars end on the diagonal."
+    )
+
+
+def _details(evaluation: Evaluation) -> Iterable[tuple[str, str]]:
+    for model in evaluation.models:
+        size = f"{model.height} x {model.width} x {model.channels}"
+        yield "network", f"{model.name}: {model.variant}, images of {size}"
+    if len(evaluation.models) > 1:
+        yield "ensemble", "the networks' probabilities are averaged"
+    yield "images", _images(evaluation)
+    yield "protocol", evaluation.protocol
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"

@@ -1,0 +1,195 @@
+"""What an evaluation found: figures, tables, and the worst mistakes, as data that JSON keeps."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_googlenet.evaluation import metrics
+from keras_googlenet.evaluation.metrics import CalibrationBin
+
+TOP_K = 5
+WORST = 24  # mistakes that are shown
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A network that took part: where it is from, what it is, and the size of its input in pixels."""
+
+    name: str
+    variant: str
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class; shares are `None` where nothing was predicted to be it, or no image is."""
+
+    name: str
+    images: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image given to a wrong class, with the probability of that class."""
+
+    index: int  # in the part that was evaluated
+    file: str | None  # where it has one of its own
+    true: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """An evaluation's result.
+
+    `loss` is the mean cross-entropy, `ece` the expected calibration error, `seconds` what the networks
+    took for all images. `confusion` counts images, rows of true classes; `mistakes` are the worst ones,
+    the most confident first.
+    """
+
+    models: list[ModelRow]
+    data: str
+    part: str
+    crops: int
+    protocol: str
+    command: str
+    images: int
+    seconds: float
+    top1: float
+    top5: float
+    loss: float
+    ece: float
+    published_top1: float | None
+    published_top5: float | None
+    classes: list[ClassRow]
+    calibration: list[CalibrationBin]
+    mistakes: list[Mistake]
+    confusion: list[list[int]]
+
+    def to_json(self) -> str:
+        """JSON, a line for each field or row of a table."""
+        lines = [f"  {json.dumps(name)}: {_json_rows(value)}" for name, value in asdict(self).items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """The inverse of `to_json`."""
+        fields = json.loads(text)
+        for name, row_type in ROW_TYPES.items():
+            fields[name] = [row_type(**row) for row in fields[name]]
+        return cls(**fields)
+
+
+ROW_TYPES: dict[str, type] = {
+    "models": ModelRow,
+    "classes": ClassRow,
+    "calibration": CalibrationBin,
+    "mistakes": Mistake,
+}
+
+
+def _json_rows(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
+
+
+def measure(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    files: Sequence[str] | None = None,
+    **about: Any,
+) -> Evaluation:
+    """All figures of what networks answered.
+
+    Args:
+        labels: True classes, (images,).
+        probabilities: (images, classes).
+        class_names: In label order.
+        files: The images' own files, where they have them.
+        about: The fields of `Evaluation` that say what was evaluated, and how.
+    """
+    matrix = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), len(class_names))
+    bins = metrics.calibration(labels, probabilities)
+    return Evaluation(
+        images=len(labels),
+        top1=metrics.top_k_accuracy(labels, probabilities, 1),
+        top5=metrics.top_k_accuracy(labels, probabilities, TOP_K),
+        loss=metrics.cross_entropy(labels, probabilities),
+        ece=metrics.expected_calibration_error(bins),
+        classes=_class_rows(matrix, class_names),
+        calibration=bins,
+        mistakes=_worst_mistakes(labels, probabilities, class_names, files),
+        confusion=matrix.tolist(),
+        **about,
+    )
+
+
+def _class_rows(matrix: np.ndarray, class_names: Sequence[str]) -> list[ClassRow]:
+    precision, recall = (
+        [None if np.isnan(share) else float(share) for share in shares]
+        for shares in metrics.precision_and_recall(matrix)
+    )
+    images = matrix.sum(axis=1).tolist()
+    return [ClassRow(*row) for row in zip(class_names, images, precision, recall, strict=True)]
+
+
+def _worst_mistakes(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], files: Sequence[str] | None
+) -> list[Mistake]:
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
+    return [
+        Mistake(
+            index=int(i),
+            file=None if files is None else files[i],
+            true=class_names[labels[i]],
+            predicted=class_names[predicted[i]],
+            probability=float(confidence[i]),
+        )
+        for i in worst
+    ]
+
+
+def confusions(evaluation: Evaluation, most: int) -> list[tuple[str, str, int]]:
+    """The most frequent confusions: (true class, predicted class, images), the most frequent first."""
+    matrix = np.array(evaluation.confusion)
+    np.fill_diagonal(matrix, 0)
+    best = np.argsort(-matrix, axis=None, kind="stable")[:most]
+    pairs = [np.unravel_index(flat, matrix.shape) for flat in best]
+    names = [row.name for row in evaluation.classes]
+    return [(names[i], names[j], int(matrix[i, j])) for i, j in pairs if matrix[i, j]]
+
+
+def command_line(
+    models: Sequence[str], variant: str | None, data: str | None, part: str | None, crops: int
+) -> str:
+    """The command that does such an evaluation again.
+
+    Args:
+        models: Folders of runs, the first of which may be `"imagenet"`.
+        variant: That of the published weights.
+        data: What `--data` was, if given.
+        part: What `--part` was, if given.
+        crops: Of an image.
+    """
+    words = ["keras-googlenet", "evaluate"]
+    words += ["--weights", "imagenet", "--variant", str(variant)] if models[0] == "imagenet" else [models[0]]
+    for option, value in (("--data", data), ("--part", part), ("--crops", None if crops == 1 else crops)):
+        words += [option, str(value)] if value is not None else []
+    words += ["--ensemble", *models[1:]] if models[1:] else []
+    return shlex.join(words)
