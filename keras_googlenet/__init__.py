@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from keras_googlenet.architecture import Architecture
-    from keras_googlenet.errors import UserError
+    from keras_googlenet.data.parts import ImageData
+    from keras_googlenet.errors import Interrupted, UserError
     from keras_googlenet.evaluation.evaluate import evaluate
     from keras_googlenet.googlenet import GoogLeNet
     from keras_googlenet.preprocessing import Preprocessing, decode_predictions, preprocess_input
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "Architecture": "architecture",
     "GoogLeNet": "googlenet",
+    "ImageData": "data.parts",
+    "Interrupted": "errors",
     "Preprocessing": "preprocessing",
     "RunConfig": "training.config",
     "UserError": "errors",
@@ -41,6 +44,8 @@ _MODULES = {
 __all__ = [
     "Architecture",
     "GoogLeNet",
+    "ImageData",
+    "Interrupted",
     "Preprocessing",
     "RunConfig",
     "UserError",

@@ -21,7 +21,7 @@ from keras_googlenet.layers import channel_axis
 from keras_googlenet.printed import CLASSES, PRINTED, SIZE, differences
 from keras_googlenet.variants import VARIANTS
 
-NATURAL_SIZE = {"slides": 32, "small_images": 32}  # pixels; DEFAULT_SIZE for all others
+NATURAL_SIZE = {"slides": 32, "small_images": 32, "light_stem": 32}  # pixels; DEFAULT_SIZE for all others
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)

@@ -23,6 +23,7 @@ from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 from keras_googlenet.training import checkpoint, distribution, machine, run_folder
+from keras_googlenet.training.averaging import AverageStatistics
 from keras_googlenet.training.callbacks import KeepProgress, StopSignals, best_epoch, is_exhausted
 from keras_googlenet.training.checkpoint import Progress
 from keras_googlenet.training.config import RunConfig
@@ -195,11 +196,14 @@ def _fit(
     entered = Cursor(progress.cursor.epoch, progress.cursor.step)
     schedule = rate_schedule(config, order.steps)
     stop = StopSignals()
+    averaged = (
+        AverageStatistics(data.train, preprocessing, config.seed) if config.average is not None else None
+    )
     if entered.epoch < config.epochs and not is_exhausted(progress.rows, config.early_stopping):
         classes, outputs = len(data.class_names), len(model.outputs)
         callbacks: list[keras.callbacks.Callback] = []
-        if config.average is not None:
-            callbacks.append(keras.callbacks.SwapEMAWeights())  # validates the average
+        if averaged is not None:
+            callbacks += [keras.callbacks.SwapEMAWeights(), averaged]  # validation is the average's
         callbacks.append(
             KeepProgress(
                 config.run,
@@ -246,8 +250,9 @@ def _fit(
     best = config.run / checkpoint.FOLDER / checkpoint.BEST
     if config.early_stopping is not None and best.is_file():
         checkpoint.restore(best, model)
-    if config.average is not None:
+    if averaged is not None:
         model.optimizer.finalize_variable_values(model.trainable_variables)
+        averaged.measure(model)
     return progress
 
 

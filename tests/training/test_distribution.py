@@ -16,7 +16,7 @@ from keras_googlenet.training.distribution import connect, from_environment
 
 COMMON = [
     "--data", "sample", "--classes", "Trouser", "--classes", "Bag", "--image-size", "28", "--epochs", "2",
-    "--batch-size", "40", "--precision", "float32", "--dropout", "0", "--augment", "crop",
+    "--batch-size", "40", "--precision", "float32", "--dropout", "0", "--augment", "crop", "--average", "0.8",
 ]  # fmt: skip
 
 

@@ -1,0 +1,51 @@
+"""Averaged weights (Polyak's) need batch statistics of their own: those at hand are the last weights'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_googlenet.data.feed import evaluation_batches
+from keras_googlenet.data.parts import Part
+from keras_googlenet.preprocessing import Preprocessing
+
+IMAGES = 4096  # to measure statistics on
+BATCH = 128
+
+
+class AverageStatistics(keras.callbacks.Callback):
+    """Validates averaged weights with their own batch statistics. Place it after `SwapEMAWeights`.
+
+    Args:
+        part: Training images.
+        preprocessing: The network's.
+        seed: Of their choice.
+    """
+
+    def __init__(self, part: Part, preprocessing: Preprocessing, seed: int) -> None:
+        super().__init__()
+        chosen = np.random.default_rng(seed).permutation(part.count)[:IMAGES]
+        self.images = evaluation_batches(part.take(chosen), preprocessing, batch_size=min(BATCH, len(chosen)))
+        self.kept: list[np.ndarray] = []
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.kept = [keras.ops.convert_to_numpy(value) for value in _statistics(self.model)]
+        self.measure(self.model)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        for variable, value in zip(_statistics(self.model), self.kept, strict=True):
+            variable.assign(value)
+
+    def measure(self, model: keras.Model) -> None:
+        """Set `model`'s batch statistics to those of its weights as they are."""
+        if not _statistics(model):
+            return
+        for images, _ in self.images:
+            model(images, training=True)
+
+
+def _statistics(model: keras.Model) -> list[Any]:
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [variable for layer in layers for variable in layer.non_trainable_variables if layer.trainable]
