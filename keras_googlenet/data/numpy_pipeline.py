@@ -22,9 +22,15 @@ WORKERS = os.cpu_count() or 1
 
 
 def batches(
-    part: Part, preprocessing: Preprocessing, *, batch_size: int, outputs: int = 1, classes: int | None = None
+    part: Part,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    outputs: int = 1,
+    classes: int | None = None,
+    keep: bool = False,
 ) -> keras.utils.PyDataset:
-    """Batches for evaluation, as `pipeline.batches` makes them; labels as float32 one-hot or int32."""
+    """Batches for evaluation, as `pipeline.batches` makes them, but that none are kept in memory."""
     return _Evaluation(part, preprocessing, batch_size, outputs, classes)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_googlenet.data import parts
 from keras_googlenet.data.images import decode_image, resize, to_channels
 from keras_googlenet.data.parts import Part
 from keras_googlenet.preprocessing import Preprocessing
@@ -17,7 +18,13 @@ Tensor = Any
 
 
 def batches(
-    part: Part, preprocessing: Preprocessing, *, batch_size: int, outputs: int = 1, classes: int | None = None
+    part: Part,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    outputs: int = 1,
+    classes: int | None = None,
+    keep: bool = False,
 ) -> tf.data.Dataset:
     """Batches of (images, labels) for evaluation, in order.
 
@@ -27,6 +34,7 @@ def batches(
         batch_size: Images in a batch; the last batch may be smaller.
         outputs: The network's number of outputs: labels are repeated for each.
         classes: Number of classes, for labels in one-hot form.
+        keep: Hold the ready images in memory from the first pass on, where they fit.
 
     Returns:
         Images float32 (batch, height, width, channels); labels int32 (batch,), or float32 (batch,
@@ -44,18 +52,23 @@ def batches(
         return preprocessing.normalize(images), of_image if outputs == 1 else (of_image,) * outputs
 
     dataset = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=workers()).batch(batch_size)
-    return with_options(dataset.map(scale, num_parallel_calls=workers()).prefetch(2))
+    dataset = dataset.map(scale, num_parallel_calls=workers())
+    values = part.count * preprocessing.height * preprocessing.width * preprocessing.channels
+    if keep and 4 * values <= parts.MEMORY_BYTES // 4:
+        dataset = dataset.cache()
+    return with_options(dataset.prefetch(2))
 
 
 def loader(part: Part) -> Callable[[Tensor], Tensor]:
     """The graph's function from an index to an image: encoded, a string scalar, or decoded, uint8."""
-    if isinstance(part.images, np.ndarray):
-        images = tf.constant(part.images)
-        return lambda index: tf.gather(images, index)
-    if isinstance(part.images[0], bytes):
-        encoded = tf.constant(part.images)
-        return lambda index: tf.gather(encoded, index)
-    paths = tf.constant([str(path) for path in part.images])
+    with tf.device("CPU"):  # a GPU's memory is for the network
+        if isinstance(part.images, np.ndarray):
+            images = tf.constant(part.images)
+            return lambda index: tf.gather(images, index)
+        if isinstance(part.images[0], bytes):
+            encoded = tf.constant(part.images)
+            return lambda index: tf.gather(encoded, index)
+        paths = tf.constant([str(path) for path in part.images])
     return lambda index: tf.io.read_file(tf.gather(paths, index))
 
 

@@ -239,6 +239,7 @@ def _fit(
                     batch_size=distribution.divisible(EVALUATION_BATCH),
                     outputs=outputs,
                     classes=classes,
+                    keep=True,
                 ),
                 initial_epoch=entered.epoch,
                 epochs=config.epochs,

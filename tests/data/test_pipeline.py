@@ -71,3 +71,11 @@ def test_labels_are_repeated_for_several_outputs(part):
 def test_labels_in_one_hot_form(part):
     (_, labels), *_ = batches(part, PREPROCESSING, batch_size=10, classes=10)
     np.testing.assert_array_equal(labels, np.eye(10))
+
+
+def test_kept_batches_are_the_same_in_every_pass(part):
+    plain, kept = (batches(part, PREPROCESSING, batch_size=4, keep=keep) for keep in (False, True))
+    for _ in range(2):
+        for (images, labels), (again, labels_again) in zip(plain, kept, strict=True):
+            np.testing.assert_array_equal(images, again)
+            np.testing.assert_array_equal(labels, labels_again)
