@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from keras_googlenet import GoogLeNet
 from keras_googlenet.data.feed import evaluation_batches
+from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.errors import UserError
@@ -28,7 +29,6 @@ from keras_googlenet.evaluation.images import (
     in_order,
     named_images,
     own_images,
-    pixels,
 )
 from keras_googlenet.evaluation.report import write_report
 from keras_googlenet.evaluation.results import Evaluation, ModelRow, command_line, measure

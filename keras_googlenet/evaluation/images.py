@@ -11,7 +11,6 @@ import numpy as np
 
 from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import ImageData, Part
-from keras_googlenet.data.runtime import decoder
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import run_folder
@@ -105,14 +104,6 @@ def check_same_classes(
         f"{name} has other classes than {expected_by}: "
         f"{' and '.join(differences) or 'the same in another order'}; expected the same"
     )
-
-
-def pixels(part: Part, index: int) -> np.ndarray:
-    """An image as it is before any preprocessing: uint8 (height, width, 1 or 3)."""
-    image = part.images[index]
-    if isinstance(image, np.ndarray):
-        return image
-    return decoder()(image.read_bytes() if isinstance(image, Path) else image, 3)
 
 
 def _own(folder: Path, config: RunConfig, part_name: str) -> Images:

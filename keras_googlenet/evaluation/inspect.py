@@ -21,7 +21,8 @@ from keras_googlenet.evaluation.features import (
     project,
     spread,
 )
-from keras_googlenet.evaluation.inspection_plots import plot_contact_sheet, plot_scatter, shortened
+from keras_googlenet.evaluation.inspection_plots import plot_contact_sheet, plot_scatter
+from keras_googlenet.evaluation.plots import shortened
 
 REPORT = "inspection.json"
 SCATTER = "features.png"

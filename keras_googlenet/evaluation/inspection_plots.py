@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData
+from keras_googlenet.evaluation.plots import shortened
 
 DPI = 120
 TILE = 84  # pixels
 GAP = 6
 COLUMNS = 10
 MAX_ROWS = 40
-NAME_LENGTH = 32
 NAMED_CLASSES = 20  # as many colours as can be told apart
 
 
@@ -117,9 +117,3 @@ def scatter_figure(
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False, markerscale=1.5)
     return figure
-
-
-def shortened(name: str, length: int = NAME_LENGTH) -> str:
-    """A name without its middle, if it is too long for a picture."""
-    half = length // 2
-    return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"

@@ -69,7 +69,7 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
     axes.set_ylabel("true")
     axes.set_title(f"{np.trace(matrix) / max(matrix.sum(), 1):.1%} of {matrix.sum()} images right")
     if classes <= MAX_NAMED_CLASSES:
-        names = [_short(name) for name in class_names]
+        names = [shortened(name) for name in class_names]
         axes.set_xticks(range(classes), names, rotation=45, ha="right", **AS_WRITTEN)
         axes.set_yticks(range(classes), names, **AS_WRITTEN)
     if classes <= MAX_ANNOTATED_CLASSES:
@@ -126,7 +126,7 @@ def plot_classes(rows: Sequence[ClassRow], path: Path) -> None:
     axes.barh(places, [row.recall or 0 for row in chosen], label="recall", color="tab:blue", alpha=0.6)
     precision = [math.nan if row.precision is None else row.precision for row in chosen]
     axes.plot(precision, places, "o", color="tab:orange", label="precision")
-    axes.set_yticks(places, [f"{_short(row.name)} ({row.images})" for row in chosen], **AS_WRITTEN)
+    axes.set_yticks(places, [f"{shortened(row.name)} ({row.images})" for row in chosen], **AS_WRITTEN)
     axes.set_ylim(len(chosen) - 0.4, -0.6)
     axes.set_xlim(0, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
@@ -164,12 +164,14 @@ def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], p
         figure.text(0.5, 0.5, "No mistakes", ha="center", va="center")
     for axes, mistake, picture in zip(grid, mistakes, pictures, strict=False):
         axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
-        true, predicted = (_short(name, MAX_CAPTION_LENGTH) for name in (mistake.true, mistake.predicted))
+        true, predicted = (shortened(name, MAX_CAPTION_LENGTH) for name in (mistake.true, mistake.predicted))
         caption = f"true: {true}\n{predicted}: {mistake.probability:.1%}"
         place = {"ha": "center", "va": "top", "transform": axes.transAxes, "fontsize": 9}
         axes.text(0.5, -0.04, caption, **place, **AS_WRITTEN)
     figure.savefig(path, dpi=DPI)
 
 
-def _short(name: str, length: int = MAX_NAME_LENGTH) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+def shortened(name: str, length: int = MAX_NAME_LENGTH) -> str:
+    """A name without its middle, if it is too long for a picture."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from keras_googlenet import Preprocessing, RunConfig, UserError, evaluate
 from keras_googlenet.data.folders import labelled_folder
+from keras_googlenet.data.numpy_images import decode
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.evaluation import evaluate as module
@@ -101,7 +102,7 @@ def test_crops_are_averaged(crops, run, image_folder):
     part = labelled_folder(image_folder)[1].take(np.array([0, 20, 5]))
     found = module.answers(chosen, part, crops, batch_size=33)
     for index, answer in enumerate(found):
-        pixels = images.pixels(part, index)
+        pixels = decode(part.images[index], 3)
         taken = take_crops(pixels, crop_table(*pixels.shape[:2], 80, crops), 80)
         each = chosen.model.predict(chosen.preprocessing.normalize(taken).numpy(), verbose=0)
         np.testing.assert_allclose(answer, each.mean(axis=0), atol=1e-5)

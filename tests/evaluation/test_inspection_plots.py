@@ -13,9 +13,9 @@ from keras_googlenet.evaluation.inspection_plots import (
     plot_contact_sheet,
     plot_scatter,
     scatter_figure,
-    shortened,
     thumbnail,
 )
+from keras_googlenet.evaluation.plots import shortened
 
 AXES = ("first", "second")
 
