@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +32,13 @@ class Run:
 
 
 def create(folder: Path, config: dict[str, Any], class_names: Sequence[str]) -> None:
-    """Make a run's folder, with what is known before the first step.
-
-    Raises:
-        FileExistsError: It exists.
-    """
-    folder.mkdir(parents=True)
-    (folder / "plots").mkdir()
-    write_json(folder / CONFIG, config)
-    (folder / LABELS).write_text("".join(f"{name}\n" for name in class_names))
+    """Make a run's folder, with what is known before the first step; it appears complete or not at all."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed here
+    (unfinished / "plots").mkdir(parents=True)
+    write_json(unfinished / CONFIG, config)
+    (unfinished / LABELS).write_text("".join(f"{name}\n" for name in class_names))
+    unfinished.rename(folder)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
