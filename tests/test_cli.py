@@ -198,7 +198,5 @@ def test_a_mistake_in_a_real_process_prints_nothing_else(image_folder, tmp_path)
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert (
-        result.stderr
-        == f"error: {tmp_path} exists: choose another run folder, delete it, or go on with its run: --resume\n"
-    )
+    way_out = "choose another run folder, delete it, or go on with its run: --resume"
+    assert result.stderr == f"error: {tmp_path} exists: {way_out}\n"
