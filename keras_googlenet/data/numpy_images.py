@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from keras_googlenet.preprocessing import JPEG_MAGIC, LUMA, MAX_PIXELS, PNG_MAGIC, Preprocessing
+
+# Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+JPEG_END = 0xD9
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell the image's size
+JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
 
 
 def decode(encoded: bytes, channels: int) -> np.ndarray:
@@ -25,8 +34,11 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
     """
     if not encoded.startswith((JPEG_MAGIC, PNG_MAGIC)):
         raise ValueError("Expected the bytes of a JPEG or PNG image")
-    if encoded.startswith(JPEG_MAGIC) and b"\xff\xd9" not in encoded[-4096:]:
-        raise ValueError("Expected a whole JPEG image; received one cut short")
+    height, width = _jpeg_size(encoded) if encoded.startswith(JPEG_MAGIC) else _png_size(encoded)
+    if not 1 <= height * width <= MAX_PIXELS:
+        raise ValueError(
+            f"Expected an image of 1 to {MAX_PIXELS} pixels; received height and width: {height} {width}"
+        )
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
@@ -34,9 +46,43 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
         raise ValueError(str(error)) from None
     if pixels is None:
         raise ValueError("Expected a JPEG or PNG image; received one that is corrupt")
-    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise ValueError(f"Expected an image of up to {MAX_PIXELS} pixels")
     return to_channels(pixels[..., ::-1], channels)
+
+
+def _jpeg_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a whole JPEG, found by following its markers to the end.
+
+    OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
+    """
+    height = width = at = 0
+    while (marker := JPEG_MARKER.search(encoded, at)) is not None:
+        code, at = marker[1][0], marker.end()
+        if code == JPEG_END:
+            return height, width
+        if code in JPEG_FRAMES and not height and at + 7 <= len(encoded):
+            height, width = struct.unpack_from(">HH", encoded, at + 3)
+        if code not in JPEG_ALONE:
+            at += int.from_bytes(encoded[at : at + 2], "big")
+    raise ValueError("Expected a whole JPEG image; received one cut short")
+
+
+def _png_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a whole PNG, found by following its chunks to the end.
+
+    OpenCV does not check the last one's sum, nor any of an animation; and it makes room for the pixels
+    that the first announces before it reads on.
+    """
+    width, height = struct.unpack(">II", encoded[16:24].ljust(8, b"\0"))  # of the first chunk
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, at)
+        checksum = struct.pack(">I", zlib.crc32(encoded[at + 4 : at + 8 + length]))
+        at += 12 + length
+        if kind[:1].isupper() and encoded[at - 4 : at] != checksum:  # others are not needed for the pixels
+            break
+        if kind == b"IEND":
+            return height, width
+    raise ValueError("Expected a whole PNG image; received one that is cut short or corrupt")
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
