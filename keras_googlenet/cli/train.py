@@ -77,5 +77,5 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
     flags = {
         name.replace("_", "-"): value for name, value in values.items() if value is not None and name != "run"
     }
-    source = cyclopts.config.Dict(flags, source=recipe or f"{run}", use_commands_as_keys=False)
-    source(app, commands, arguments)
+    # Below the command's name: at the top, `weights` would be taken for the command of that name.
+    cyclopts.config.Dict({"train": flags}, source=recipe or f"{run}")(app, commands, arguments)
