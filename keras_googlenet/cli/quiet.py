@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import warnings
@@ -15,7 +16,9 @@ def quieten() -> None:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without the notes that it prints before its log level holds."""
+    """Import TensorFlow, where it is installed, without the notes that it prints before its log level holds."""
+    if importlib.util.find_spec("tensorflow") is None:
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:

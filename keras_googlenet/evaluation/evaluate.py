@@ -8,9 +8,9 @@ from typing import Any
 import keras
 
 from keras_googlenet import GoogLeNet
+from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import Part
-from keras_googlenet.data.pipeline import batches
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import top_k_accuracy
 from keras_googlenet.preprocessing import Preprocessing
@@ -62,7 +62,7 @@ def evaluate(weights: str, folder: Path, *, variant: str = "paper", batch_size: 
 
 def accuracy(model: keras.Model, preprocessing: Preprocessing, part: Part, batch_size: int) -> dict[str, Any]:
     """Count right answers of a model with one output."""
-    images = batches(part, preprocessing, batch_size=batch_size)
+    images = evaluation_batches(part, preprocessing, batch_size=batch_size)
     labels = part.labels
     probabilities = model.predict(images, verbose=0)
     k = min(TOP_K, probabilities.shape[1])
