@@ -233,5 +233,5 @@ def test_a_mistake_in_a_real_process_prints_nothing_else(image_folder, tmp_path)
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr.startswith(f"error: {tmp_path} exists: choose another run folder, delete it, or ")
-    assert result.stderr.count("\n") == 1
+    way_out = "choose another run folder, delete it, or go on with its run: --resume"
+    assert result.stderr == f"error: {tmp_path} exists: {way_out}\n"

@@ -40,6 +40,12 @@ def main() -> None:
     except (UserError, cyclopts.CycloptsError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        backend = "train and evaluate do without it on another backend: KERAS_BACKEND=jax"
+        print(f"error: TensorFlow is not installed: pip install tensorflow ({backend})", file=sys.stderr)
+        sys.exit(2)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)

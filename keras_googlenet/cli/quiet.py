@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import warnings
@@ -25,7 +26,9 @@ def silenced_libraries() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without the notes that it prints before its log level holds."""
+    """Import TensorFlow, where installed, without the notes that it prints before its log level holds."""
+    if importlib.util.find_spec("tensorflow") is None:
+        return
     with _dropped_stderr():
         import tensorflow as tf
     tf.get_logger().setLevel("ERROR")

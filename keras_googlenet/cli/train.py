@@ -66,9 +66,17 @@ def recipes(name: str | None = None, /) -> None:
             print(f"{each:20} {(recipe.__doc__ or '').splitlines()[0]}")
         return
     options = recipe_options(name)
-    print(RECIPES[name].__doc__)
+    print((RECIPES[name].__doc__ or "").rstrip(), end="\n\n")
     for option, value in options.items():
-        print(f"    --{option.replace('_', '-'):20} {value}")
+        print(f"    {as_typed(option, value)}")
+
+
+def as_typed(option: str, value: Any) -> str:
+    """An option of `train` with its value, as it is written on the command line."""
+    flag = option.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return " ".join(f"--{flag} {each}" for each in (value if isinstance(value, tuple) else (value,)))
 
 
 def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
@@ -95,5 +103,5 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
     flags = {
         name.replace("_", "-"): value for name, value in values.items() if value is not None and name != "run"
     }
-    source = cyclopts.config.Dict(flags, source=recipe or f"{run}", use_commands_as_keys=False)
-    source(app, commands, arguments)
+    # Below the command's name: at the top, `weights` would be taken for the command of that name.
+    cyclopts.config.Dict({"train": flags}, source=recipe or f"{run}")(app, commands, arguments)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
 from functools import lru_cache
 
 import cv2
@@ -9,8 +12,11 @@ import numpy as np
 
 from keras_googlenet.preprocessing import JPEG_MAGIC, LUMA, MAX_PIXELS, PNG_MAGIC, Preprocessing
 
-JPEG_SCAN = b"\xff\xda"  # begins compressed data, which holds neither this marker nor the next
-JPEG_END = b"\xff\xd9"
+# Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+JPEG_END = 0xD9
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell the image's size
+JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
 PNG_COLOUR_TYPE = 25  # its place in the file
 PNG_GREY_ALPHA = 4
 
@@ -28,10 +34,12 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
     Raises:
         ValueError: The bytes are neither JPEG nor PNG, are corrupt, or make more than `MAX_PIXELS`.
     """
-    pixels = decode_as_stored(encoded)
-    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise ValueError(f"expected an image of up to {MAX_PIXELS} pixels")
-    return to_channels(pixels, channels)
+    height, width = _size(encoded)
+    if not 1 <= height * width <= MAX_PIXELS:
+        raise ValueError(
+            f"expected an image of 1 to {MAX_PIXELS} pixels; received height and width: {height} {width}"
+        )
+    return to_channels(decode_as_stored(encoded), channels)
 
 
 def decode_as_stored(encoded: bytes) -> np.ndarray:
@@ -43,23 +51,64 @@ def decode_as_stored(encoded: bytes) -> np.ndarray:
     Raises:
         ValueError: The bytes are neither JPEG nor PNG, or are corrupt.
     """
-    is_jpeg = encoded.startswith(JPEG_MAGIC)
-    if not is_jpeg and not encoded.startswith(PNG_MAGIC):
-        raise ValueError("neither JPEG nor PNG")
-    # OpenCV before 5 fills the part that is missing with grey.
-    cut_short = is_jpeg and encoded.rfind(JPEG_END) < encoded.rfind(JPEG_SCAN)
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    _size(encoded)
     try:
-        pixels = None if cut_short else cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error:  # of more than 2**30 pixels
         pixels = None
     if pixels is None:
         raise ValueError("corrupt")
     if pixels.ndim == 2:
         return pixels[..., np.newaxis]
-    if not is_jpeg and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
+    if encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
         return pixels[..., :1]
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _size(encoded: bytes) -> tuple[int, int]:
+    """Height and width that a whole JPEG or PNG announces."""
+    if encoded.startswith(JPEG_MAGIC):
+        return _jpeg_size(encoded)
+    if encoded.startswith(PNG_MAGIC):
+        return _png_size(encoded)
+    raise ValueError("neither JPEG nor PNG")
+
+
+def _jpeg_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a whole JPEG, found by following its markers to the end.
+
+    OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
+    """
+    height = width = at = 0
+    while (marker := JPEG_MARKER.search(encoded, at)) is not None:
+        code, at = marker[1][0], marker.end()
+        if code == JPEG_END:
+            return height, width
+        if code in JPEG_FRAMES and not height and at + 7 <= len(encoded):
+            height, width = struct.unpack_from(">HH", encoded, at + 3)
+        if code not in JPEG_ALONE:
+            at += int.from_bytes(encoded[at : at + 2], "big")
+    raise ValueError("corrupt")
+
+
+def _png_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a whole PNG, found by following its chunks to the end.
+
+    OpenCV does not check the last one's sum, nor any of an animation; and it makes room for the pixels
+    that the first announces before it reads on.
+    """
+    width, height = struct.unpack(">II", encoded[16:24].ljust(8, b"\0"))  # of the first chunk
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, at)
+        checksum = struct.pack(">I", zlib.crc32(encoded[at + 4 : at + 8 + length]))
+        at += 12 + length
+        if kind[:1].isupper() and encoded[at - 4 : at] != checksum:  # others are not needed for the pixels
+            break
+        if kind == b"IEND":
+            return height, width
+    raise ValueError("corrupt")
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

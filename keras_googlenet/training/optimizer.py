@@ -88,7 +88,7 @@ def solver(config: RunConfig, steps_per_epoch: int) -> SolverSGD:
     """The optimizer of a run."""
     return SolverSGD(
         rate_schedule(config, steps_per_epoch),
-        momentum=config.momentum,
+        momentum=float(config.momentum),  # Keras takes no whole number
         nesterov=config.nesterov,
         l2=config.weight_decay,
         bias_multiplier=config.bias_multiplier,
