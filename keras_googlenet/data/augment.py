@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.images import decode_image, resize, to_channels
-from keras_googlenet.data.pipeline import pixels
+from keras_googlenet.data.images import antialiased, decode_image, resize, to_channels
+from keras_googlenet.data.pipeline import pixels, rounded
 from keras_googlenet.preprocessing import JPEG_MAGIC, Preprocessing
 
 Tensor = Any
@@ -37,7 +37,7 @@ class Seeds(keras.random.SeedGenerator):
 def image_function(
     names: Sequence[str], preprocessing: Preprocessing, min_area: float
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function (element of `pipeline.loader`, seed) -> pixels, float32 (height, width, channels), 0..255.
+    """The function (element of `pipeline.loader`, seed) -> pixels, uint8 (height, width, channels).
 
     Args:
         names: Augmentations of single images, of `config.AUGMENTATIONS`.
@@ -52,16 +52,23 @@ def image_function(
         if "paper" in names:
             image = random_crop_and_distort(element, preprocessing, min_area, draws)
         else:
-            image = resize(pixels(element, preprocessing.channels), preprocessing)
+            image = _at_size(element, preprocessing)
         if "crop" in names:
             image = pad_and_crop(image, draws.next())
         if {"flip", "crop", "paper"} & set(names):
             image = tf.image.stateless_random_flip_left_right(image, draws.next())
         if changes:
-            image = randaugment(image, changes, draws)
+            image = rounded(randaugment(tf.cast(image, tf.float32), changes, draws))
         return image
 
     return load
+
+
+def _at_size(element: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The same uint8 pixels, whether `pipeline.in_memory` holds them or they are decoded here."""
+    if element.shape == (preprocessing.height, preprocessing.width, preprocessing.channels):
+        return element
+    return rounded(resize(pixels(element, preprocessing.channels), preprocessing))
 
 
 def batch_function(names: Sequence[str]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -110,13 +117,13 @@ def random_crop_and_distort(
     element: Tensor, preprocessing: Preprocessing, min_area: float, draws: Seeds
 ) -> Tensor:
     """The paper's: a crop of 8% to 100% of the area, photometric distortion, any interpolation."""
-    image = tf.cast(_random_crop(element, preprocessing.channels, min_area, draws.next()), tf.float32)
+    image = _random_crop(element, preprocessing.channels, min_area, draws.next())
     size = (preprocessing.height, preprocessing.width)
 
     def resized(method: str) -> Callable[[], Tensor]:
-        return lambda: tf.image.resize(
-            image, size, method=method, antialias=method in ("bilinear", "bicubic")
-        )
+        if method in ("bilinear", "bicubic"):
+            return lambda: antialiased(image, size, method)
+        return lambda: tf.cast(tf.image.resize(image, size, method), tf.float32)
 
     chosen = tf.random.stateless_uniform((), draws.next(), maxval=len(INTERPOLATIONS), dtype=tf.int32)
     resized_image = tf.switch_case(chosen, [resized(method) for method in INTERPOLATIONS])
@@ -182,7 +189,7 @@ def distort_colours(image: Tensor, draws: Seeds) -> Tensor:
         lambda: contrasted(coloured(bright(image))),
         lambda: coloured(contrasted(bright(image))),
     )
-    return tf.clip_by_value(image, 0.0, 1.0) * 255.0
+    return rounded(tf.clip_by_value(image, 0.0, 1.0) * 255.0)
 
 
 def randaugment_layers(channels: int) -> tuple[keras.Layer, ...]:

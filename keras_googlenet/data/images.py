@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -72,10 +73,12 @@ def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Resize and crop (..., height, width, channels) to the specification; float32 in 0..255."""
     size = list(preprocessing.resized)
     sides = pixels.shape[-3:-1]
-    # Where nothing shrinks, antialiasing changes nothing and costs several times as much.
-    enlarging = all(old is not None and old <= new for old, new in zip(sides, size, strict=True))
     target = _covering(pixels, size) if preprocessing.keep_aspect else size
-    pixels = tf.image.resize(pixels, target, method="bilinear", antialias=not enlarging)
+    # Where nothing shrinks, antialiasing changes nothing.
+    if all(old is not None and old <= new for old, new in zip(sides, size, strict=True)):
+        pixels = tf.image.resize(pixels, target, method="bilinear")
+    else:
+        pixels = antialiased(pixels, target)
     if preprocessing.crop_fraction == 1 and not preprocessing.keep_aspect:
         return pixels
     height, width = tf.shape(pixels)[-3], tf.shape(pixels)[-2]
@@ -84,6 +87,31 @@ def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return tf.ensure_shape(
         pixels, (*pixels.shape[:-3], preprocessing.height, preprocessing.width, pixels.shape[-1])
     )
+
+
+def antialiased(pixels: Tensor, size: Sequence[Any], method: str = "bilinear") -> Tensor:
+    """`tf.image.resize(pixels, size, method, antialias=True)`, bit for bit, in half of its time.
+
+    Its kernel goes pixel by pixel along a row, but takes whole rows at once down a column. So both axes
+    are resized down a column here, the other one beside the channels.
+    """
+    pixels = _transposed(_resize_height(tf.convert_to_tensor(pixels), size[0], method))
+    return _transposed(_resize_height(pixels, size[1], method))
+
+
+def _resize_height(pixels: Tensor, height: Any, method: str) -> Tensor:
+    *batch, _, width, channels = pixels.shape
+    *counts, rows, columns, _ = tf.unstack(tf.shape(pixels))
+    narrow = tf.reshape(pixels, (*counts, rows, 1, columns * channels))
+    resized = tf.reshape(
+        tf.image.resize(narrow, (height, 1), method, antialias=True), (*counts, height, columns, channels)
+    )
+    return tf.ensure_shape(resized, (*batch, tf.get_static_value(height), width, channels))
+
+
+def _transposed(pixels: Tensor) -> Tensor:
+    *batch, rows, columns, channels = range(len(pixels.shape))
+    return tf.transpose(pixels, (*batch, columns, rows, channels))
 
 
 def _covering(pixels: Tensor, size: list[int]) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from keras_googlenet.data import parts
 from keras_googlenet.data.images import decode_image, resize, to_channels
@@ -15,6 +17,7 @@ from keras_googlenet.data.parts import Part
 from keras_googlenet.preprocessing import Preprocessing
 
 Tensor = Any
+IMAGES_AT_ONCE = 64  # moved into memory
 
 
 def batches(
@@ -63,13 +66,38 @@ def loader(part: Part) -> Callable[[Tensor], Tensor]:
     """The graph's function from an index to an image: encoded, a string scalar, or decoded, uint8."""
     with tf.device("CPU"):  # a GPU's memory is for the network
         if isinstance(part.images, np.ndarray):
-            images = tf.constant(part.images)
+            images = tf.convert_to_tensor(part.images)  # `constant` would copy it twice
             return lambda index: tf.gather(images, index)
         if isinstance(part.images[0], bytes):
             encoded = tf.constant(part.images)
             return lambda index: tf.gather(encoded, index)
         paths = tf.constant([str(path) for path in part.images])
     return lambda index: tf.io.read_file(tf.gather(paths, index))
+
+
+def in_memory(part: Part, preprocessing: Preprocessing) -> Part:
+    """The part decoded and resized once for all epochs; or as it is, where that does not fit in memory."""
+    shape = (part.count, preprocessing.height, preprocessing.width, preprocessing.channels)
+    if 2 * math.prod(shape) > parts.MEMORY_BYTES:  # there are two copies for a moment
+        return part
+    if isinstance(part.images, np.ndarray) and part.images.shape == shape:
+        return part
+    element = loader(part)
+
+    def load(index: Tensor) -> Tensor:
+        return rounded(resize(pixels(element(index), preprocessing.channels), preprocessing))
+
+    dataset = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=workers())
+    loaded = iter(with_options(dataset.batch(IMAGES_AT_ONCE)))
+    images = np.empty(shape, "uint8")
+    for start in tqdm(range(0, part.count, IMAGES_AT_ONCE), "decoding images", leave=False, disable=None):
+        images[start : start + IMAGES_AT_ONCE] = next(loaded)
+    return Part(images, part.labels)
+
+
+def rounded(image: Tensor) -> Tensor:
+    """Pixels in 0..255 as uint8."""
+    return tf.cast(tf.round(image), tf.uint8)
 
 
 def pixels(element: Tensor, channels: int) -> Tensor:

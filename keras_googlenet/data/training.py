@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_googlenet.data.augment import batch_function, image_function, smooth
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
-from keras_googlenet.data.pipeline import loader, with_options, workers
+from keras_googlenet.data.pipeline import in_memory, loader, with_options, workers
 from keras_googlenet.preprocessing import Preprocessing
 
 Tensor = Any
@@ -33,7 +33,8 @@ def training_batches(
     """Batches from `cursor` on, over all epochs to go.
 
     Args:
-        part: The images.
+        part: The images. Where they fit in memory at the input's size, they are decoded once, at the
+            call, and not in every epoch; but `paper` takes another window of the original each time.
         preprocessing: Size, channels and range of the network's input.
         order: Which images make a batch.
         cursor: Where to begin; read whenever the dataset is iterated anew.
@@ -49,6 +50,8 @@ def training_batches(
         float32 (batch,) where there are class weights; labels and weights in tuples if there are
         several outputs.
     """
+    if "paper" not in augment:
+        part = in_memory(part, preprocessing)
     element = loader(part)
     labels = tf.constant(part.labels)
     load_image = image_function(augment, preprocessing, min_area)
@@ -67,7 +70,8 @@ def training_batches(
     def finish(images: Tensor, of_image: Tensor, numbers: Tensor) -> tuple[Any, ...]:
         # Below zero, so that no batch shares its seed with an image.
         seed = tf.stack([tf.constant(order.seed, tf.int64), -1 - numbers[0]])
-        images, one_hot = mix(images, smooth(tf.one_hot(of_image, classes), label_smoothing), seed)
+        one_hot = smooth(tf.one_hot(of_image, classes), label_smoothing)
+        images, one_hot = mix(tf.cast(images, tf.float32), one_hot, seed)
         batch = [preprocessing.normalize(images), one_hot]
         if of_class is not None:
             batch.append(tf.gather(of_class, of_image))

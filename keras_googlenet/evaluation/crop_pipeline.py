@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_googlenet.data import pipeline
+from keras_googlenet.data.images import antialiased
 from keras_googlenet.data.parts import Part
 from keras_googlenet.evaluation.crops import Crop, crop_table
 from keras_googlenet.preprocessing import Preprocessing
@@ -60,6 +61,6 @@ def take_crops(pixels: Any, table: list[Crop], size: int) -> Any:
 
 
 def _resize(pixels: Any, height: int, width: int) -> Any:
-    # Where nothing shrinks, antialiasing changes nothing and costs several times as much.
-    antialias = pixels.shape[0] > height or pixels.shape[1] > width
-    return tf.image.resize(pixels, (height, width), method="bilinear", antialias=antialias)
+    if pixels.shape[0] <= height and pixels.shape[1] <= width:  # antialiasing would change nothing
+        return tf.image.resize(pixels, (height, width), method="bilinear")
+    return antialiased(pixels, (height, width))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_googlenet.data.images import MAX_PIXELS, decode_image, load_images, resize
+from keras_googlenet.data.images import MAX_PIXELS, antialiased, decode_image, load_images, resize
 from keras_googlenet.preprocessing import Preprocessing
 
 COLOUR = np.random.default_rng(1).integers(0, 256, (45, 61, 3), dtype=np.uint8)  # RGB noise
@@ -171,6 +171,14 @@ def test_enlarging_is_opencvs_bilinear(size):
 def test_shrinking_is_pillows_antialiased_bilinear(size):
     expected = Image.fromarray(COLOUR).resize(size[::-1], Image.Resampling.BILINEAR)
     assert largest_difference(resize(COLOUR, Preprocessing(*size)), expected) <= 1.5
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(9, 7), (31, 31), (20, 200), (90, 122)])
+@pytest.mark.parametrize("pixels", [COLOUR, GREY[..., None], np.stack([COLOUR] * 2)], ids=["3", "1", "batch"])
+def test_antialiased_is_tensorflow_s_to_the_bit(pixels, size, method):
+    expected = tf.image.resize(pixels, size, method, antialias=True)
+    np.testing.assert_array_equal(antialiased(pixels, size, method), expected)
 
 
 def test_same_size_changes_nothing():

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_googlenet.data import parts
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
+from keras_googlenet.data.pipeline import in_memory
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.data.training import training_batches
 from keras_googlenet.preprocessing import Preprocessing
@@ -35,6 +37,23 @@ def test_an_epoch_goes_on_where_it_was_left(part, augment):
         np.testing.assert_array_equal(labels, labels_again)
     next_epoch = list(dataset(part, Cursor(1, 0), augment=augment))
     np.testing.assert_array_equal(next_epoch[0][0], whole[5][0])
+
+
+@pytest.mark.parametrize("augment", [(), ("flip",), ("crop",), ("randaugment",)])
+def test_the_same_batches_come_from_memory_and_decoded_each_time(augment, monkeypatch, random):
+    """More images than are moved into memory at once, of several sizes."""
+    sizes = random.integers(20, 60, (70, 2))
+    encoded = [tf.io.encode_jpeg(random.integers(0, 256, (*size, 3), "uint8")).numpy() for size in sizes]
+    part = Part(encoded, np.arange(70, dtype="int32") % 2)
+    assert in_memory(part, PREPROCESSING).images.shape == (70, 16, 16, 3)
+    of_memory = list(dataset(part, augment=augment))
+    monkeypatch.setattr(parts, "MEMORY_BYTES", 2 * 70 * 16 * 16 * 3 - 1)
+    assert in_memory(part, PREPROCESSING) is part
+    for (images, labels), (again, labels_again) in zip(
+        of_memory, dataset(part, augment=augment), strict=True
+    ):
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(labels, labels_again)
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS[1:])
