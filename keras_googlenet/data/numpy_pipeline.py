@@ -128,7 +128,7 @@ class _Training(keras.utils.PyDataset):
         return (*result, repeated(self.class_weights[of_image], self.outputs))
 
     def _image(self, index: int, number: int) -> np.ndarray:
-        pixels = load(self.part, index, self.preprocessing)
+        pixels = np.rint(load(self.part, index, self.preprocessing))  # as tf.data holds it in memory
         random = np.random.default_rng([self.order.seed, number])
         if "crop" in self.augment:
             pixels = shifted(pixels, random)
