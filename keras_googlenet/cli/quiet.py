@@ -16,7 +16,7 @@ def quieten() -> None:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow, where it is installed, without the notes that it prints before its log level holds."""
+    """Import TensorFlow, if it is here, without the notes that it prints before its log level holds."""
     if importlib.util.find_spec("tensorflow") is None:
         return
     sys.stderr.flush()
