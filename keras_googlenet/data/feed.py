@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras_googlenet.data.runtime import has_tensorflow
@@ -27,3 +28,15 @@ def training_batches(*arguments: Any, **options: Any) -> Any:
     from keras_googlenet.data import numpy_pipeline
 
     return numpy_pipeline.training_batches(*arguments, **options)
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Refuse those that `training_batches` could not do here.
+
+    Raises:
+        UserError: There are some.
+    """
+    if not has_tensorflow():
+        from keras_googlenet.data import numpy_pipeline
+
+        numpy_pipeline.check_augmentations(names)

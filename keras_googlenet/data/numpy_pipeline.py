@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -66,52 +69,70 @@ def training_batches(
     min_area: float = 0.08,
     label_smoothing: float = 0.0,
     class_weights: np.ndarray | None = None,
-) -> keras.utils.PyDataset:
+) -> Iterator[tuple[Any, ...]]:
     """Training batches; see `training.training_batches`. The random numbers are NumPy's.
+
+    They are no `PyDataset`: of an endless one, Keras on JAX loses the first batch, and it refuses another
+    epoch after one that ended early, as does an epoch that is entered in its middle.
 
     Raises:
         UserError: An augmentation needs TensorFlow.
     """
-    missing = [name for name in augment if name not in AUGMENTATIONS]
+    check_augmentations(augment)
+    training = _Training(
+        part, preprocessing, order, classes, outputs, tuple(augment), label_smoothing, class_weights
+    )
+    first = cursor.epoch * order.steps + cursor.step
+    return ahead(training.batch, range(first, order.epochs * order.steps))
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Refuse those that need TensorFlow.
+
+    Raises:
+        UserError: There are some.
+    """
+    missing = [name for name in names if name not in AUGMENTATIONS]
     if missing:
         raise UserError(
             f"augmentation by {', '.join(missing)} needs TensorFlow, which is not installed: install it, or "
             f"choose of {', '.join(AUGMENTATIONS)}"
         )
-    return _Training(
-        part, preprocessing, order, cursor, classes, outputs, tuple(augment), label_smoothing, class_weights
-    )
 
 
-class _Training(keras.utils.PyDataset):
-    def __init__(
-        self,
-        part: Part,
-        preprocessing: Preprocessing,
-        order: Order,
-        cursor: Cursor,
-        classes: int,
-        outputs: int,
-        augment: tuple[str, ...],
-        label_smoothing: float,
-        class_weights: np.ndarray | None,
-    ) -> None:
-        super().__init__(workers=WORKERS)
-        self.part, self.preprocessing, self.order = part, preprocessing, order
-        self.classes, self.outputs, self.augment = classes, outputs, augment
-        self.label_smoothing, self.class_weights = label_smoothing, class_weights
-        self.first = cursor.epoch * order.steps + cursor.step
-        self._order = lru_cache(maxsize=2)(order.of_epoch)
+def ahead(make: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
+    """What `make` makes of each number, in order. Threads begin on the next few before they are asked for."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        begun: deque[Future[Any]] = deque()
+        for number in numbers:
+            begun.append(pool.submit(make, number))
+            if len(begun) > 2 * WORKERS:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
 
-    @property
-    def num_batches(self) -> None:
-        """Unknown to `Model.fit`, which is given the steps of an epoch."""
-        return
 
-    def __getitem__(self, batch: int) -> tuple[Any, ...]:
+@lru_cache(maxsize=2)
+def _of_epoch(order: Order, epoch: int) -> np.ndarray:
+    return order.of_epoch(epoch)
+
+
+@dataclass(frozen=True)
+class _Training:
+    part: Part
+    preprocessing: Preprocessing
+    order: Order
+    classes: int
+    outputs: int
+    augment: tuple[str, ...]
+    label_smoothing: float
+    class_weights: np.ndarray | None
+
+    def batch(self, number: int) -> tuple[Any, ...]:
+        """The batch of a step, counted over all epochs."""
         size = self.order.size // self.order.processes
-        epoch, step = divmod(self.first + batch, self.order.steps)
-        pairs = self._order(epoch)[step * size : (step + 1) * size]
+        epoch, step = divmod(number, self.order.steps)
+        pairs = _of_epoch(self.order, epoch)[step * size : (step + 1) * size]
         images = np.stack([self._image(index, number) for index, number in pairs])
         of_image = self.part.labels[pairs[:, 0]]
         labels = np.eye(self.classes, dtype="float32")[of_image]

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_googlenet import __version__
-from keras_googlenet.data.feed import evaluation_batches, training_batches
+from keras_googlenet.data.feed import check_augmentations, evaluation_batches, training_batches
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.runtime import has_tensorflow
@@ -65,6 +65,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         raise UserError(
             f"{config.run} exists: choose another run folder, delete it, or go on with its run: --resume"
         )
+    check_augmentations(config.augment)
     keras.utils.set_random_seed(config.seed)
     if data is None:
         data = open_data(config)
