@@ -17,7 +17,6 @@ from keras_googlenet.training.recipes import RECIPES, recipe_options
 def train(
     *,
     config: Annotated[RunConfig, cyclopts.Parameter(name="*")],
-    recipe: str | None = None,
     resume: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     distributed: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     coordinator_address: str | None = None,
@@ -28,8 +27,6 @@ def train(
 
     Parameters
     ----------
-    recipe
-        Named options to begin with; each can be given another value beside it. See `recipes`.
     resume
         Go on with the run in --run, from its last checkpoint; start it if there is none.
     distributed

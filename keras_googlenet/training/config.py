@@ -25,6 +25,9 @@ class RunConfig:
     run: Path
     """The run's folder, made by the run."""
 
+    recipe: str | None = None
+    """Options to begin with, see `recipes`; others beside it win. In Python: `**recipe_options(name)`."""
+
     # --- data ---
 
     classes: tuple[str, ...] | None = None
@@ -205,6 +208,6 @@ class RunConfig:
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Names of the options in which two runs differ, but for their folder."""
+        """Names of the options in which two runs differ, but for their folder and their recipe's name."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [name for name in mine if name != "run" and mine[name] != theirs[name]]
+        return [name for name in mine if name not in ("run", "recipe") and mine[name] != theirs[name]]

@@ -211,7 +211,7 @@ RECIPES: dict[str, Callable[[], Options]] = {
 
 
 def recipe_options(name: str) -> Options:
-    """The options of a recipe, for `RunConfig(**options, run=...)`.
+    """The options of a recipe, for `RunConfig(**options, recipe=name, run=...)`.
 
     Raises:
         UserError: There is no such recipe.

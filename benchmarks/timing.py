@@ -1,0 +1,82 @@
+"""What the benchmarks share: alternate rounds in one process, their medians, ratios, CSV, the machine."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from keras_googlenet import __version__
+from keras_googlenet.training import machine
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of several rounds, the least and the most."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """That of some values."""
+    return Spread(median(values), min(values), max(values))
+
+
+def alternate(
+    contenders: Mapping[str, Callable[[], float]], rounds: int, told: Callable[[int], None] = lambda _: None
+) -> dict[str, list[float]]:
+    """Measure each contender once a round, so that all meet the same state of the machine.
+
+    Args:
+        contenders: By name, what measures once and returns a figure. Warm them up before.
+        rounds: How many. Each begins with another contender, for a place in the order may matter.
+        told: Called with the number of rounds done.
+
+    Returns:
+        By name, the figure of each round.
+    """
+    names = list(contenders)
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    for done in range(rounds):
+        first = done % len(names)
+        for name in names[first:] + names[:first]:
+            figures[name].append(contenders[name]())
+        told(done + 1)
+    return figures
+
+
+def ratio(figures: Sequence[float], others: Sequence[float]) -> Spread:
+    """Of one contender's figures to another's, round by round."""
+    return spread([one / other for one, other in zip(figures, others, strict=True)])
+
+
+def fastest(rates: Mapping[str, list[float]]) -> str:
+    """The name with the highest median."""
+    return max(rates, key=lambda name: median(rates[name]))
+
+
+def circumstances(*packages: str) -> dict[str, str]:
+    """Date, machine and versions, as columns for each row of a CSV file."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    versions = {name: version(name) for name in packages}
+    return {"date": today, "machine": machine.description(), "keras_googlenet": __version__} | versions
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same columns; numbers with five digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -1,0 +1,254 @@
+"""Write RESULTS.md from the folders of finished runs, and a picture of their learning curves.
+
+    python scripts/make_results.py runs/fashion_mnist_d2l runs/flowers17
+
+All figures are those that the runs left. A run's `notes.txt`, where somebody wrote one, has its remarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.training import run_folder
+from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.recipes import RECIPES, recipe_options
+from keras_googlenet.training.run import read_metrics
+
+ROOT = Path(__file__).parents[1]
+NOTES = "notes.txt"
+UNTOLD = {"tfds_manual_dir", "checkpoint_minutes"}  # options that no figure depends on
+PLACES = {"data", "variant", "weights", "test_split"}  # options that may be a path of the machine's
+FIGURES = (
+    "precision", "backend", "machine", "versions", "train_images", "train_seconds", "epochs", "saved_epoch",
+    "test_images", "test_accuracy",
+)  # fmt: skip
+INTRODUCTION = """\
+Made by `scripts/make_results.py` from the folders that the runs left. The test images were used once, at
+the end of each run, by the network as it is saved. `keras-googlenet recipes NAME` tells all of a recipe."""
+COLUMNS = 3  # of the picture
+
+PUBLISHED = {
+    "fashion_mnist_d2l": "0.901, Dive into Deep Learning",
+    "fashion_mnist_best": "0.921, the best public GoogLeNet found",
+    "nin_fashion_mnist": "none printed",
+    "cifar10_listing": "none, for it cannot run; 0.9308, the best public GoogLeNet in Keras found",
+    "cifar10_best": "0.9535 after 70 epochs, 0.9364 and 0.9308, the best public GoogLeNets found",
+    "flowers17": "none from scratch; the well-known tutorial's network sticks at 0.07",
+    "slides_two_class": "none printed",
+    "imagenet_paper": "0.687, BVLC's weights, by the centre crop",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run left."""
+
+    name: str
+    recipe: str | None
+    config: RunConfig
+    height: int
+    width: int
+    summary: dict[str, Any]
+    metrics: dict[str, list[float]]
+    notes: str
+
+    def accuracy(self, prefix: str = "") -> list[float]:
+        """The main head's accuracy by epoch; of validation with `prefix` "val_"."""
+        name = f"{prefix}main_accuracy"
+        return self.metrics[name if name in self.metrics else f"{prefix}accuracy"]
+
+
+def read_result(folder: Path) -> Result:
+    """Read a run's folder.
+
+    Raises:
+        UserError: The run is not finished, or its folder is damaged.
+    """
+    for name in (run_folder.CONFIG, run_folder.METRICS, run_folder.SUMMARY):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is no finished run: {name} is missing")
+    config, preprocessing = run_folder.load_config(folder), run_folder.load_preprocessing(folder)
+    name = folder.resolve().name
+    recipe = config.recipe or (name if name in RECIPES else None)  # as all recipes' commands name their runs
+    notes = folder / NOTES
+    try:
+        summary = json.loads((folder / run_folder.SUMMARY).read_text())
+        metrics = read_metrics(folder)
+    except (ValueError, IndexError, TypeError) as error:
+        raise UserError(f"{folder} is no finished run: its figures cannot be read ({error!r})") from None
+    missing = [figure for figure in FIGURES if figure not in summary]
+    if missing:
+        raise UserError(f"{folder} is of another version: its summary has no {', '.join(missing)}")
+    return Result(
+        name,
+        recipe,
+        config,
+        preprocessing.height,
+        preprocessing.width,
+        summary,
+        metrics,
+        notes.read_text().strip() if notes.is_file() else "",
+    )
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def command(result: Result) -> str:
+    """The command that made a run: its recipe, and the options that differ from it. Paths are cut short."""
+    words = ["keras-googlenet", "train", *(["--recipe", result.recipe] if result.recipe else [])]
+    for name, value in own_options(result).items():
+        words += words_of(name, value)
+    return shlex.join([*words, "--run", f"runs/{result.name}"])
+
+
+def own_options(result: Result) -> dict[str, Any]:
+    """A run's options that differ from its recipe's, or from the defaults."""
+    options: dict[str, Any] = recipe_options(result.recipe) if result.recipe else {}
+    told = RunConfig(**({"data": result.config.data} | options), run=result.config.run)
+    differing = [name for name in result.config.differences(told) if name not in UNTOLD]
+    values = result.config.to_dict()
+    return {name: values[name] for name in ([] if "data" in options else ["data"]) + differing}
+
+
+def words_of(name: str, value: Any) -> list[str]:
+    """An option as the command line has it; none for None, which it cannot say."""
+    flag = name.replace("_", "-")
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, list):
+        return [word for each in value for word in (f"--{flag}", str(each))] or [f"--empty-{flag}"]
+    return [f"--{flag}", short(value) if name in PLACES else str(value)]
+
+
+def short(place: str) -> str:
+    """A path's last name: the folders above are the machine's. Names of data sets stay."""
+    return place if place.startswith("tfds:") else Path(place).name
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people to read."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def row(result: Result) -> list[str]:
+    """A run's row of the table."""
+    summary, validation = result.summary, result.accuracy("val_")
+    return [
+        f"[{result.name}](#{anchor(result.name)})",
+        short(result.config.data),
+        f"{summary['train_images']:,}",
+        f"{result.height} x {result.width}",
+        f"{summary['epochs']}",
+        summary["precision"],
+        duration(summary["train_seconds"]),
+        f"{max(validation):.4f} (epoch {int(np.argmax(validation)) + 1})",
+        f"**{summary['test_accuracy']:.4f}** of {summary['test_images']:,}",
+        PUBLISHED.get(result.recipe or "", ""),
+    ]
+
+
+HEAD = (
+    "run", "data", "training images", "input", "epochs", "precision", "training time",
+    "best validation accuracy", "test accuracy, images", "published",
+)  # fmt: skip
+
+
+def anchor(heading: str) -> str:
+    """What a link to a heading says after its #."""
+    kept = "".join(letter for letter in heading.lower() if letter.isalnum() or letter in "-_ ")
+    return kept.replace(" ", "-")
+
+
+def section(result: Result) -> str:
+    """What a run is, its command and its machine."""
+    summary = result.summary
+    made_of = RECIPES[result.recipe].__doc__ if result.recipe else None
+    lines = [f"## {result.name}", ""]
+    if made_of:
+        lines += [made_of.splitlines()[0], ""]
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    lines += ["```sh", command(result), "```", ""]
+    lines += [f"{summary['machine']}; {summary['backend']}, {versions}; seed {result.config.seed}."]
+    if summary["saved_epoch"] != summary["epochs"]:
+        lines += [f"The weights are those of epoch {summary['saved_epoch']}."]
+    unset = [name for name, value in own_options(result).items() if value is None]
+    if unset:
+        lines += [f"Made in Python, for the command line cannot unset {', '.join(unset)}."]
+    return "\n".join([*lines, *(["", result.notes] if result.notes else [])])
+
+
+def page(results: Sequence[Result], picture: str) -> str:
+    """RESULTS.md."""
+    table = [list(HEAD), ["---"] * len(HEAD), *map(row, results)]
+    return "\n\n".join(
+        [
+            "# Results",
+            INTRODUCTION,
+            "\n".join(f"| {' | '.join(cells)} |" for cells in table),
+            f"![Learning curves]({picture})",
+            *map(section, results),
+        ]
+    )
+
+
+def draw(results: Sequence[Result], path: Path) -> None:
+    """The learning curves of all runs, each in a field of its own."""
+    rows = -(-len(results) // COLUMNS)
+    figure = Figure(figsize=(4.2 * COLUMNS, 3.2 * rows), layout="constrained")
+    fields = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes, result in zip(fields, results, strict=False):
+        epochs = range(1, len(result.accuracy()) + 1)
+        axes.plot(epochs, result.accuracy(), ".-", label="training")
+        axes.plot(epochs, result.accuracy("val_"), ".-", label="validation")
+        axes.axhline(result.summary["test_accuracy"], color="grey", linestyle=":", label="test, at the end")
+        axes.set_title(result.name, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    for axes in fields[len(results) :]:
+        axes.set_axis_off()
+    fields[0].set_ylabel("accuracy of the main head")
+    fields[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, in the page's order")
+    parser.add_argument("--to", type=Path, default=ROOT / "RESULTS.md")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs/results_curves.png")
+    options = parser.parse_args(arguments)
+    results = [read_result(folder) for folder in options.runs]
+    draw(results, options.picture)
+    picture = Path(os.path.relpath(options.picture, options.to.parent)).as_posix()
+    options.to.write_text(page(results, picture) + "\n")
+    print(f"wrote {options.to} and {options.picture}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

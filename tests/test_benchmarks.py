@@ -1,0 +1,74 @@
+"""The benchmarks run from end to end, on next to nothing: what they measure here says nothing."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_googlenet import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
+@pytest.fixture
+def photographs(tmp_path, random):
+    folder = tmp_path / "photographs"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for index in range(12):
+            image = cv2.resize(random.integers(0, 256, (5, 6, 3), dtype=np.uint8), (60, 50))
+            cv2.imwrite(str(folder / name / f"{index}.jpg"), image)
+    return folder
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_rounds_alternate():
+    from timing import alternate, fastest, ratio
+
+    called = []
+
+    def contender(name):
+        return lambda: called.append(name) or len(called)
+
+    figures = alternate({name: contender(name) for name in "abc"}, rounds=3)
+    assert "".join(called) == "abcbcacab"
+    assert figures == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+    assert fastest(figures) == "a"
+    spread = ratio(figures["a"], figures["b"])
+    assert (spread.median, spread.low, spread.high) == (8 / 9, 1 / 2, 6 / 4)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_input_pipeline(photographs, tmp_path, capsys):
+    import input_pipeline
+
+    files = ["--data", str(photographs), "--to", str(tmp_path / "results"), "--images", "16"]
+    batches = ["--augment", "flip", "--image-size", "32", "--batch-size", "8"]
+    input_pipeline.main([*files, *batches, "--rounds", "1", "--seconds", "0.05"])
+    with (tmp_path / "results/input_pipeline.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["pipeline"] for row in rows] == list(input_pipeline.COLOURS)
+    assert {(row["data"], row["images"], row["augment"]) for row in rows} == {("photographs", "16", "flip")}
+    for row in rows:
+        assert float(row["images_per_second"]) > 0
+        assert row["machine"]
+    assert "ours, decoding in every epoch" in capsys.readouterr().out
+    assert (tmp_path / "results/input_pipeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_input_pipeline_synthesises_images_and_refuses_too_few(tmp_path):
+    import input_pipeline
+
+    with pytest.raises(UserError, match="expected 8 images at least, for one batch; found 4"):
+        input_pipeline.main(["--images", "4", "--batch-size", "8", "--to", str(tmp_path)])
+    with pytest.raises(UserError, match="expected a folder for each class"):
+        input_pipeline.main(["--data", str(tmp_path / "nowhere"), "--to", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []

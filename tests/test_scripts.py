@@ -1,0 +1,110 @@
+"""`scripts/make_results.py`: what it says of runs is what they left."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keras_googlenet import RunConfig, UserError
+from keras_googlenet.cli import app
+from keras_googlenet.training.recipes import RECIPES, recipe_options
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def make_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import make_results
+
+    return make_results
+
+
+def parsed(command):
+    """The options that the command line makes of a command."""
+    program, *words = shlex.split(command)
+    assert program == "keras-googlenet"
+    _, bound, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
+    return bound.arguments["config"]
+
+
+def test_page_tells_what_the_run_left(make_results, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "shoes")
+    (run / "notes.txt").write_text("Only to see it work.\n")
+    make_results.main([str(run), "--to", str(tmp_path / "R.md"), "--picture", str(tmp_path / "docs/c.png")])
+    page = (tmp_path / "R.md").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    (row,) = [line for line in page.splitlines() if line.startswith("| [shoes](#shoes)")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert len(cells) == len(make_results.HEAD)
+    assert cells[2:6] == [str(summary["train_images"]), "80 x 80", "1", "float32"]
+    assert cells[8] == f"**{summary['test_accuracy']:.4f}** of 4"
+    assert "(docs/c.png)" in page
+    assert summary["machine"] in page
+    assert page.endswith("Only to see it work.\n")
+    assert str(tmp_path) not in page
+    assert str(finished_run.parent) not in page
+    assert (tmp_path / "docs/c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_command_makes_the_same_run(make_results, finished_run):
+    result = make_results.read_result(finished_run)
+    made = parsed(make_results.command(result))
+    assert made.differences(result.config) == ["data"]  # whose folders above are left out
+    assert made.data == Path(result.config.data).name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"aux_heads": False, "class_weights": True, "augment": (), "classes": ("a b", "c"), "epochs": 3},
+        {"aux_heads": True, "augment": ("paper", "mixup"), "average": 0.5, "precision": "float32"},
+    ],
+)
+def test_command_tells_a_recipe_and_what_differs(make_results, finished_run, name, changes):
+    options = {"data": "sample"} | recipe_options(name) | changes
+    config = RunConfig(**options, run="runs/x", recipe=name)
+    figures = make_results.read_result(finished_run).__dict__ | {"config": config, "recipe": name}
+    command = make_results.command(make_results.Result(**figures))
+    assert parsed(command).differences(config) == []
+    if not changes and "data" in recipe_options(name):
+        assert command == f"keras-googlenet train --recipe {name} --run runs/finished"
+
+
+def test_a_run_is_of_the_recipe_it_is_named_after(make_results, finished_run, tmp_path):
+    result = make_results.read_result(shutil.copytree(finished_run, tmp_path / "flowers17"))
+    assert result.recipe == "flowers17"
+    assert "sticks at 0.07" in make_results.row(result)[-1]
+    assert set(make_results.PUBLISHED) == set(RECIPES)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "metrics.csv", "summary.json"])
+def test_an_unfinished_run_is_an_error(make_results, finished_run, tmp_path, missing):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / missing).unlink()
+    with pytest.raises(UserError, match=f"no finished run: {missing} is missing"):
+        make_results.main([str(run), "--to", str(tmp_path / "R.md"), "--picture", str(tmp_path / "c.png")])
+    assert not (tmp_path / "R.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "cannot be read"), ("{}", "its summary has no precision, ")]
+)
+def test_a_damaged_run_is_an_error(make_results, finished_run, tmp_path, content, message):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "summary.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        make_results.read_result(run)
+
+
+def test_durations(make_results):
+    assert [make_results.duration(s) for s in (4.4, 100, 3600, 12 * 3600 + 65)] == [
+        "4 s",
+        "2 min",
+        "60 min",
+        "12 h 01 min",
+    ]
