@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 import signal
 import threading
 import time
@@ -126,24 +125,21 @@ class KeepProgress(keras.callbacks.Callback):
         row = {"epoch": epoch} | {name: float(value) for name, value in (logs or {}).items()}
         self.progress.rows.append(row | {"learning_rate": self.last_rate(epoch)})
         self.progress.cursor.epoch, self.progress.cursor.step = epoch + 1, 0
+        if self.patience is not None and best_epoch(self.progress.rows) == epoch:
+            self._save(checkpoint.BEST)  # first: a process killed here does this epoch again
         self._save()
         if self.writes:
             write_metrics(self.run / run_folder.METRICS, self.progress.rows)
-            if self.patience is not None and best_epoch(self.progress.rows) == epoch:
-                copy_whole(self._file(checkpoint.LAST), self._file(checkpoint.BEST))
         self.model.stop_training = is_exhausted(self.progress.rows, self.patience)
         if self.stop.received is not None:
             self._end()
 
-    def _file(self, name: str) -> Path:
-        return self.run / checkpoint.FOLDER / name
-
-    def _save(self) -> None:
+    def _save(self, name: str = checkpoint.LAST) -> None:
         self.saved = time.monotonic()
         self.progress.seconds += self.saved - self.counted
         self.counted = self.saved
         if self.writes:
-            checkpoint.save(self._file(checkpoint.LAST), self.model, self.progress)
+            checkpoint.save(self.run / checkpoint.FOLDER / name, self.model, self.progress)
 
     def _end(self) -> None:
         cursor = self.progress.cursor
@@ -179,10 +175,3 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     unfinished.replace(path)
-
-
-def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file, which appears at once or not at all."""
-    unfinished = target.with_name(f".{target.name}{UNFINISHED}")
-    shutil.copyfile(source, unfinished)
-    unfinished.replace(target)

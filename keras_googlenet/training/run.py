@@ -24,7 +24,13 @@ from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 from keras_googlenet.training import checkpoint, distribution, machine, run_folder
 from keras_googlenet.training.averaging import AverageStatistics
-from keras_googlenet.training.callbacks import KeepProgress, StopSignals, best_epoch, is_exhausted
+from keras_googlenet.training.callbacks import (
+    KeepProgress,
+    StopSignals,
+    best_epoch,
+    is_exhausted,
+    write_metrics,
+)
 from keras_googlenet.training.checkpoint import Progress
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.network import build, run_preprocessing, start_weights
@@ -92,6 +98,8 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
     distribution.end()
     if not distribution.is_first():
         return {}
+    # A process that was killed after its last checkpoint may have left a row out.
+    write_metrics(config.run / run_folder.METRICS, progress.rows)
     model = with_dtype_policy(model, "float32")
     summary = {
         "variant": config.variant,
