@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all bench lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -14,6 +14,10 @@ test: lint
 
 test-all: lint $(VENV)/.torchvision
 	$(BIN)/python -m pytest -m ""
+
+# On a quiet machine: about 10 minutes.
+bench: $(VENV)/.runtime
+	$(BIN)/python benchmarks/input_pipeline.py
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

@@ -75,10 +75,16 @@ def loader(part: Part) -> Callable[[Tensor], Tensor]:
     return lambda index: tf.io.read_file(tf.gather(paths, index))
 
 
-def in_memory(part: Part, preprocessing: Preprocessing) -> Part:
-    """The part decoded and resized once for all epochs; or as it is, where that does not fit in memory."""
+def in_memory(part: Part, preprocessing: Preprocessing, processes: int = 1) -> Part:
+    """The part decoded and resized once for all epochs; or as it is, where that does not fit in memory.
+
+    Args:
+        part: The images.
+        preprocessing: Their size and channels.
+        processes: How many hold them; they may share one machine.
+    """
     shape = (part.count, preprocessing.height, preprocessing.width, preprocessing.channels)
-    if 2 * math.prod(shape) > parts.MEMORY_BYTES:  # there are two copies for a moment
+    if 2 * processes * math.prod(shape) > parts.MEMORY_BYTES:  # there are two copies for a moment
         return part
     if isinstance(part.images, np.ndarray) and part.images.shape == shape:
         return part

@@ -51,7 +51,7 @@ def training_batches(
         several outputs.
     """
     if "paper" not in augment:
-        part = in_memory(part, preprocessing)
+        part = in_memory(part, preprocessing, order.processes)
     element = loader(part)
     labels = tf.constant(part.labels)
     load_image = image_function(augment, preprocessing, min_area)
