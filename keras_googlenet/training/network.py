@@ -28,11 +28,17 @@ def build(
     """The compiled network of a run: a cross-entropy for each head, SGD with momentum."""
     if keras.config.image_data_format() != "channels_last":
         raise UserError('training needs the image data format "channels_last"')
+    from_file = config.variant.endswith(".json")  # its values are not checked before
+    wrong: tuple[type[Exception], ...] = (ValueError, TypeError) if from_file else (ValueError,)
     with using_dtype_policy(policy):
         try:
             model = _network(config, preprocessing, classes)
-        except ValueError as error:
-            raise UserError(f"{error}: choose another --image-size") from None
+        except UserError:
+            raise
+        except wrong as error:
+            reason = " ".join(str(error).split())
+            way_out = "choose another --image-size" + f", or correct {config.variant}" * from_file
+            raise UserError(f"{reason}: {way_out}") from None
     if config.freeze is not None:
         freeze(model, config.freeze)
     heads = len(model.outputs)

@@ -191,6 +191,101 @@ def test_a_start_that_cannot_be_leaves_nothing(start, message, image_folder, tmp
     assert not config.run.exists()
 
 
+def test_a_classic_trains(image_folder, tmp_path):
+    """It has one output, and is no GoogLeNet: it is tested, saved and loaded all the same."""
+    config = RunConfig(
+        data=str(image_folder),
+        run=tmp_path / "run",
+        variant="nin_small",
+        image_size=28,
+        epochs=1,
+        batch_size=8,
+        dropout=0.0,
+        precision="float32",
+    )
+    summary = train(config)
+    assert (summary["variant"], summary["test_images"]) == ("nin_small", 4)
+    model = run_folder.load(config.run).model
+    assert model.output_shape == (None, 2)
+    assert not [layer for layer in model.layers if layer.name.startswith("inception")]
+
+
+@pytest.mark.parametrize("option", [{"width": 0.5}, {"weights": "imagenet"}, {"freeze": "3a"}])
+def test_a_classic_takes_no_option_of_googlenet_s(option, image_folder, tmp_path):
+    config = RunConfig(data=str(image_folder), run=tmp_path / "run", variant="alexnet", **option)
+    with pytest.raises(UserError) as caught:
+        train(config)
+    assert "\n" not in str(caught.value)
+    assert "--image-size" not in str(caught.value)  # which would not help
+    assert not config.run.exists()
+
+
+def test_width_multiplies_the_channels_of_a_variant_s_file(tiny_variant):
+    """Parameters by hand: of the file's stem 8, 24 and block 8, 16, 16, 8, 8, 8, and of twice as many."""
+
+    def parameters(stem1, stem2, conv1, reduce3, conv3, reduce5, conv5, pool):
+        def unit(kernel, inputs, filters):  # a convolution and its batch normalisation
+            return kernel**2 * inputs * filters + 4 * filters
+
+        stem = unit(3, 1, stem1) + unit(3, stem1, stem2)
+        branch3 = unit(1, stem2, reduce3) + unit(3, reduce3, conv3)
+        branch5 = unit(1, stem2, reduce5) + unit(5, reduce5, conv5)
+        block = unit(1, stem2, conv1) + branch3 + branch5 + unit(1, stem2, pool)
+        return stem + block + (conv1 + conv3 + conv5 + pool + 1) * 2
+
+    for width, expected in {
+        1.0: parameters(8, 24, 8, 16, 16, 8, 8, 8),
+        2.0: parameters(16, 48, 16, 32, 32, 16, 16, 16),
+    }.items():
+        config = RunConfig(data="sample", run="run", variant=str(tiny_variant), width=width)
+        assert build(config, Preprocessing(28, 28, 1), 2, "float32").count_params() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("{", "Expected the JSON of an Architecture"),
+        ("[]", "Expected the JSON of an Architecture"),
+        ('{"name": "mine"}', "Expected the JSON of an Architecture"),
+        (b"\xff\xfe\x00", "cannot read the architecture"),
+        ("stage", "Expected the JSON of an Architecture"),
+        ("channels", "filters=-8.*or correct"),
+        ("type", "or correct"),
+    ],
+    ids=[
+        "missing",
+        "cut short",
+        "a list",
+        "no stages",
+        "no text",
+        "unknown stage",
+        "negative channels",
+        "text for a number",
+    ],
+)
+def test_a_variant_s_file_that_is_none_is_one_line(content, message, tiny_variant, image_folder, tmp_path):
+    file = tmp_path / "mine.json"
+    damage = {
+        "channels": ('"conv_1x1": 8', '"conv_1x1": -8'),
+        "stage": ('"Inception"', '"Inception9"'),
+        "type": ('"kernel": 3', '"kernel": "three"'),
+    }
+    if isinstance(content, str):
+        whole = tiny_variant.read_text()
+        file.write_text(whole.replace(*damage[content]) if content in damage else content)
+        assert file.read_text() != whole
+    elif content is not None:
+        file.write_bytes(content)
+    config = RunConfig(data=str(image_folder), run=tmp_path / "run", variant=str(file), image_size=28)
+    with pytest.raises(UserError, match=message) as caught:
+        train(config)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert ("--image-size" in str(caught.value)) == (content in ("channels", "type"))  # where it may help
+    assert not config.run.exists()
+
+
 @pytest.mark.parametrize("missing", ["model.keras", "config.json", "labels.txt"])
 def test_an_unfinished_run_is_named(missing, finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
