@@ -36,11 +36,12 @@ def fashion_mnist_d2l() -> Options:
 
 
 def fashion_mnist_best() -> Options:
-    """The best we reach on Fashion-MNIST in about an hour on two cores: batch normalisation, three heads.
+    """The best we reach on Fashion-MNIST in an hour or two on two cores: batch normalisation, three heads.
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 
-    At the images' own 28 x 28 with half of the channels; aim: 0.94 of the test images.
+    At the images' own 28 x 28 with half of the channels. It reached 0.9377 of the test images in 15 epochs
+    (aim: 0.94; the best public GoogLeNet found has 0.921), in 1 h 41 min on two cores with other work beside it.
     """
     return {
         "data": "tfds:fashion_mnist",
