@@ -37,7 +37,7 @@ FIGURES = (
 INTRODUCTION = """\
 Made by `scripts/make_results.py` from the folders that the runs left. The test images were used once, at
 the end of each run, by the network as it is saved. `keras-googlenet recipes NAME` tells all of a recipe."""
-COLUMNS = 3  # of the picture
+COLUMNS = 3  # of the picture, at most
 
 PUBLISHED = {
     "fashion_mnist_d2l": "0.901, Dive into Deep Learning",
@@ -214,9 +214,10 @@ def page(results: Sequence[Result], picture: str) -> str:
 
 def draw(results: Sequence[Result], path: Path) -> None:
     """The learning curves of all runs, each in a field of its own."""
-    rows = -(-len(results) // COLUMNS)
-    figure = Figure(figsize=(4.2 * COLUMNS, 3.2 * rows), layout="constrained")
-    fields = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    columns = min(COLUMNS, len(results))
+    rows = -(-len(results) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    fields = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, result in zip(fields, results, strict=False):
         epochs = range(1, len(result.accuracy()) + 1)
         axes.plot(epochs, result.accuracy(), ".-", label="training")

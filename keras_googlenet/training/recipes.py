@@ -41,7 +41,7 @@ def fashion_mnist_best() -> Options:
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 
     At the images' own 28 x 28 with half of the channels. It reached 0.9377 of the test images in 15 epochs
-    (aim: 0.94; the best public GoogLeNet found has 0.921), in 1 h 41 min on two cores with other work beside it.
+    (aim: 0.94; the best public GoogLeNet found has 0.921), in 1 h 41 min on two busy cores.
     """
     return {
         "data": "tfds:fashion_mnist",
