@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import CLASSES, run_python
 
-from keras_googlenet import RunConfig, export_saved_model, train
+from keras_googlenet import RunConfig, evaluate, export_saved_model, train
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import network, run_folder
 
@@ -148,13 +148,15 @@ def test_the_run_is_exported_where_tensorflow_is(results, tmp_path, random):
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
-def test_a_folder_is_read_and_evaluated(results):
-    """PNG files, decoded without TensorFlow; they are among the training images."""
-    _, printed = results
+def test_a_folder_is_read_and_evaluated(results, image_folder):
+    """PNG files, decoded without TensorFlow: the figures that TensorFlow finds."""
+    folder, printed = results
     code, out, _ = printed["evaluate"]
     assert code == 0
-    assert json.loads(out)["images"] == 24
-    assert json.loads(out)["top1"] > 0.6
+    found, expected = json.loads(out), evaluate(folder / "run", image_folder)
+    assert found["images"] == expected.images == 24
+    assert found["loss"] == pytest.approx(expected.loss, rel=1e-3)
+    assert found["top1"] == pytest.approx(expected.top1)
 
 
 def test_a_run_stopped_in_its_first_epoch_ends_like_the_whole_one(results):
