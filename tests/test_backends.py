@@ -11,6 +11,7 @@ import pytest
 from conftest import run_python
 
 from keras_googlenet import GoogLeNet
+from keras_googlenet.variants import VARIANTS
 
 HERE = Path(__file__).parent
 JAX = {"KERAS_BACKEND": "jax"}
@@ -22,8 +23,16 @@ np.save(sys.argv[3], np.stack([np.asarray(y) for y in model(np.load(sys.argv[2])
 """
 
 
-def test_factory_on_jax():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+OTHERS = " or ".join(sorted(set(VARIANTS) - {"paper", "bn"}))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [f"not ({OTHERS})", pytest.param(OTHERS, marks=pytest.mark.slow)],
+    ids=["paper and bn", "others"],
+)
+def test_factory_on_jax(chosen):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen]
     files = [str(HERE / "test_layers.py"), str(HERE / "test_googlenet.py")]
     result = subprocess.run([*command, *files], env=os.environ | JAX, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-4000:]
