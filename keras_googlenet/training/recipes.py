@@ -133,7 +133,8 @@ def flowers17() -> Options:
 
     keras-googlenet train --recipe flowers17 --data flowers17 --run runs/flowers17
 
-    The test images are those whose number divides by 4. Aim: 0.80; none is published from scratch.
+    The test images are those whose number divides by 4. It reached 0.797 of them (aim: 0.80; no figure from
+    scratch is published), in 1 h 35 min on two busy cores.
     """
     return {
         "test_split": "every:4",
