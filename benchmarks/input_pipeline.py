@@ -38,6 +38,7 @@ from matplotlib.figure import Figure
 from timing import Spread, alternate, circumstances, fastest, ratio, spread, write_csv
 
 from keras_googlenet.data import parts
+from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.folders import find_images, labelled_folder
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.training import training_batches
@@ -112,9 +113,8 @@ def ours(task: Task, augment: str, *, each_time: bool = False) -> tf.data.Datase
     preprocessing = Preprocessing(task.size, task.size, 3)
     memory = 0 if each_time else parts.MEMORY_BYTES
     with patch.object(parts, "MEMORY_BYTES", memory):
-        return training_batches(
-            part, preprocessing, order, Cursor(), classes=len(class_names), augment=(augment,) * bool(augment)
-        )
+        spec = BatchSpec(classes=len(class_names), augment=(augment,) * bool(augment))
+        return training_batches(part, preprocessing, order, Cursor(), spec)
 
 
 def keras_layers(augment: str, size: int, *, batched: bool) -> list[keras.Layer]:

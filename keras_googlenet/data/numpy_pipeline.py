@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.numpy_images import decode, resize, to_channels
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
@@ -58,17 +59,7 @@ class _Evaluation(keras.utils.PyDataset):
 
 
 def training_batches(
-    part: Part,
-    preprocessing: Preprocessing,
-    order: Order,
-    cursor: Cursor,
-    *,
-    classes: int,
-    outputs: int = 1,
-    augment: Sequence[str] = (),
-    min_area: float = 0.08,
-    label_smoothing: float = 0.0,
-    class_weights: np.ndarray | None = None,
+    part: Part, preprocessing: Preprocessing, order: Order, cursor: Cursor, spec: BatchSpec
 ) -> Iterator[tuple[Any, ...]]:
     """Training batches; see `training.training_batches`. The random numbers are NumPy's.
 
@@ -78,10 +69,8 @@ def training_batches(
     Raises:
         UserError: An augmentation needs TensorFlow.
     """
-    check_augmentations(augment)
-    training = _Training(
-        part, preprocessing, order, classes, outputs, tuple(augment), label_smoothing, class_weights
-    )
+    check_augmentations(spec.augment)
+    training = _Training(part, preprocessing, order, spec)
     first = cursor.epoch * order.steps + cursor.step
     return ahead(training.batch, range(first, order.epochs * order.steps))
 
@@ -122,38 +111,35 @@ class _Training:
     part: Part
     preprocessing: Preprocessing
     order: Order
-    classes: int
-    outputs: int
-    augment: tuple[str, ...]
-    label_smoothing: float
-    class_weights: np.ndarray | None
+    spec: BatchSpec
 
     def batch(self, number: int) -> tuple[Any, ...]:
         """The batch of a step, counted over all epochs."""
+        spec = self.spec
         size = self.order.size // self.order.processes
         epoch, step = divmod(number, self.order.steps)
         pairs = _of_epoch(self.order, epoch)[step * size : (step + 1) * size]
         images = np.stack([self._image(index, number) for index, number in pairs])
         of_image = self.part.labels[pairs[:, 0]]
-        labels = np.eye(self.classes, dtype="float32")[of_image]
-        labels = labels * (1 - self.label_smoothing) + self.label_smoothing / self.classes
-        if "mixup" in self.augment:
+        labels = np.eye(spec.classes, dtype="float32")[of_image]
+        labels = labels * (1 - spec.label_smoothing) + spec.label_smoothing / spec.classes
+        if "mixup" in spec.augment:
             random = np.random.default_rng([self.order.seed, pairs[0, 1], 1])
             share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(pairs)).astype("float32")
             others = random.permutation(len(pairs))
             images = mixed(images, images[others], share[:, None, None, None])
             labels = mixed(labels, labels[others], share[:, None])
-        result = (self.preprocessing.normalize(images), repeated(labels.astype("float32"), self.outputs))
-        if self.class_weights is None:
+        result = (self.preprocessing.normalize(images), repeated(labels.astype("float32"), spec.outputs))
+        if spec.class_weights is None:
             return result
-        return (*result, repeated(self.class_weights[of_image], self.outputs))
+        return (*result, repeated(spec.class_weights[of_image], spec.outputs))
 
     def _image(self, index: int, number: int) -> np.ndarray:
         pixels = np.rint(load(self.part, index, self.preprocessing))  # as tf.data holds it in memory
         random = np.random.default_rng([self.order.seed, number])
-        if "crop" in self.augment:
+        if "crop" in self.spec.augment:
             pixels = shifted(pixels, random)
-        if {"flip", "crop"} & set(self.augment) and random.random() < 0.5:
+        if {"flip", "crop"} & set(self.spec.augment) and random.random() < 0.5:
             pixels = pixels[:, ::-1]
         return pixels
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data.augment import batch_function, image_function, smooth
+from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
 from keras_googlenet.data.pipeline import in_memory, loader, with_options, workers
@@ -18,17 +17,7 @@ Tensor = Any
 
 
 def training_batches(
-    part: Part,
-    preprocessing: Preprocessing,
-    order: Order,
-    cursor: Cursor,
-    *,
-    classes: int,
-    outputs: int = 1,
-    augment: Sequence[str] = (),
-    min_area: float = 0.08,
-    label_smoothing: float = 0.0,
-    class_weights: np.ndarray | None = None,
+    part: Part, preprocessing: Preprocessing, order: Order, cursor: Cursor, spec: BatchSpec
 ) -> tf.data.Dataset:
     """Batches from `cursor` on, over all epochs to go.
 
@@ -38,25 +27,20 @@ def training_batches(
         preprocessing: Size, channels and range of the network's input.
         order: Which images make a batch.
         cursor: Where to begin; read whenever the dataset is iterated anew.
-        classes: Number of classes.
-        outputs: The network's number of outputs: labels (and weights) are repeated for each.
-        augment: Names of `config.AUGMENTATIONS`.
-        min_area: The least share of an image that a crop of `paper` keeps.
-        label_smoothing: Share of each label spread evenly over the classes.
-        class_weights: float32 (classes,): weight of each image's loss, by its class.
+        spec: How the images are changed, and what comes with them.
 
     Returns:
         Images float32 (batch, height, width, channels), labels float32 (batch, classes), and weights
         float32 (batch,) where there are class weights; labels and weights in tuples if there are
         several outputs.
     """
-    if "paper" not in augment:
+    if "paper" not in spec.augment:
         part = in_memory(part, preprocessing, order.processes)
     element = loader(part)
     labels = tf.constant(part.labels)
-    load_image = image_function(augment, preprocessing, min_area)
-    mix = batch_function(augment)
-    of_class = None if class_weights is None else tf.constant(class_weights, tf.float32)
+    load_image = image_function(spec.augment, preprocessing, spec.min_area)
+    mix = batch_function(spec.augment)
+    of_class = None if spec.class_weights is None else tf.constant(spec.class_weights, tf.float32)
 
     def images_of(epoch: Tensor) -> tf.data.Dataset:
         pairs = tf.numpy_function(lambda e: order.of_epoch(*e), [epoch], tf.int64)
@@ -70,12 +54,13 @@ def training_batches(
     def finish(images: Tensor, of_image: Tensor, numbers: Tensor) -> tuple[Any, ...]:
         # Below zero, so that no batch shares its seed with an image.
         seed = tf.stack([tf.constant(order.seed, tf.int64), -1 - numbers[0]])
-        one_hot = smooth(tf.one_hot(of_image, classes), label_smoothing)
+        one_hot = smooth(tf.one_hot(of_image, spec.classes), spec.label_smoothing)
         images, one_hot = mix(tf.cast(images, tf.float32), one_hot, seed)
         batch = [preprocessing.normalize(images), one_hot]
         if of_class is not None:
             batch.append(tf.gather(of_class, of_image))
-        return tuple([batch[0]] + [(rest,) * outputs if outputs > 1 else rest for rest in batch[1:]])
+        repeated = [(rest,) * spec.outputs if spec.outputs > 1 else rest for rest in batch[1:]]
+        return (batch[0], *repeated)
 
     epochs = tf.data.Dataset.range(1).flat_map(
         lambda _: tf.data.Dataset.from_tensor_slices(

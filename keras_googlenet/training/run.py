@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_googlenet import __version__
+from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.feed import check_augmentations, evaluation_batches, training_batches
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import ImageData, Part
@@ -235,12 +236,14 @@ def _fit(
                     preprocessing,
                     order,
                     progress.cursor,
-                    classes=classes,
-                    outputs=outputs,
-                    augment=config.augment,
-                    min_area=config.min_area,
-                    label_smoothing=config.label_smoothing,
-                    class_weights=class_weights(data.train, classes) if config.class_weights else None,
+                    BatchSpec(
+                        classes=classes,
+                        outputs=outputs,
+                        augment=config.augment,
+                        min_area=config.min_area,
+                        label_smoothing=config.label_smoothing,
+                        class_weights=class_weights(data.train, classes) if config.class_weights else None,
+                    ),
                 ),
                 validation_data=evaluation_batches(
                     distribution.share(data.validation),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras_googlenet import UserError
 from keras_googlenet.data import feed, numpy_pipeline, pipeline, training
 from keras_googlenet.data import parts as data_parts
+from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
 from keras_googlenet.data.sources import load_data
@@ -28,7 +29,9 @@ def numpy_batches(cursor=None, part=PART, preprocessing=SMALL, order=ORDER, clas
     """The batches to go, from `cursor` on."""
     cursor = cursor or Cursor()
     return list(
-        numpy_pipeline.training_batches(part, preprocessing, order, cursor, classes=classes, **options)
+        numpy_pipeline.training_batches(
+            part, preprocessing, order, cursor, BatchSpec(classes=classes, **options)
+        )
     )
 
 
@@ -91,7 +94,7 @@ def test_evaluation_batches_of_a_folder(preprocessing, kept, image_folder, monke
 )
 def test_training_batches_are_those_of_tf_data(options):
     """The same images in the same order, in every epoch."""
-    expected = list(training.training_batches(PART, SMALL, ORDER, Cursor(), classes=3, **options))
+    expected = list(training.training_batches(PART, SMALL, ORDER, Cursor(), BatchSpec(classes=3, **options)))
     ours = numpy_batches(**options)
     assert len(ours) == EPOCHS * ORDER.steps == 10
     for batch, other in zip(ours, expected, strict=True):
@@ -101,7 +104,7 @@ def test_training_batches_are_those_of_tf_data(options):
 def test_each_process_takes_its_share_of_a_batch():
     shares = [Order(PART.count, 8, 3, EPOCHS, process, 2, devices=2) for process in range(2)]
     for order in shares:
-        expected = training.training_batches(PART, SMALL, order, Cursor(), classes=3)
+        expected = training.training_batches(PART, SMALL, order, Cursor(), BatchSpec(classes=3))
         for batch, other in zip(numpy_batches(order=order), expected, strict=True):
             assert_same(batch, other, atol=LEVEL)
 
@@ -180,6 +183,6 @@ def test_other_augmentations_are_refused_in_one_line(name):
 def test_batches_come_from_whichever_runtime_is_here(has_tensorflow, monkeypatch):
     monkeypatch.setattr(feed, "has_tensorflow", lambda: has_tensorflow)
     evaluation = feed.evaluation_batches(PART, SMALL, batch_size=8)
-    batches = feed.training_batches(PART, SMALL, ORDER, Cursor(), classes=3)
+    batches = feed.training_batches(PART, SMALL, ORDER, Cursor(), BatchSpec(classes=3))
     for dataset in (evaluation, batches):
         assert hasattr(dataset, "prefetch") == has_tensorflow

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_googlenet.data import parts
+from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
 from keras_googlenet.data.pipeline import in_memory
@@ -23,7 +24,7 @@ def part():
 
 def dataset(part, cursor=None, **options):
     order = Order(part.count, 8, seed=3, epochs=2)
-    return training_batches(part, PREPROCESSING, order, cursor or Cursor(), classes=2, **options)
+    return training_batches(part, PREPROCESSING, order, cursor or Cursor(), BatchSpec(classes=2, **options))
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
@@ -83,7 +84,9 @@ def test_mixed_labels_tell_the_share_of_each_image(augment):
     part = Part(np.broadcast_to((labels * 255).astype("uint8")[:, None, None, None], (40, 64, 64, 3)), labels)
     mixed = False
     order, large = Order(40, 8, seed=3, epochs=2), Preprocessing(64, 64, 3)
-    for images, shares in training_batches(part, large, order, Cursor(), classes=2, augment=augment):
+    for images, shares in training_batches(
+        part, large, order, Cursor(), BatchSpec(classes=2, augment=augment)
+    ):
         white = (images.numpy().mean(axis=(1, 2, 3)) + 1) / 2
         np.testing.assert_allclose(shares[:, 1], white, atol=1 / 32 if augment == ("cutmix",) else 1e-4)
         mixed |= bool(np.any((white > 0.05) & (white < 0.95)))
@@ -118,6 +121,8 @@ def test_sample_images_reach_the_network_whole():
     order = Order(train.count, 100, seed=0, epochs=1)
     seen = sum(
         labels.numpy().sum(axis=0)
-        for _, labels in training_batches(train, Preprocessing(28, 28, 1), order, Cursor(), classes=10)
+        for _, labels in training_batches(
+            train, Preprocessing(28, 28, 1), order, Cursor(), BatchSpec(classes=10)
+        )
     )
     assert seen.tolist() == [360] * 10
