@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all conformance bench install lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -15,9 +15,15 @@ test: lint
 test-all: lint $(VENV)/.torchvision
 	$(BIN)/python -m pytest -m ""
 
+# Against the preview, or the endpoint that TFS_REST_URL, TFS_GRPC_ADDRESS and TFS_MODEL name.
+conformance: $(VENV)/.development
+	$(BIN)/python -m pytest tests/conformance
+
 # On a quiet machine: about 10 minutes.
 bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/input_pipeline.py
+
+install: $(VENV)/.development
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -30,11 +29,11 @@ from unittest.mock import patch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import cv2
 import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
+from photographs import copy_photographs, synthesise
 from timing import Spread, alternate, circumstances, fastest, ratio, spread, write_csv
 
 from keras_googlenet.data import parts
@@ -47,10 +46,6 @@ from keras_googlenet.preprocessing import Preprocessing
 
 RESULTS = Path(__file__).parent / "results"
 AUGMENTATIONS = ("flip", "crop", "paper")
-CLASSES = 4  # of synthesised images
-OCTAVES = ((4, 5), (16, 20), (64, 80))  # of their textures: rows and columns of random colours
-GRAIN = 5  # deviation of their noise, which makes files of a photograph's size
-QUALITY = 90  # of their JPEG files
 ENDLESS = 10_000  # epochs
 DRAIN = 0.4  # of a round's seconds: batches made while other pipelines ran are ready at once
 
@@ -69,38 +64,6 @@ class Task:
     size: int
     batch_size: int
     seed: int = 0
-
-
-# --- the images ------------------------------------------------------------------------------------
-
-
-def synthesise(folder: Path, count: int) -> None:
-    """Make smooth random textures of about 500 x 400 pixels, in class folders, as JPEG files."""
-    random = np.random.default_rng(0)
-    for index in range(count):
-        height, width = random.integers(360, 440), random.integers(460, 540)
-        image = random.normal(127.5, GRAIN, (height, width, 3))
-        for rows, columns in OCTAVES:
-            colours = random.normal(0, 1 / rows, (rows, columns, 3)) * 200
-            image += cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC)
-        path = folder / f"class{index % CLASSES}" / f"{index:04}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        image = np.clip(image, 0, 255).astype("uint8")
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-
-
-def copy_photographs(source: Path, folder: Path, count: int) -> None:
-    """Copy at most `count` JPEG files of a folder of class folders, as many of each class."""
-    classes = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
-    if len(classes) < 2:
-        raise UserError(f"expected a folder for each class (two at least) in {source}")
-    for of_class in classes:
-        files = [path for path in find_images(of_class) if path.suffix.lower() != ".png"]
-        if not files:
-            raise UserError(f"no JPEG image in {of_class}")
-        (folder / of_class.name).mkdir()
-        for index, path in enumerate(files[: max(1, count // len(classes))]):
-            shutil.copyfile(path, folder / of_class.name / f"{index:04}.jpg")
 
 
 # --- the pipelines ---------------------------------------------------------------------------------

@@ -1,0 +1,46 @@
+"""Images to measure with: real ones from a folder, or synthesised ones of a photograph's size."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from keras_googlenet.data.folders import find_images
+from keras_googlenet.errors import UserError
+
+GRAIN = 5  # deviation of their noise, which makes files of a photograph's size
+OCTAVES = ((4, 5), (16, 20), (64, 80))  # of their textures: rows and columns of random colours
+QUALITY = 90  # of their JPEG files
+CLASSES = 4  # of synthesised images
+
+
+def synthesise(folder: Path, count: int) -> None:
+    """Make smooth random textures of about 500 x 400 pixels, in class folders, as JPEG files."""
+    random = np.random.default_rng(0)
+    for index in range(count):
+        height, width = random.integers(360, 440), random.integers(460, 540)
+        image = random.normal(127.5, GRAIN, (height, width, 3))
+        for rows, columns in OCTAVES:
+            colours = random.normal(0, 1 / rows, (rows, columns, 3)) * 200
+            image += cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC)
+        path = folder / f"class{index % CLASSES}" / f"{index:04}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        image = np.clip(image, 0, 255).astype("uint8")
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+def copy_photographs(source: Path, folder: Path, count: int) -> None:
+    """Copy at most `count` JPEG files of a folder of class folders, as many of each class."""
+    classes = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+    if len(classes) < 2:
+        raise UserError(f"expected a folder for each class (two at least) in {source}")
+    for of_class in classes:
+        files = [path for path in find_images(of_class) if path.suffix.lower() != ".png"]
+        if not files:
+            raise UserError(f"no JPEG image in {of_class}")
+        (folder / of_class.name).mkdir()
+        for index, path in enumerate(files[: max(1, count // len(classes))]):
+            shutil.copyfile(path, folder / of_class.name / f"{index:04}.jpg")
