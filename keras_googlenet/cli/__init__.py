@@ -7,7 +7,7 @@ import sys
 import cyclopts
 
 from keras_googlenet import __version__
-from keras_googlenet.cli import data, evaluate, profile, serving, train, weights
+from keras_googlenet.cli import data, evaluate, export, profile, serving, train, weights
 from keras_googlenet.cli.quiet import quieten
 from keras_googlenet.errors import Interrupted, UserError
 
@@ -23,7 +23,7 @@ for command in (
     train.train,
     train.recipes,
     evaluate.evaluate,
-    serving.export,
+    export.export,
     serving.serve,
     serving.predict,
     weights.app,

@@ -1,56 +1,17 @@
-"""`export`, `serve` and `predict`: from a run to answers."""
+"""`serve` and `predict`: from an export to answers."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
-
-
-def export(
-    run: Path,
-    /,
-    *,
-    to: Path,
-    version: int | None = None,
-    precision: Literal["float32", "bfloat16"] = "float32",
-) -> None:
-    """Export a run's main head as a SavedModel for TensorFlow Serving.
-
-    Parameters
-    ----------
-    run
-        The folder of a finished run.
-    to
-        The model's directory, such as models/googlenet: its name is the model's.
-    version
-        The version's number; by default one more than the highest there.
-    precision
-        What the exported graph computes in.
-    """
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
-    import_tensorflow()
-    from keras_googlenet.serving.export import export_saved_model
-    from keras_googlenet.training import run_folder
-
-    finished = run_folder.load(run)
-    folder = export_saved_model(
-        finished.model,
-        to,
-        class_names=finished.class_names,
-        version=version,
-        precision=precision,
-        preprocessing=finished.preprocessing,
-    )
-    print(folder)
 
 
 def serve(directory: Path, /, *, rest_port: int = 8501, host: str = "127.0.0.1") -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
-from keras_googlenet.data.images import load_images
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.serving.versions import latest_version
-from keras_googlenet.surgery import strip_aux, with_dtype_policy
-
-TOP_K = 5
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+from keras_googlenet.serving import reference
+from keras_googlenet.serving.network import served_network
+from keras_googlenet.serving.provenance import write_provenance
+from keras_googlenet.serving.publish import prune, publish, staging
+from keras_googlenet.serving.signatures import Signature, signatures
+from keras_googlenet.serving.verify import TOLERANCES, verify
+from keras_googlenet.serving.versions import MAX_VERSION, WARMUP_BATCH_SIZES
+from keras_googlenet.serving.warmup import check_batch_sizes, write_warmup
 
 
 def export_saved_model(
@@ -30,17 +29,19 @@ def export_saved_model(
     version: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     preprocessing: Preprocessing | None = None,
+    temperature: float = 1.0,
+    cam: bool = False,
+    warmup_batch_sizes: Sequence[int] = WARMUP_BATCH_SIZES,
+    keep: int | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `model` as the next version in a TensorFlow Serving model directory.
 
-    The SavedModel holds the main head alone. Its signatures:
-
-    - `serving_default`: `images`, string (batch,), each an encoded JPEG or PNG;
-    - `tensor`: `images`, float32 (batch, height, width, channels), pixels in 0..255.
-
-    Both return `probabilities`, float32 (batch, classes) in the order of `class_names`, and the best
-    five (or fewer) as `classes`, string, and `scores`, float32, best first. The version appears by
-    one rename, so that a server never sees half of it.
+    The SavedModel holds the main head alone; `serving.signatures.signatures` lists what it can be
+    asked. Beside it are warm-up records and, in `assets.extra/`, `labels.txt` and `provenance.json`.
+    Before it is published, a fresh process without Keras loads it, replays the warm-up and must
+    answer as `model` does. The version then appears by one rename, so that a server never sees half
+    of it; where that process fails or this one is killed, nothing appears.
 
     Args:
         model: A GoogLeNet with its top, trained on preprocessed images.
@@ -50,112 +51,70 @@ def export_saved_model(
         precision: What the graph computes in. Inputs, outputs and weights are float32 either way.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1, as
             `preprocess_input` does, at the model's own size and channels.
+        temperature: What logits are divided by before the softmax; see `serving.calibration`.
+        cam: Whether to add the signature `cam`, of class activation maps.
+        warmup_batch_sizes: A server runs each signature on each of these before it answers the first
+            request; none for no warm-up.
+        keep: How many versions to keep, the highest; by default all. Others are deleted once the new
+            one is there, which always stays.
+        origin: What else to tell in `provenance.json`, as JSON types.
 
     Returns:
         The version's folder.
 
     Raises:
-        UserError: The model, the class names or the version do not fit, or Keras does not run on
-            TensorFlow.
+        UserError: The model, the class names, the version or an option do not fit, Keras does not run
+            on TensorFlow, the folder cannot be written, or the export does not answer as the model.
     """
     if keras.backend.backend() != "tensorflow":
         raise UserError(
             f"export needs Keras on TensorFlow, not {keras.backend.backend()}: save the model and "
             "run `keras-googlenet export`, or set KERAS_BACKEND=tensorflow"
         )
-    if precision not in POLICIES:
-        raise UserError(f"expected precision float32 or bfloat16, got {precision!r}")
-    if version is not None and not 0 <= version < 2**63:
+    if version is not None and not 0 <= version <= MAX_VERSION:
         raise UserError(f"expected a version of 0 or more, got {version}")
-    main = with_dtype_policy(strip_aux(model), POLICIES[precision])
-    preprocessing = preprocessing or _default_preprocessing(main)
-    names = _class_names(main, class_names)
-
+    if keep is not None and keep < 1:
+        raise UserError(f"expected to keep 1 version or more, got {keep}")
+    network = served_network(
+        model, preprocessing, class_names, temperature=temperature, precision=precision, cam=cam
+    )
+    offered = signatures(network, cam=cam)
+    check_batch_sizes(warmup_batch_sizes, len(offered))
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    staging = directory / f".tmp-{uuid.uuid4().hex}"
-    try:
-        _write(main, preprocessing, names, staging)
-        return _publish(staging, directory, version)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _default_preprocessing(model: keras.Model) -> Preprocessing:
-    _, height, width, channels = model.input_shape
-    if height is None or width is None:
+    if version is not None and (directory / str(version)).exists():  # known before minutes of work
         raise UserError(
-            "expected a model with a fixed input size: give GoogLeNet an `input_shape`, or "
-            "`preprocessing` here"
+            f"{directory / str(version)} exists: choose another version, or none for the next free one"
         )
-    return Preprocessing(height, width, channels)
+    with staging(directory) as folder:
+        _write(folder, offered)
+        records = write_warmup(folder, offered, network.preprocessing, warmup_batch_sizes, directory.name)
+        details = {
+            "precision": precision,
+            "signatures": list(offered),
+            "warmup_batch_sizes": list(warmup_batch_sizes),
+        }
+        write_provenance(folder, network, details, origin or {})
+        asked = {name: inputs for name, inputs in reference.requests(network).items() if name in offered}
+        verify(
+            folder,
+            asked,
+            lambda: reference.answers(model, network, asked, precision=precision, cam=cam),
+            tolerance=TOLERANCES[precision],
+            records=records,
+        )
+        made = publish(folder, directory, version)
+        if keep is not None:
+            prune(directory, keep, made)
+        return made
 
 
-def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
-    classes = model.output_shape[-1]
-    names = [str(i) for i in range(classes)] if class_names is None else list(class_names)
-    if len(names) != classes:
-        raise UserError(f"expected {classes} class names, as the model has; received {len(names)}")
-    return names
-
-
-def _write(main: keras.Model, preprocessing: Preprocessing, class_names: list[str], folder: Path) -> None:
-    """Write the SavedModel, with its bytes on the disk when this returns."""
-    pixels_shape = (None, preprocessing.height, preprocessing.width, preprocessing.channels)
-    gives_logits = main.get_layer("main").activation is keras.activations.linear
-    # A constant and a gather need no lookup table and no asset, which would embed its path.
-    names = tf.constant(class_names)
-
-    def answer(pixels: Any) -> dict[str, Any]:
-        probabilities = main(preprocessing.normalize(pixels), training=False)
-        if gives_logits:
-            probabilities = tf.nn.softmax(probabilities)
-        scores, best = tf.math.top_k(probabilities, k=min(TOP_K, len(class_names)))
-        return {"probabilities": probabilities, "classes": tf.gather(names, best), "scores": scores}
-
-    def serving_default(images: Any) -> dict[str, Any]:
-        return answer(load_images(images, preprocessing))
-
-    def tensor(images: Any) -> dict[str, Any]:
-        # A server does not check a signature's shape, and a wrong rank would abort its process.
-        return answer(tf.ensure_shape(images, pixels_shape))
-
+def _write(folder: Path, offered: Mapping[str, Signature]) -> None:
     archive = keras.export.ExportArchive()
     # Nothing is tracked: endpoints keep just the variables they use.
-    archive.add_endpoint(
-        "serving_default", serving_default, [tf.TensorSpec((None,), tf.string, name="images")]
-    )
-    archive.add_endpoint("tensor", tensor, [tf.TensorSpec(pixels_shape, tf.float32, name="images")])
-    archive.write_out(str(folder), verbose=False)
-    extra = folder / "assets.extra"  # TensorFlow's place for files that no op reads
-    extra.mkdir()
-    (extra / "labels.txt").write_text("".join(f"{name}\n" for name in class_names))
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-
-
-def _publish(staging: Path, directory: Path, version: int | None) -> Path:
-    while True:
-        number = version if version is not None else (latest_version(directory) or 0) + 1
-        target = directory / str(number)
-        # An empty folder would be replaced without a word.
-        if not target.exists():
-            try:
-                staging.rename(target)
-            except OSError:
-                if not target.exists():
-                    raise
-            else:
-                _sync(directory)
-                return target
-        if version is not None:
-            raise UserError(f"{target} exists: choose another version, or none for the next free one")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    for name, signature in offered.items():
+        archive.add_endpoint(name, signature.function, [signature.input])
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        archive.write_out(str(folder), verbose=False)
+    except (OSError, tf.errors.OpError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"cannot write in {folder.parent}, nothing is published: {reason}") from None

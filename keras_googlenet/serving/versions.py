@@ -6,13 +6,17 @@ from pathlib import Path
 
 from keras_googlenet.errors import UserError
 
+MAX_VERSION = 2**63 - 1  # TensorFlow Serving's numbers are int64
+WARMUP = "assets.extra/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
+WARMUP_BATCH_SIZES = (1, 8)  # one client, and a few at once
+
 
 def versions(directory: Path) -> dict[int, Path]:
     """The version folders in a model's directory, by number, ascending."""
     found = {
         int(path.name): path
         for path in directory.iterdir()
-        if path.is_dir() and path.name.isascii() and path.name.isdigit() and int(path.name) < 2**63
+        if path.is_dir() and path.name.isascii() and path.name.isdigit() and int(path.name) <= MAX_VERSION
     }
     return dict(sorted(found.items()))
 

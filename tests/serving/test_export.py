@@ -17,6 +17,7 @@ from keras_googlenet import GoogLeNet, UserError, export_saved_model, preprocess
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
 
+SIGNATURES = {"serving_default", "tensor", "tensor_uint8", "classify", "features", "labels"}
 SMALL = {"input_shape": (80, 80, 3), "classes": 7}
 
 # A process without Keras and without this package: what TensorFlow Serving has.
@@ -74,7 +75,7 @@ def test_both_signatures_agree(session, image_folder):
 
 
 def test_signatures_declare_their_types(session):
-    assert set(session.signatures) == {"serving_default", "tensor"}
+    assert set(session.signatures) == SIGNATURES
     for name, dtype, rank in (("serving_default", "DT_STRING", 1), ("tensor", "DT_FLOAT", 4)):
         signature = session.signatures[name]
         assert signature.method_name == "tensorflow/serving/predict"

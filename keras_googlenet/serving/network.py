@@ -1,0 +1,156 @@
+"""What every signature asks: a network from pixels to probabilities, features and class maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.surgery import strip_aux, with_dtype_policy
+
+Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+@dataclass(frozen=True)
+class ServedNetwork:
+    """A trained network with all that its answers depend on.
+
+    Attributes:
+        model: From the network's input to `logits` (batch, classes), or probabilities where
+            `softmax` is false; `features` (batch, channels), before dropout and the classifier; and
+            `map` (batch, height, width, channels), which the features are the mean of, if asked for.
+        preprocessing: From an image to that input.
+        class_names: In label order.
+        temperature: What logits are divided by (Guo et al. 2017); 1 leaves them.
+        softmax: Whether probabilities are the softmax of what the model gives.
+    """
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    temperature: float = 1.0
+    softmax: bool = True
+
+    @property
+    def pixels_shape(self) -> tuple[int | None, ...]:
+        """Of a batch of pixels: (None, height, width, channels)."""
+        size = self.preprocessing
+        return (None, size.height, size.width, size.channels)
+
+    def function(self) -> Callable[[Tensor], dict[str, Tensor]]:
+        """One graph for all signatures: from float pixels in 0..255 to float32 outputs.
+
+        It gives `probabilities` beside the model's outputs.
+        """
+
+        @tf.function(input_signature=[tf.TensorSpec(self.pixels_shape, tf.float32)], autograph=False)
+        def network(pixels: Tensor) -> dict[str, Tensor]:
+            outputs = self.model(self.preprocessing.normalize(pixels), training=False)
+            outputs = {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
+            # Finite pixels far outside of 0..255 may overflow on the way.
+            logits = tf.debugging.check_numerics(outputs["logits"], "The network's answer to these pixels")
+            probabilities = tf.nn.softmax(logits / self.temperature) if self.softmax else logits
+            return outputs | {"probabilities": probabilities}
+
+        return network
+
+
+def served_network(
+    model: keras.Model,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    *,
+    temperature: float = 1.0,
+    precision: str = "float32",
+    cam: bool = False,
+) -> ServedNetwork:
+    """A copy of a trained network's main path, ready to be exported.
+
+    Args:
+        model: A network with a layer `main`, trained on preprocessed images.
+        preprocessing: What it was trained with; by default pixels scaled to -1..1, as
+            `preprocess_input` does, at the model's own size and channels.
+        class_names: In label order; by default "0", "1" and so on.
+        temperature: What logits are divided by, more than 0.
+        precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.
+        cam: Whether to keep the last feature map.
+
+    Raises:
+        UserError: The model, the class names or an option do not fit.
+    """
+    if precision not in POLICIES:
+        raise UserError(f"expected precision float32 or bfloat16, got {precision!r}")
+    if not temperature > 0:
+        raise UserError(f"expected a temperature of more than 0, got {temperature}")
+    main = with_dtype_policy(strip_aux(model), POLICIES[precision])
+    head = main.get_layer("main")
+    softmax = head.activation in (keras.activations.softmax, keras.activations.linear)
+    if softmax:
+        head.activation = keras.activations.linear  # of this copy: probabilities would lose the small ones
+    elif temperature != 1:
+        raise UserError(
+            f'expected a network that ends in softmax or logits, got "{head.activation.__name__}"'
+        )
+    features = features_of(main)
+    outputs = {"logits": main.output, "features": features}
+    if cam:
+        outputs["map"] = averaged_map(main, features)
+    return ServedNetwork(
+        keras.Model(main.inputs[0], outputs, name=main.name),
+        preprocessing or _default_preprocessing(main),
+        _class_names(main, class_names),
+        temperature,
+        softmax,
+    )
+
+
+def _producer(model: keras.Model, tensor: Tensor) -> keras.Layer:
+    return next(layer for layer in model.layers if layer.output is tensor)
+
+
+def features_of(model: keras.Model) -> Tensor:
+    """What enters the classifier `main`, before dropout."""
+    features = model.get_layer("main").input
+    while isinstance(_producer(model, features), keras.layers.Dropout):
+        features = _producer(model, features).input
+    return features
+
+
+def averaged_map(model: keras.Model, features: Tensor) -> Tensor:
+    """The feature map whose means over all places are `features`.
+
+    Raises:
+        UserError: The network does not end in a global average pool and a Dense layer.
+    """
+    pool, head = _producer(model, features), model.get_layer("main")
+    if not isinstance(pool, keras.layers.GlobalAveragePooling2D) or not isinstance(head, keras.layers.Dense):
+        raise UserError(
+            "expected, for class activation maps, a network that ends in a global average pool and a Dense "
+            f"layer; {model.name!r} ends in {pool.name!r} and {head.name!r}"
+        )
+    return pool.input
+
+
+def _default_preprocessing(model: keras.Model) -> Preprocessing:
+    _, height, width, channels = model.input_shape
+    if height is None or width is None:
+        raise UserError(
+            "expected a model with a fixed input size: give GoogLeNet an `input_shape`, or "
+            "`preprocessing` here"
+        )
+    return Preprocessing(height, width, channels)
+
+
+def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> tuple[str, ...]:
+    classes = model.output_shape[-1]
+    names = tuple(map(str, range(classes) if class_names is None else class_names))
+    if len(names) != classes:
+        raise UserError(f"expected {classes} class names, as the model has; received {len(names)}")
+    return names

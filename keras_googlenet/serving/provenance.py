@@ -1,0 +1,113 @@
+"""Where an exported version comes from, told in its `assets.extra/`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet import __version__
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.network import ServedNetwork
+from keras_googlenet.training import run_folder
+
+EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
+LABELS = "labels.txt"
+PROVENANCE = "provenance.json"
+HASHED = (
+    "for each of tf.train.list_variables, but its object graph, in order of names: name, dtype, shape, values"
+)
+
+# Options of a run that name files of the machine that trained it: their last component is told.
+PATHS = ("data", "run", "tfds_manual_dir", "weights", "variant", "test_split")
+
+
+def write_provenance(
+    folder: Path, network: ServedNetwork, details: Mapping[str, Any], origin: Mapping[str, Any]
+) -> None:
+    """Write `labels.txt`, a name a line in label order, and `provenance.json`.
+
+    Args:
+        folder: The version's, its variables written.
+        network: What it holds.
+        details: More of the export to tell.
+        origin: What is known of the training, such as `run_origin` finds.
+    """
+    extra = folder / EXTRA
+    extra.mkdir(exist_ok=True)
+    (extra / LABELS).write_text("".join(f"{name}\n" for name in network.class_names))
+    told = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "keras_googlenet": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "network": network.model.name,
+        "preprocessing": network.preprocessing.to_dict(),
+        "temperature": network.temperature,
+        **details,
+        "weights_sha256": weights_sha256(folder),
+        "weights_sha256_of": HASHED,
+        **origin,
+    }
+    (extra / PROVENANCE).write_text(json.dumps(told, indent=2) + "\n")
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 of a version's weights: of their values, however they are divided into files.
+
+    Of each variable that `tf.train.list_variables` names, but the object graph, in the order of names:
+    its name, dtype and shape as a line of text such as `a/b float32 (3, 4)`, then its values in C order,
+    little-endian.
+
+    Args:
+        folder: The version's.
+    """
+    stored = tf.train.load_checkpoint(str(folder / "variables/variables"))
+    digest = hashlib.sha256()
+    for name in sorted(stored.get_variable_to_shape_map()):
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
+            values = stored.get_tensor(name)
+            digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+            digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())
+    return digest.hexdigest()
+
+
+def run_origin(run: Path) -> dict[str, Any]:
+    """A finished run's options and figures, without the paths of its machine.
+
+    Raises:
+        UserError: Its configuration is missing or corrupt.
+    """
+    try:
+        config = json.loads((run / run_folder.CONFIG).read_text())
+        summary = run / run_folder.SUMMARY
+        figures = json.loads(summary.read_text()) if summary.is_file() else {}
+        for name in PATHS:
+            if config.get(name) is not None:
+                config[name] = _last_component(config[name])
+        config["skipped_files"] = [Path(name).name for name in config.get("skipped_files", ())]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{run / run_folder.CONFIG} is not a run's configuration ({error!r})") from None
+    return {
+        "run": {
+            "config": config,
+            "summary": figures,
+            "model_keras_sha256": hashlib.sha256((run / run_folder.MODEL).read_bytes()).hexdigest(),
+        }
+    }
+
+
+def _last_component(value: str) -> str:
+    return value if value.startswith(("tfds:", "every:")) else Path(value).name

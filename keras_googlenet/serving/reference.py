@@ -1,0 +1,97 @@
+"""What an export has to answer: the same requests asked of the Keras model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_googlenet.data.images import load_images
+from keras_googlenet.serving.network import POLICIES, ServedNetwork, averaged_map, features_of
+from keras_googlenet.serving.signatures import TOP_K
+from keras_googlenet.serving.verify import Values
+from keras_googlenet.serving.warmup import encoded_images, example
+from keras_googlenet.surgery import strip_aux, with_dtype_policy
+
+SEED = 0
+
+
+def requests(network: ServedNetwork, images: Sequence[bytes] = ()) -> Values:
+    """A request for each signature, of several rows.
+
+    Args:
+        network: The network.
+        images: Encoded images to ask about, beside those of the warm-up and one of noise.
+    """
+    size = network.preprocessing
+    noise = np.random.default_rng(SEED).integers(
+        0, 256, (size.height + 7, 2 * size.width, size.channels), dtype=np.uint8
+    )
+    encoded = [*encoded_images(size), tf.io.encode_png(noise).numpy(), *images]
+    pixels = load_images(tf.constant(encoded), size).numpy()
+    return {
+        "serving_default": {"images": np.array(encoded, object)},
+        "tensor": {"images": pixels},
+        "tensor_uint8": {"images": np.rint(pixels).astype("uint8")},
+        "classify": {"inputs": np.array([example(image).SerializeToString() for image in encoded], object)},
+        "features": {"images": np.array(encoded, object)},
+        "labels": {"indices": np.arange(len(network.class_names))},
+        "cam": {"images": np.array(encoded, object)},
+    }
+
+
+def answers(
+    model: keras.Model, network: ServedNetwork, asked: Values, *, precision: str, cam: bool
+) -> Values:
+    """The outputs to expect of `requests`, from the trained model and NumPy.
+
+    Args:
+        model: As it was given to the export.
+        network: What is exported: its preprocessing, names and temperature count, its model does not.
+        asked: Of `requests`.
+        precision: What the export computes in.
+        cam: Whether to give `cam`. In bfloat16 never: rounding may decide which class is the best.
+    """
+    main = strip_aux(model)
+    if precision != "float32":
+        main = with_dtype_policy(main, POLICIES[precision])
+    features = features_of(main)
+    outputs = [main.output, features, *([averaged_map(main, features)] if cam else [])]
+    whole = keras.Model(main.inputs[0], outputs)
+
+    def ask(pixels: np.ndarray) -> list[np.ndarray]:
+        with tf.device("CPU"):  # where `verify` computes, too
+            found = whole(network.preprocessing.normalize(pixels.astype("float32")), training=False)
+        return [np.asarray(tf.cast(each, tf.float32)) for each in found]
+
+    activation = main.get_layer("main").activation
+
+    def rated(output: np.ndarray) -> dict[str, np.ndarray]:
+        if network.softmax:
+            is_softmax = activation is keras.activations.softmax
+            output = np.log(np.maximum(output, np.finfo("float32").tiny)) if is_softmax else output
+            output = _softmax(output.astype("float64") / network.temperature)
+        scores = -np.sort(-output, axis=-1)[:, :TOP_K]
+        return {"probabilities": output, "scores": scores}
+
+    output, features, *maps = ask(asked["tensor"]["images"])
+    by_float, by_uint8 = rated(output), rated(ask(asked["tensor_uint8"]["images"])[0])
+    expected = {
+        "serving_default": by_float,
+        "tensor": by_float,
+        "tensor_uint8": by_uint8,
+        "classify": {"scores": by_float["scores"]},
+        "features": {"features": features},
+        "labels": {"labels": np.array([name.encode() for name in network.class_names], object)},
+    }
+    if cam and precision == "float32":
+        of_best = np.asarray(main.get_layer("main").kernel)[:, output.argmax(axis=-1)]
+        expected["cam"] = {"cam": np.einsum("bhwc,cb->bhw", maps[0], of_best)}
+    return expected
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
