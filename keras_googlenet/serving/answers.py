@@ -16,6 +16,8 @@ GOOD_IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 
+NUMBERS, TEXT = "fiu", "U"  # kinds of NumPy's dtypes
+
 # Runs a signature on encoded images; raises ServingError.
 Run = Callable[[str, Sequence[bytes]], dict[str, np.ndarray]]
 
@@ -50,9 +52,9 @@ def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, sour
     """
     found = []
     for batch, outputs in _answers(run, "serving_default", images, batch_size):
-        probabilities = checked(outputs, "probabilities", len(batch), np.number, source)
-        classes = checked(outputs, "classes", len(batch), np.str_, source)
-        scores = checked(outputs, "scores", len(batch), np.number, source)
+        probabilities = checked(outputs, "probabilities", len(batch), NUMBERS, source)
+        classes = checked(outputs, "classes", len(batch), TEXT, source)
+        scores = checked(outputs, "scores", len(batch), NUMBERS, source)
         if classes.shape != scores.shape or not classes.size:
             raise _unlike_ours("scores", source)
         for image, names, values, row in zip(
@@ -66,7 +68,7 @@ def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, sour
 def features(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> np.ndarray:
     """The features of images, float32 (images, features), by a model which `run` asks."""
     rows = [
-        checked(outputs, "features", len(batch), np.number, source)
+        checked(outputs, "features", len(batch), NUMBERS, source)
         for batch, outputs in _answers(run, "features", images, batch_size)
     ]
     return np.concatenate(rows).astype(np.float32) if rows else np.empty((0, 0), np.float32)
@@ -81,12 +83,17 @@ def _answers(
         except ServingError as refusal:
             if refusal.code != "INVALID_ARGUMENT":
                 raise
-            raise _at_fault(run, signature, batch, refusal) from None
+            outputs = _second_try(run, signature, batch, refusal)
         yield batch, outputs
 
 
-def _at_fault(run: Run, signature: str, batch: Sequence[Encoded], refusal: ServingError) -> ServingError:
-    """Why a batch was refused: an image in it, or the request as such."""
+def _second_try(
+    run: Run, signature: str, batch: Sequence[Encoded], refusal: ServingError
+) -> dict[str, np.ndarray]:
+    """Ask again for a batch that was refused, unless an image in it or the request as such is at fault.
+
+    A server that batches requests refuses a whole batch for one corrupt image, maybe of another client.
+    """
 
     def refused(data: bytes) -> bool:
         try:
@@ -98,21 +105,24 @@ def _at_fault(run: Run, signature: str, batch: Sequence[Encoded], refusal: Servi
         return False
 
     if refused(GOOD_IMAGE):
-        return refusal
+        raise refusal
     for image in batch:
         if refused(image.data):
-            return ServingError(refusal.code, unreadable(image.name))
-    reason = f"the model takes each of {len(batch)} images, but not all at once: {refusal}"
-    return ServingError(refusal.code, f"{reason}; choose a smaller batch_size")
+            raise ServingError(refusal.code, unreadable(image.name)) from None
+    try:
+        return run(signature, [image.data for image in batch])
+    except ServingError as error:
+        reason = f"the model takes each of {len(batch)} images, but not all at once: {error}"
+        raise ServingError(error.code, f"{reason}; choose a smaller batch_size") from None
 
 
 def checked(
-    outputs: dict[str, np.ndarray], name: str, count: int, kind: type[np.generic], source: str, ndim: int = 2
+    outputs: dict[str, np.ndarray], name: str, count: int, kinds: str, source: str, ndim: int = 2
 ) -> np.ndarray:
     """An output that must be there, with a row for each image; it may have come without its name."""
     value = outputs.get(name, outputs.get(""))
     fits = value is not None and value.ndim == ndim and len(value) == count
-    if value is None or not fits or not np.issubdtype(value.dtype, kind):
+    if value is None or not fits or value.dtype.kind not in kinds:
         raise _unlike_ours(name, source)
     return value
 

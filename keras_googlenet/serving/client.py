@@ -163,7 +163,7 @@ class Client:
             ask = partial(self._model.run, "labels", "indices", indices, deadline, version)
             outputs = self._retried(ask, deadline)
             names += answers.checked(
-                outputs, "labels", len(indices), np.str_, str(self.address), ndim=1
+                outputs, "labels", len(indices), answers.TEXT, str(self.address), ndim=1
             ).tolist()
         return names
 

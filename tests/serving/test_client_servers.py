@@ -186,6 +186,13 @@ def test_batch_of_good_images_that_is_too_large(connect):
     assert "smaller batch_size" in message
 
 
+def test_image_refused_for_another_clients_sake(connect):
+    """A server that batches refuses good images too that came with a corrupt one."""
+    script = Script("INVALID_ARGUMENT")
+    answers = connect(script).predict([pixel_png(51), pixel_png(255)])
+    assert [round(one.probability, 6) for one in answers] == [0.8, 1]
+
+
 def test_refused_request_blames_no_image(connect):
     """An export without the signature: 400 too, but no image's fault."""
     error = failure(connect(Script(*["INVALID_ARGUMENT"] * 2)).features, GOOD_PNG)
