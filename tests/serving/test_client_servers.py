@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import trustme
 from conftest import run_python
-from scripted import GOOD_PNG, Script, grpc_server, pixel_png, rest_server
+from scripted_server import GOOD_PNG, Script, grpc_server, pixel_png, rest_server
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client, ServingError, VersionStatus
@@ -408,7 +408,7 @@ def test_waiting_for_a_server_that_starts_later(scheme, free_port):
         else:
             from concurrent import futures
 
-            from scripted import Servicer, prediction_service_pb2_grpc
+            from scripted_server import Servicer, prediction_service_pb2_grpc
 
             server = grpc.server(futures.ThreadPoolExecutor(1))
             prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Servicer(Script()), server)

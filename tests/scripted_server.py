@@ -154,7 +154,7 @@ def rest_server(script: Script, context=None) -> Iterator[str]:
             if self.command == "GET":
                 return 200, json.dumps(STATUS).encode()
             try:
-                found = answered(script, request["signature_name"], values)
+                found = answered(script, request.get("signature_name", "serving_default"), values)
             except ValueError as error:
                 return 400, json.dumps({"error": str(error)}).encode()
             named = {key: value.tolist() for key, value in found.items()}
