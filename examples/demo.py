@@ -16,7 +16,7 @@ import cv2
 
 from keras_googlenet import RunConfig, export_saved_model, train
 from keras_googlenet.data.sources import SAMPLE_CLASSES, sample_arrays
-from keras_googlenet.serving.client import classify
+from keras_googlenet.serving import Client
 from keras_googlenet.training import run_folder
 
 
@@ -72,8 +72,8 @@ def main() -> None:
     image = options.run / "held_out.png"
     cv2.imwrite(str(image), arrays["test_images"][0])
     truth = SAMPLE_CLASSES[arrays["test_labels"][0]]
-    with served(options.model) as url:
-        (prediction,) = classify([image], url=url)
+    with served(options.model) as url, Client(url) as client:
+        (prediction,) = client.predict(image)
     print(f"{image}: predicted {prediction.label!r} ({prediction.probability:.3f}), truth {truth!r}")
     print(f"pictures: {options.run / 'plots/curves.png'}, {options.run / 'plots/confusion.png'}")
     print(f"try: keras-googlenet predict {image} --model {version}")

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the deployment files, the README."""
+"""What is shipped: the wheel and the README."""
 
 import re
 import subprocess
@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import run_python
-from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
 
 import keras_googlenet
 
@@ -73,22 +71,6 @@ print(len(sample_arrays()["test_images"]), keras_googlenet.GoogLeNet().count_par
     )
     for name in ("py.typed", "data/sample/LICENSE", "licenses/LICENSE"):
         assert name in listed.stdout
-
-
-def test_serving_configuration_is_tensorflow_serving_s():
-    config = model_server_config_pb2.ModelServerConfig()
-    text_format.Parse((ROOT / "serving/models.config").read_text(), config)
-    (model,) = config.model_config_list.config
-    assert (model.name, model.base_path) == ("googlenet", "/models/googlenet")
-
-
-def test_compose_file_mounts_what_the_configuration_names():
-    service = yaml.safe_load((ROOT / "serving/compose.yaml").read_text())["services"]["tensorflow-serving"]
-    assert re.fullmatch(r"tensorflow/serving:\d+\.\d+\.\d+", service["image"])
-    targets = {volume.split(":")[-2]: volume for volume in service["volumes"]}
-    assert set(targets) == {"/models", "/config/models.config"}
-    assert (ROOT / "serving" / "models.config").is_file()
-    assert "--model_config_file=/config/models.config" in service["command"]
 
 
 def test_readme_python_runs(tmp_path):

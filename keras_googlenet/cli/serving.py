@@ -51,7 +51,8 @@ def predict(
     model
         An exported version's folder, or the model's directory for its highest version.
     url
-        A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet.
+        A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet, or over gRPC
+        grpc://127.0.0.1:8500/v1/models/googlenet.
     as_json
         Print a list of objects: image, label, probability, and the best few of both.
     as_csv
@@ -61,11 +62,19 @@ def predict(
         raise UserError("expected either --json or --csv, and not both")
     from keras_googlenet.serving.client import classify
 
-    if model is not None:
+    if model is not None or (url or "").startswith("grpc"):
         import_tensorflow()
     predictions = classify(images, model=model, url=url)
     if as_json:
-        rows = [vars(p) | {"top": [{"label": n, "probability": s} for n, s in p.top]} for p in predictions]
+        rows = [
+            {
+                "image": p.image,
+                "label": p.label,
+                "probability": p.probability,
+                "top": [{"label": name, "probability": score} for name, score in p.top],
+            }
+            for p in predictions
+        ]
         print(json.dumps(rows, indent=2))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")

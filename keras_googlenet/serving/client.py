@@ -1,40 +1,221 @@
-"""Classify image files with an exported model, in this process or over HTTP."""
+"""Ask a model about images: one behind TensorFlow Serving, or one in this process."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import httpx
+import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.versions import version_folder
+from keras_googlenet.serving import address, answers
+from keras_googlenet.serving.answers import Prediction, Run
+from keras_googlenet.serving.images import Image, find_files
+from keras_googlenet.serving.rest import RestModel
+from keras_googlenet.serving.retries import PASSING, Deadline, ServingError, with_retries
 
-BATCH = 32
-TIMEOUT_SECONDS = 60
-WIRE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-# What OpenCV reads and the exported graph does not; sent as PNG.
-OTHER_SUFFIXES = {".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+__all__ = ["Client", "Prediction", "ServingError", "VersionStatus", "classify"]
 
-Answer = dict[str, Any]  # an instance's `classes` and `scores`, best first
-Predict = Callable[[Sequence[bytes]], list[Answer]]
-
-
-class RefusedImageError(Exception):
-    """A model refused a batch; some image in it is at fault."""
+BATCH = 32  # images a request; the largest batch that our batching parameters let through
+TIMEOUT_SECONDS = 60.0
+RETRIES = 4
+POLL_SECONDS = 0.5  # between two questions whether a model is ready
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """An image file's class and probability, and the best few of both."""
+class VersionStatus:
+    """One version of a served model.
 
-    image: str
-    label: str
-    probability: float
-    top: list[tuple[str, float]]
+    Attributes:
+        version: Its number.
+        state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
+        error: Why it did not load; empty where it did.
+    """
+
+    version: int
+    state: str
+    error: str
+
+
+class Client:
+    """A model behind TensorFlow Serving, over REST or gRPC.
+
+    Threads may share one. It keeps its connections open; close it, or use it as a context manager.
+
+    Args:
+        url: The model's URL, such as `http://host:8501/v1/models/googlenet`, or the server's,
+            `http://host:8501`, and `model`. `grpc://host:8500` asks over gRPC, `https://` and `grpcs://` over
+            TLS. Over gRPC TensorFlow is imported; over REST it is not.
+        model: The model's name, where the URL does not say it.
+        version: The version to ask; by default the latest.
+        label: The version to ask, by its label, such as `stable`.
+        timeout: Seconds that a call may take as a whole, retries included.
+        retries: How many more times a request is sent where the server is busy or cannot be reached
+            (`RESOURCE_EXHAUSTED`, `UNAVAILABLE`: 429, 502 and 503 over REST).
+        batch_size: Images a request, at most.
+        ca: A PEM file of the certificates to trust, where it is not the system's.
+
+    Raises:
+        UserError: The URL is no model's, or gRPC's packages are not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        retries: int = RETRIES,
+        batch_size: int = BATCH,
+        ca: str | Path | None = None,
+    ) -> None:
+        if timeout <= 0 or retries < 0 or batch_size < 1:
+            raise UserError(
+                "expected a timeout above 0, retries of 0 or more and a batch_size of 1 or more; received "
+                f"timeout={timeout}, retries={retries}, batch_size={batch_size}"
+            )
+        self.address = address.parse(url, model=model, version=version, label=label)
+        self.timeout = timeout
+        self.retries = retries
+        self.batch_size = batch_size
+        ca = Path(ca) if ca is not None else None
+        if ca is not None and not ca.is_file():
+            raise UserError(f"no file of certificates at {ca}")
+        if self.address.scheme in ("grpc", "grpcs"):
+            from keras_googlenet.serving.rpc import GrpcModel
+
+            self._model: RestModel | GrpcModel = GrpcModel(self.address, ca)
+        else:
+            self._model = RestModel(self.address, ca)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._model.close()
+
+    def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
+        """Classify images.
+
+        Args:
+            images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
+                has them, uint8 (height, width, 3) in the order blue, green, red, or (height, width). JPEG and
+                PNG are sent as they are; pixels and other formats as PNG, which changes no pixel.
+
+        Returns:
+            A prediction for each image, in order.
+
+        Raises:
+            UserError: An image cannot be read.
+            ServingError: The server gave no answer, or refused an image, which is named.
+        """
+        run = self._run(Deadline(self.timeout))
+        return answers.predictions(run, images, self.batch_size, source=str(self.address))
+
+    def features(self, images: Image | Iterable[Image]) -> np.ndarray:
+        """The network's features of images, as its classifier sees them.
+
+        Args:
+            images: As for `predict`.
+
+        Returns:
+            float32 (images, features), 1024 of them in the paper's network.
+
+        Raises:
+            UserError: An image cannot be read.
+            ServingError: The server gave no answer, or refused an image, which is named.
+        """
+        run = self._run(Deadline(self.timeout))
+        return answers.features(run, images, self.batch_size, source=str(self.address))
+
+    def labels(self) -> list[str]:
+        """The class names in the order of `Prediction.probabilities`, all of one version.
+
+        Raises:
+            ServingError: The server gave no answer, or the model has no signature `labels`.
+        """
+        deadline = Deadline(self.timeout)
+        metadata = self._retried(lambda: self._model.metadata(deadline), deadline)
+        try:
+            version = int(metadata["model_spec"]["version"])
+            signatures = metadata["metadata"]["signature_def"]["signature_def"]
+            shape = signatures["serving_default"]["outputs"]["probabilities"]["tensor_shape"]
+            count = int(shape["dim"][-1]["size"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ServingError("UNKNOWN", f"{self.address} is no model of ours: no `probabilities`") from None
+        if "labels" not in signatures:
+            raise ServingError("UNIMPLEMENTED", f"{self.address} has no signature `labels`: export it again")
+        names: list[str] = []
+        for start in range(0, count, self.batch_size):  # a server that batches takes no more at once
+            indices = list(range(start, min(start + self.batch_size, count)))
+            ask = partial(self._model.run, "labels", "indices", indices, deadline, version)
+            outputs = self._retried(ask, deadline)
+            names += answers.checked(
+                outputs, "labels", len(indices), answers.TEXT, str(self.address), ndim=1
+            ).tolist()
+        return names
+
+    def metadata(self) -> dict[str, Any]:
+        """The model's name, version and signatures: the body of REST's `/metadata`, over gRPC too.
+
+        Raises:
+            ServingError: The server gave no answer, or the version is not loaded: `NOT_FOUND`.
+        """
+        deadline = Deadline(self.timeout)
+        return self._retried(lambda: self._model.metadata(deadline), deadline)
+
+    def status(self) -> list[VersionStatus]:
+        """The versions that the server knows of, as it lists them.
+
+        Raises:
+            ServingError: The server gave no answer, or has no such model.
+        """
+        deadline = Deadline(self.timeout)
+        rows = self._retried(lambda: self._model.status(deadline), deadline)
+        return [
+            VersionStatus(int(row["version"]), row["state"], row.get("status", {}).get("error_message", ""))
+            for row in rows
+        ]
+
+    def wait_until_ready(self, timeout: float = TIMEOUT_SECONDS) -> None:
+        """Return once the server answers for the model: it is up, and the version is loaded.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            ServingError: `DEADLINE_EXCEEDED` where it does not in time; another where it never will.
+        """
+        deadline = Deadline(timeout)
+        # A label is unknown, not absent, until its version is loaded.
+        unready = {*PASSING, "NOT_FOUND", *(["INVALID_ARGUMENT"] if self.address.label else [])}
+        with_retries(
+            lambda: self._model.metadata(deadline),
+            deadline=deadline,
+            retries=None,
+            codes=unready,
+            longest_wait=POLL_SECONDS,
+        )
+
+    def _run(self, deadline: Deadline) -> Run:
+        return lambda signature, encoded: self._retried(
+            lambda: self._model.run(signature, "images", encoded, deadline), deadline
+        )
+
+    def _retried(self, attempt: Callable[[], Any], deadline: Deadline) -> Any:
+        return with_retries(attempt, deadline=deadline, retries=self.retries)
 
 
 def classify(
@@ -45,8 +226,7 @@ def classify(
     Args:
         images: Image files, and folders to search for image files.
         model: A version folder, or a model's directory, whose highest version is taken.
-        url: A model's address, such as `http://127.0.0.1:8501/v1/models/googlenet`. Give either
-            this or `model`.
+        url: A served model's address, as `Client` takes it. Give either this or `model`.
 
     Returns:
         A prediction for each image file, in order.
@@ -57,127 +237,11 @@ def classify(
     if (model is None) == (url is None):
         raise UserError("expected either --model FOLDER or --url http://..., and not both")
     paths = find_files(images)
-    predict = local_model(model) if model is not None else remote_model(str(url))
-    predictions = []
-    for start in range(0, len(paths), BATCH):
-        batch = paths[start : start + BATCH]
-        answers = _predict_batch(predict, batch)
-        predictions += [_prediction(*pair) for pair in zip(batch, answers, strict=True)]
-    return predictions
+    if model is not None:
+        from keras_googlenet.serving.local import local_model
 
-
-def find_files(images: Sequence[Path]) -> list[Path]:
-    """The files named, and the image files in the folders named."""
-    files: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            suffixes = WIRE_SUFFIXES | OTHER_SUFFIXES
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-            if not found:
-                raise UserError(f"no image in folder {path}")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f"no image file or folder at {path}")
-    if not files:
-        raise UserError("expected at least one image file or folder")
-    return files
-
-
-def encoded_image(path: Path) -> bytes:
-    """The bytes of an image file, as JPEG or PNG; other formats are converted by OpenCV."""
-    if path.suffix.lower() not in OTHER_SUFFIXES:
-        return path.read_bytes()
-    cv2 = _opencv()
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise _unreadable(path)
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-def local_model(path: Path) -> Predict:
-    """A model in this process: TensorFlow's loader over a SavedModel, without Keras."""
-    import numpy as np
-    import tensorflow as tf
-
-    from keras_googlenet.serving.session import SavedModelSession
-
-    session = SavedModelSession(version_folder(path))
-
-    def predict(encoded: Sequence[bytes]) -> list[Answer]:
-        try:
-            outputs = session.run("serving_default", {"images": np.array(encoded, dtype=object)})
-        except tf.errors.InvalidArgumentError as error:
-            raise RefusedImageError(error.message) from None
-        return [
-            {"classes": [name.decode() for name in classes], "scores": scores.tolist()}
-            for classes, scores in zip(outputs["classes"], outputs["scores"], strict=True)
-        ]
-
-    return predict
-
-
-def remote_model(url: str) -> Predict:
-    """A model behind TensorFlow Serving's REST interface."""
-    address = url.removesuffix(":predict").rstrip("/")
-    if not address.startswith(("http://", "https://")) or "/v1/models/" not in address:
-        raise UserError(
-            f"expected a model's address such as http://127.0.0.1:8501/v1/models/googlenet, got {url}"
-        )
-
-    def predict(encoded: Sequence[bytes]) -> list[Answer]:
-        instances = [{"b64": base64.b64encode(image).decode()} for image in encoded]
-        try:
-            response = httpx.post(
-                f"{address}:predict", json={"instances": instances}, timeout=TIMEOUT_SECONDS
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UserError(f"cannot reach {address}: {error}; is the server running?") from None
-        if response.status_code == httpx.codes.BAD_REQUEST:
-            raise RefusedImageError(response.text)
-        try:
-            rows = response.raise_for_status().json()["predictions"]
-            answers = [{key: row[key] for key in ("classes", "scores")} for row in rows]
-            complete = len(answers) == len(encoded)
-        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
-            complete = False
-        if not complete:
-            text = " ".join(response.text.split())[:200]
-            raise UserError(f"{address} answered {response.status_code}: {text}")
-        return answers
-
-    return predict
-
-
-def _predict_batch(predict: Predict, paths: Sequence[Path]) -> list[Answer]:
-    encoded = [encoded_image(path) for path in paths]
-    try:
-        return predict(encoded)
-    except RefusedImageError as refusal:
-        for path, image in zip(paths, encoded, strict=True):
-            try:
-                predict([image])
-            except RefusedImageError:
-                raise _unreadable(path) from None
-        raise UserError(f"the model refuses these images: {refusal}") from None
-
-
-def _prediction(path: Path, answer: Answer) -> Prediction:
-    top = list(zip(answer["classes"], answer["scores"], strict=True))
-    return Prediction(str(path), *top[0], top)
-
-
-def _unreadable(path: Path) -> UserError:
-    return UserError(f"cannot read {path}: expected a JPEG or PNG image, whole and not corrupt")
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise UserError(
-            f"OpenCV does not load ({error}): install its libraries (on Debian: apt-get install "
-            "libgl1 libglib2.0-0), or pip install opencv-python-headless in its place"
-        ) from None
-    return cv2
+        return answers.predictions(local_model(model), paths, BATCH, source=str(model))
+    with Client(str(url)) as client:
+        # The client's time is a call's; a folder of any size has no such limit.
+        starts = range(0, len(paths), BATCH)
+        return [one for start in starts for one in client.predict(paths[start : start + BATCH])]

@@ -199,7 +199,9 @@ def answering():
 
 
 @pytest.mark.parametrize(
-    "body", ["<html>", "[]", "{}"] + [f'{{"predictions": {rows}}}' for rows in ("[]", "[[0.5, 0.5]]", "[{}]")]
+    "body",
+    ["<html>", "[]", "{}"]
+    + [f'{{"outputs": {rows}}}' for rows in ("[]", "{}", "[[0.5, 0.5]]", "[[1], 2]", "null")],
 )
 def test_answer_of_another_kind_of_model_is_refused(image_folder, answering, body):
     url = answering(body.encode())

@@ -1,0 +1,132 @@
+"""From a model's outputs to answers, whichever way it is asked, with the image named that is at fault."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_googlenet.serving.images import Encoded, Image, batches, unreadable
+from keras_googlenet.serving.retries import ServingError
+
+# A 1 x 1 PNG that every model takes: tells a refused image from a refused request.
+GOOD_IMAGE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+
+NUMBERS, TEXT = "fiu", "U"  # kinds of NumPy's dtypes
+
+# Runs a signature on encoded images; raises ServingError.
+Run = Callable[[str, Sequence[bytes]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An image's class and probability, the best few of both, and the probabilities of all classes.
+
+    Attributes:
+        image: The file's path as given, or `image N` where it has none, N counted from 0.
+        label: The best class.
+        probability: Its probability.
+        top: The best classes, at most five, with their probabilities, best first.
+        probabilities: float32 (classes,), in the order of `Client.labels()`.
+    """
+
+    image: str
+    label: str
+    probability: float
+    top: list[tuple[str, float]]
+    probabilities: np.ndarray = field(repr=False, compare=False)
+
+
+def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> list[Prediction]:
+    """The predictions of a model, which `run` asks, of images as `Client.predict` takes them.
+
+    Args:
+        run: Asks the model.
+        images: One or several.
+        batch_size: Images at a time.
+        source: The model's name in messages.
+    """
+    found = []
+    for batch, outputs in _answers(run, "serving_default", images, batch_size):
+        probabilities = checked(outputs, "probabilities", len(batch), NUMBERS, source)
+        classes = checked(outputs, "classes", len(batch), TEXT, source)
+        scores = checked(outputs, "scores", len(batch), NUMBERS, source)
+        if classes.shape != scores.shape or not classes.size:
+            raise _unlike_ours("scores", source)
+        for image, names, values, row in zip(
+            batch, classes, scores, probabilities.astype(np.float32), strict=True
+        ):
+            top = list(zip(names.tolist(), values.tolist(), strict=True))
+            found.append(Prediction(image.name, *top[0], top, row))
+    return found
+
+
+def features(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> np.ndarray:
+    """The features of images, float32 (images, features), by a model which `run` asks."""
+    rows = [
+        checked(outputs, "features", len(batch), NUMBERS, source)
+        for batch, outputs in _answers(run, "features", images, batch_size)
+    ]
+    return np.concatenate(rows).astype(np.float32) if rows else np.empty((0, 0), np.float32)
+
+
+def _answers(
+    run: Run, signature: str, images: Image | Iterable[Image], batch_size: int
+) -> Iterator[tuple[list[Encoded], dict[str, np.ndarray]]]:
+    for batch in batches(images, batch_size):
+        try:
+            outputs = run(signature, [image.data for image in batch])
+        except ServingError as refusal:
+            if refusal.code != "INVALID_ARGUMENT":
+                raise
+            outputs = _second_try(run, signature, batch, refusal)
+        yield batch, outputs
+
+
+def _second_try(
+    run: Run, signature: str, batch: Sequence[Encoded], refusal: ServingError
+) -> dict[str, np.ndarray]:
+    """Ask again for a batch that was refused, unless an image in it or the request as such is at fault.
+
+    A server that batches requests refuses a whole batch for one corrupt image, maybe of another client.
+    """
+
+    def refused(data: bytes) -> bool:
+        try:
+            run(signature, [data])
+        except ServingError as error:
+            if error.code != "INVALID_ARGUMENT":
+                raise
+            return True
+        return False
+
+    if refused(GOOD_IMAGE):
+        raise refusal
+    for image in batch:
+        if refused(image.data):
+            raise ServingError(refusal.code, unreadable(image.name)) from None
+    try:
+        return run(signature, [image.data for image in batch])
+    except ServingError as error:
+        reason = f"the model takes each of {len(batch)} images, but not all at once: {error}"
+        raise ServingError(error.code, f"{reason}; choose a smaller batch_size") from None
+
+
+def checked(
+    outputs: dict[str, np.ndarray], name: str, count: int, kinds: str, source: str, ndim: int = 2
+) -> np.ndarray:
+    """An output that must be there, with a row for each image; it may have come without its name."""
+    value = outputs.get(name, outputs.get(""))
+    fits = value is not None and value.ndim == ndim and len(value) == count
+    if value is None or not fits or value.dtype.kind not in kinds:
+        raise _unlike_ours(name, source)
+    return value
+
+
+def _unlike_ours(name: str, source: str) -> ServingError:
+    message = f"{source} gives no fitting `{name}`: was the model exported by this package?"
+    return ServingError("UNKNOWN", message)

@@ -1,0 +1,106 @@
+"""What a client does about a server that is busy, slow or away: one deadline, and tries that back off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+import tenacity
+
+from keras_googlenet.errors import UserError
+
+# Another try may succeed: the server is away or restarting, or its queue is full.
+PASSING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+
+Result = TypeVar("Result")
+
+
+class ServingError(UserError):
+    """A served model gave no answer, told in one line.
+
+    Attributes:
+        code: The canonical status, the same over REST and gRPC: `INVALID_ARGUMENT` for what the model
+            refuses, `NOT_FOUND` for no such model or version, `UNAVAILABLE` for no server,
+            `RESOURCE_EXHAUSTED` for a full queue, `DEADLINE_EXCEEDED`, and so on; `UNKNOWN` for an answer
+            that is none of TensorFlow Serving's.
+        retry_after: Seconds that the server asks to be left alone, or 0.
+    """
+
+    def __init__(self, code: str, message: str, retry_after: float = 0) -> None:
+        super().__init__(" ".join(message.split()))
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Deadline:
+    """A point in time, some seconds from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds until then; 0 once it is past."""
+        return max(self._end - time.monotonic(), 0)
+
+
+def with_retries(
+    attempt: Callable[[], Result],
+    *,
+    deadline: Deadline,
+    retries: int | None,
+    codes: Collection[str] = PASSING,
+    longest_wait: float = LONGEST_WAIT_SECONDS,
+) -> Result:
+    """Call `attempt`, again where it fails in passing, but never beyond the deadline.
+
+    Args:
+        attempt: Raises `ServingError` where it fails.
+        deadline: No try starts after it.
+        retries: How many more times to try; `None` for as many as the deadline allows.
+        codes: Which errors are worth another try.
+        longest_wait: Seconds between two tries at most, unless the server asks for more. They double
+            each time, and are drawn at random below that, so that clients do not come back together.
+
+    Raises:
+        ServingError: The last one of `attempt`; `DEADLINE_EXCEEDED` where time ran out.
+    """
+    backoff = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=longest_wait)
+
+    def failure(state: tenacity.RetryCallState) -> ServingError:
+        error = state.outcome and state.outcome.exception()
+        assert isinstance(error, ServingError)
+        return error
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        return max(backoff(state), failure(state).retry_after)
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        spent = retries is not None and state.attempt_number > retries
+        return spent or state.upcoming_sleep >= deadline.left()
+
+    def give_up(state: tenacity.RetryCallState) -> Result:
+        error, tries = failure(state), state.attempt_number
+        if retries is None or tries <= retries:
+            raise ServingError(
+                "DEADLINE_EXCEEDED",
+                f"no answer in {deadline.seconds:g} s, {_times(tries)} tried; the last time: {error}",
+            ) from error
+        if retries:
+            raise ServingError(error.code, f"{error} ({_times(tries)} tried)", error.retry_after) from error
+        raise error
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServingError) and e.code in codes),
+        wait=wait,
+        stop=stop,
+        retry_error_callback=give_up,
+    )
+    return retrying(attempt)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
