@@ -1,0 +1,72 @@
+"""One version of a model: load it, warm it up, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview import messages
+from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.inference import Arrays
+from keras_googlenet.serving.session import SavedModelSession
+
+WARMUP = Path("assets.extra/tf_serving_warmup_requests")
+MAX_WARMUP_RECORDS = 1000
+
+
+class Servable:
+    """A loaded version, warm.
+
+    Args:
+        number: The version's number.
+        folder: The version's folder.
+
+    Attributes:
+        signature_defs: All `SignatureDef` protos of the SavedModel by name.
+        signatures: Those that can be run.
+
+    Raises:
+        ServingError: It does not load, or a warm-up record fails.
+    """
+
+    def __init__(self, number: int, folder: Path) -> None:
+        try:
+            self._session = SavedModelSession(folder)
+        except UserError as error:
+            raise ServingError.of(error.__cause__ or error) from None
+        self.signature_defs: Mapping[str, Any] = self._session.signature_defs
+        self.signatures: Mapping[str, Any] = self._session.signatures
+        try:
+            _warm_up(self, number, folder / WARMUP)
+        except Exception as error:
+            self.close()
+            raise ServingError.of(error) from None
+
+    def run(
+        self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None, timeout_ms: int = 0
+    ) -> Arrays:
+        """Run a signature, as `SavedModelSession.run`."""
+        return self._session.run(signature_name, inputs, outputs, timeout_ms)
+
+    def close(self) -> None:
+        """Free what the version holds."""
+        self._session.close()
+
+
+def _warm_up(servable: Servable, number: int, path: Path) -> None:
+    # Source: `saved_model_warmup_util.cc`.
+    if not path.is_file():
+        return
+    for index, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
+        if index == MAX_WARMUP_RECORDS:
+            raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
+        try:
+            log = PredictionLog.FromString(record)
+        except ValueError:
+            raise invalid(f"Failed to parse warmup record: record {index} of {path}") from None
+        messages.answer(servable, number, log)
