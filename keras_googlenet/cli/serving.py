@@ -61,6 +61,9 @@ def serve(
     grpc_port: int = 8500,
     host: str = "127.0.0.1",
     model_config_file: Path | None = None,
+    monitoring_config_file: Path | None = None,
+    enable_batching: bool = False,
+    batching_parameters_file: Path | None = None,
     poll_seconds: float = 1.0,
     rest_timeout_ms: int = 30_000,
     max_request_bytes: int = 2**28,
@@ -81,6 +84,12 @@ def serve(
     model_config_file
         Models, version policies and labels, as TensorFlow Serving's own flag takes them. Of each base_path
         the last component counts: a folder in the directory.
+    monitoring_config_file
+        Where to answer with Prometheus metrics, on the REST port.
+    enable_batching
+        Run concurrent requests as one batch.
+    batching_parameters_file
+        How large batches get and how long they wait.
     poll_seconds
         Seconds between two looks for new versions.
     rest_timeout_ms
@@ -103,6 +112,9 @@ def serve(
         rest_port=rest_port,
         grpc_port=grpc_port,
         model_config_file=model_config_file,
+        monitoring_config_file=monitoring_config_file,
+        enable_batching=enable_batching,
+        batching_parameters_file=batching_parameters_file,
         access_log=access_log,
         poll_seconds=poll_seconds,
         limits=Limits(max_request_bytes, rest_timeout_ms),

@@ -11,6 +11,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import messages
+from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
 from keras_googlenet.serving.preview.errors import ServingError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 from keras_googlenet.serving.session import SavedModelSession
@@ -25,6 +26,7 @@ class Servable:
     Args:
         number: The version's number.
         folder: The version's folder.
+        scheduler: Batches the requests of each signature.
 
     Attributes:
         signature_defs: All `SignatureDef` protos of the SavedModel by name.
@@ -34,7 +36,9 @@ class Servable:
         ServingError: It does not load, or a warm-up record fails.
     """
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: Path, scheduler: BatchScheduler | None = None) -> None:
+        self._scheduler = scheduler
+        self._queues: dict[tuple[str, tuple[str, ...]], BatchQueue] = {}
         try:
             self._session = SavedModelSession(folder)
         except UserError as error:
@@ -50,8 +54,17 @@ class Servable:
     def run(
         self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None, timeout_ms: int = 0
     ) -> Arrays:
-        """Run a signature, as `SavedModelSession.run`."""
-        return self._session.run(signature_name, inputs, outputs, timeout_ms)
+        """Run a signature, as `SavedModelSession.run`, alone or in a batch."""
+        if self._scheduler is None:
+            return self._session.run(signature_name, inputs, outputs, timeout_ms)
+        names = tuple(sorted(self.signatures[signature_name].outputs) if outputs is None else outputs)
+        queue = self._queues.get((signature_name, names))
+        if queue is None:
+            made = self._scheduler.queue(
+                lambda merged, timeout: self._session.run(signature_name, merged, names, timeout)
+            )
+            queue = self._queues.setdefault((signature_name, names), made)
+        return queue.run(inputs, timeout_ms)
 
     def close(self) -> None:
         """Free what the version holds."""

@@ -8,17 +8,22 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import uvicorn
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview.batching import BatchingParameters, BatchScheduler, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig, find_models, parse_models, read_models
 from keras_googlenet.serving.preview.errors import ServingError
 from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.metrics import Metrics
+from keras_googlenet.serving.preview.metrics import read_path as metrics_path
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Recorder
 from keras_googlenet.serving.preview.rest import Limits, rest_app
@@ -37,6 +42,9 @@ class Options:
         rest_port: Port of the REST interface; 0 for any free one.
         grpc_port: Port of the gRPC interface; 0 for any free one.
         model_config_file: A `ModelServerConfig` that lists the models.
+        monitoring_config_file: A `MonitoringConfig` that says where the metrics are.
+        enable_batching: Run concurrent requests as one batch.
+        batching_parameters_file: The `BatchingParameters` to do so.
         access_log: Where a JSON line is written for each request: a file, `-` for standard error.
         poll_seconds: Seconds between two looks for new versions.
         limits: Bounds on a request.
@@ -46,6 +54,9 @@ class Options:
     rest_port: int = 8501
     grpc_port: int = 8500
     model_config_file: Path | None = None
+    monitoring_config_file: Path | None = None
+    enable_batching: bool = False
+    batching_parameters_file: Path | None = None
     access_log: str | None = None
     poll_seconds: float = 1.0
     limits: Limits = field(default_factory=Limits)
@@ -62,9 +73,22 @@ def serve(directory: Path, options: Options = Options()) -> None:
         UserError: A port is in use, a file is wrong, or a model does not load.
     """
     configs = _configs(directory, options.model_config_file)
-    models = Models(lambda name, number, folder: Servable(number, folder))
+    metrics = Metrics(lambda name: name in models.available())
+    scheduler = _scheduler(options, metrics)
+    monitoring_path = metrics_path(options.monitoring_config_file) if options.monitoring_config_file else None
+
+    def load(name: str, number: int, folder: Path) -> Servable:
+        start, failed = time.perf_counter(), True
+        try:
+            servable = Servable(number, folder, scheduler)
+            failed = False
+            return servable
+        finally:
+            metrics.loaded(folder, time.perf_counter() - start, failed=failed)
+
+    models = Models(load)
     with contextlib.ExitStack() as stack:
-        recorder = Recorder(stack.enter_context(_opened(options.access_log)))
+        recorder = Recorder(stack.enter_context(_opened(options.access_log)), (metrics.answered,))
         listener = stack.enter_context(_bound(options.host, options.rest_port))
         grpc, grpc_port = grpc_server(
             models,
@@ -88,13 +112,28 @@ def serve(directory: Path, options: Options = Options()) -> None:
             _announce(models, options.host, listener.getsockname()[1], grpc_port)
 
         try:
-            app = rest_app(models, limits=options.limits, recorder=recorder)
+            app = rest_app(
+                models,
+                limits=options.limits,
+                recorder=recorder,
+                monitoring=(monitoring_path, metrics.text) if monitoring_path else None,
+            )
             asyncio.run(_run(app, listener, announce))
         finally:
             stop.set()
             grpc.stop(GRACE_SECONDS).wait()
             models.close()
             print(f"{NAME}: stopped", flush=True)
+
+
+def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
+    file = options.batching_parameters_file
+    if not options.enable_batching:
+        if file is not None:
+            raise UserError("--batching-parameters-file is of no use without --enable-batching: give both")
+        return None
+    parameters = read_parameters(file) if file is not None else BatchingParameters()
+    return BatchScheduler(parameters, partial(metrics.waited, parameters.thread_pool_name))
 
 
 class _Server(uvicorn.Server):
