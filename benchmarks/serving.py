@@ -17,6 +17,7 @@ import argparse
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ from timing import Spread, alternate, circumstances, ratio, spread, write_csv
 from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.data.folders import find_images
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving import Client
 from keras_googlenet.serving.session import SavedModelSession
 
 RESULTS = Path(__file__).parent / "results"
@@ -92,15 +94,25 @@ def over_grpc(address: str) -> Send:
 @contextmanager
 def preview(model: Path, *options: str) -> Iterator[tuple[str, str]]:
     """A preview in a process of its own: its REST and gRPC addresses, once it answers."""
-    command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(model)]
-    ports = ["--rest-port", "0", "--grpc-port", "0"]
-    server = subprocess.Popen([*command, *ports, *options], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
+    rest, remote = free_port(), free_port()
+    command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(model), *options]
+    ports = ["--rest-port", str(rest), "--grpc-port", str(remote)]
+    server = subprocess.Popen([*command, *ports], stdout=subprocess.DEVNULL)
     try:
-        yield addresses(server.stdout)
+        with Client(f"http://127.0.0.1:{rest}", model=model.name) as client:
+            client.wait_until_ready(TIMEOUT)
+        yield f"127.0.0.1:{rest}", f"127.0.0.1:{remote}"
     finally:
         server.terminate()
         server.wait(TIMEOUT)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 # --- measuring -------------------------------------------------------------------------------------

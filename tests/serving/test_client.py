@@ -10,7 +10,6 @@ import pytest
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client import classify
-from keras_googlenet.serving.preview import serve
 
 
 @pytest.fixture(scope="module")
@@ -206,18 +205,3 @@ def answering():
 def test_answer_of_another_kind_of_model_is_refused(image_folder, answering, body):
     url = answering(body.encode())
     assert url in refusal([image_folder / "Sneaker/0.png"], url=url)
-
-
-# --- the server's address ------------------------------------------------------------------------
-
-
-def test_port_in_use_is_named(exported, address):
-    port = int(re.search(r":(\d+)/", address)[1])
-    with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port} .*--rest-port"):
-        serve(exported.parent, rest_port=port)
-
-
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_port_out_of_range_is_refused(exported, port):
-    with pytest.raises(UserError, match=f"between 0 and 65535, got {port}"):
-        serve(exported.parent, rest_port=port)

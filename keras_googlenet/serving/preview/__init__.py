@@ -1,0 +1,1 @@
+"""A local preview of TensorFlow Serving: REST and gRPC over SavedModels, for trying an export."""

@@ -1,0 +1,302 @@
+"""Concurrent requests as one batch, as TensorFlow Serving's batching parameters define it.
+
+Sources: TensorFlow Serving's `batching_session.cc` and TensorFlow's `shared_batch_scheduler.h`. One queue for
+each signature of each version; its last batch is open. A batch is run when it is full or its time is over,
+and one of the threads, which all queues share, is free.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorflow.core.protobuf import error_codes_pb2 as code
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview import text_formats
+from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.inference import Arrays
+
+TIMEOUT_STEPS = 8  # what is left of a timeout is rounded up to one of so many parts: a session compiles each
+
+
+@dataclass(frozen=True)
+class BatchingParameters:
+    """TensorFlow Serving's batching parameters, with its defaults.
+
+    Attributes:
+        max_batch_size: Rows of a full batch, and the most of one request.
+        batch_timeout_micros: Microseconds that a batch waits for more rows.
+        max_enqueued_batches: Batches that one queue may hold; requests beyond are refused.
+        num_batch_threads: Batches that are run at once.
+        allowed_batch_sizes: A batch is padded to the next of these, ascending; the last is `max_batch_size`.
+        pad_variable_length_inputs: Pad inputs whose other dimensions differ, with their first element.
+        thread_pool_name: The name in the metrics.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    thread_pool_name: str = "model_server_batch_threads"
+
+
+def read_parameters(path: Path) -> BatchingParameters:
+    """The parameters in a file, in protobuf's text format.
+
+    Raises:
+        UserError: The file cannot be read, or its values do not fit together.
+    """
+    message = text_formats.read(path, "BatchingParameters")
+    values: dict[str, Any] = {}
+    for descriptor, value in message.ListFields():
+        listed = descriptor.name == "allowed_batch_sizes"
+        values[descriptor.name] = tuple(value) if listed else getattr(value, "value", value)
+    parameters = BatchingParameters(**values)
+    for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+        if getattr(parameters, name) < 1:
+            raise UserError(f"expected {name} of 1 or more in {path}, got {getattr(parameters, name)}")
+    if parameters.batch_timeout_micros < 0:
+        raise UserError(
+            f"expected batch_timeout_micros of 0 or more in {path}, got {parameters.batch_timeout_micros}"
+        )
+    sizes = parameters.allowed_batch_sizes
+    if sizes and (
+        sizes[-1] != parameters.max_batch_size or sizes[0] < 1 or list(sizes) != sorted(set(sizes))
+    ):
+        raise UserError(
+            f"expected ascending allowed_batch_sizes in {path}, the last of them max_batch_size "
+            f"({parameters.max_batch_size}), got {list(sizes)}"
+        )
+    return parameters
+
+
+@dataclass
+class _Task:
+    inputs: Arrays
+    rows: int
+    timeout_ms: int
+    enqueued: float = field(default_factory=time.perf_counter)
+    done: threading.Event = field(default_factory=threading.Event)
+    outputs: Arrays | None = None
+    error: ServingError | None = None
+
+
+@dataclass
+class _Batch:
+    tasks: list[_Task] = field(default_factory=list)
+    rows: int = 0
+
+
+class BatchQueue:
+    """The requests for one signature that wait for their batch; made by `BatchScheduler.queue`."""
+
+    def __init__(self, scheduler: BatchScheduler, run: Callable[[Arrays, int], Arrays]) -> None:
+        self._scheduler, self._run = scheduler, run
+        self._batches: deque[_Batch] = deque([_Batch()])
+
+    def run(self, inputs: Arrays, timeout_ms: int = 0) -> Arrays:
+        """Run a request as a part of a batch; returns when its batch is done.
+
+        Raises:
+            ServingError: The request cannot be batched, the queue is full, or the batch failed, and with it
+                every request in it.
+        """
+        rows = {len(array) if array.ndim else None for array in inputs.values()}
+        if None in rows:
+            raise invalid("Batching Run() input tensors must have at least one dimension")
+        if len(rows) > 1:
+            raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+        size = rows.pop() or 0
+        if not size:
+            raise invalid("Batching Run() input tensors must have at least one row")
+        task = _Task(inputs, size, timeout_ms)
+        self._scheduler.enqueue(self, task)
+        task.done.wait()
+        if task.error is not None:  # an exception of its own: threads would share the traceback
+            raise ServingError(task.error.code, task.error.message)
+        assert task.outputs is not None
+        return task.outputs
+
+    def add(self, task: _Task, parameters: BatchingParameters) -> None:
+        """Put a task in the open batch, or in a new one; the scheduler's lock is held."""
+        if task.rows > parameters.max_batch_size:
+            raise invalid(
+                f"Task size {task.rows} is larger than maximum input batch size {parameters.max_batch_size}"
+            )
+        if self._batches[-1].rows + task.rows > parameters.max_batch_size:
+            if len(self._batches) >= parameters.max_enqueued_batches:
+                raise ServingError(
+                    code.RESOURCE_EXHAUSTED,
+                    "The batch scheduling queue to which this task was submitted is full; currently "
+                    f"{len(self._batches)} batches enqueued and max_enqueued_batches is "
+                    f"{parameters.max_enqueued_batches}",
+                )
+            self._batches.append(_Batch())
+        self._batches[-1].tasks.append(task)
+        self._batches[-1].rows += task.rows
+
+    def ready_in(self, now: float, parameters: BatchingParameters) -> float | None:
+        """Seconds until the first batch may be run, `None` while there is none; the lock is held."""
+        first = self._batches[0]
+        if not first.tasks:
+            return None
+        if len(self._batches) > 1 or first.rows >= parameters.max_batch_size:
+            return 0.0
+        return max(0.0, first.tasks[0].enqueued + parameters.batch_timeout_micros / 1e6 - now)
+
+    def take(self) -> _Batch:
+        """Remove the first batch; the scheduler's lock is held."""
+        batch = self._batches.popleft()
+        if not self._batches:
+            self._batches.append(_Batch())
+        return batch
+
+    def process(self, batch: _Batch, parameters: BatchingParameters, waited: Callable[[float], None]) -> None:
+        """Run a batch, and hand each of its tasks its rows or the batch's error."""
+        try:
+            now = time.perf_counter()
+            for task in batch.tasks:
+                waited(now - task.enqueued)
+            merged = _merge(batch, parameters)
+            outputs = self._run(merged, _timeout_ms(batch, now))
+            _split(batch, outputs, len(next(iter(merged.values()))))
+        except Exception as error:
+            for task in batch.tasks:
+                task.error = ServingError.of(error)
+        finally:
+            for task in batch.tasks:
+                task.done.set()
+
+
+class BatchScheduler:
+    """The threads that run batches, for all queues.
+
+    Args:
+        parameters: The batching parameters.
+        waited: Is told the seconds that each request spent in its queue.
+    """
+
+    def __init__(
+        self, parameters: BatchingParameters, waited: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        self.parameters, self._waited = parameters, waited
+        self._queues: deque[BatchQueue] = deque()  # those with tasks; the next in turn first
+        self._changed = threading.Condition()
+        for index in range(parameters.num_batch_threads):
+            threading.Thread(
+                target=self._work, name=f"{parameters.thread_pool_name}-{index}", daemon=True
+            ).start()
+
+    def queue(self, run: Callable[[Arrays, int], Arrays]) -> BatchQueue:
+        """A queue whose batches are run by `run`, from merged inputs and a timeout in milliseconds."""
+        return BatchQueue(self, run)
+
+    def enqueue(self, queue: BatchQueue, task: _Task) -> None:
+        """Put a task in a queue.
+
+        Raises:
+            ServingError: The task is too large, or the queue is full.
+        """
+        with self._changed:
+            queue.add(task, self.parameters)
+            if queue not in self._queues:
+                self._queues.append(queue)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (found := self._next()) is None:
+                    pass
+            queue, batch = found
+            queue.process(batch, self.parameters, self._waited)
+
+    def _next(self) -> tuple[BatchQueue, _Batch] | None:
+        """A batch to run; where there is none, wait until one may be there."""
+        now, shortest = time.perf_counter(), None
+        for _ in range(len(self._queues)):
+            queue = self._queues[0]
+            wait = queue.ready_in(now, self.parameters)
+            self._queues.rotate(-1)
+            if wait == 0:
+                batch = queue.take()
+                if queue.ready_in(now, self.parameters) is None:
+                    self._queues.remove(queue)
+                else:
+                    self._changed.notify()
+                return queue, batch
+            if wait is not None:
+                shortest = wait if shortest is None else min(shortest, wait)
+        self._changed.wait(shortest)
+        return None
+
+
+def _timeout_ms(batch: _Batch, now: float) -> int:
+    """The longest that any task of a batch may still take."""
+    if not all(task.timeout_ms for task in batch.tasks):
+        return 0
+    left = max(task.timeout_ms - (now - task.enqueued) * 1000 for task in batch.tasks)
+    if left <= 0:
+        raise ServingError(code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+    step = max(math.ceil(max(task.timeout_ms for task in batch.tasks) / TIMEOUT_STEPS), 1)
+    return math.ceil(left / step) * step
+
+
+def _merge(batch: _Batch, parameters: BatchingParameters) -> Arrays:
+    rows = next((size for size in parameters.allowed_batch_sizes if size >= batch.rows), batch.rows)
+    merged = {}
+    for name in batch.tasks[0].inputs:
+        arrays = [task.inputs[name] for task in batch.tasks]
+        if parameters.pad_variable_length_inputs:
+            arrays = _padded(name, arrays)
+        elif len({array.shape[1:] for array in arrays}) > 1:
+            raise ServingError(
+                code.FAILED_PRECONDITION,
+                f"Tensors with name '{name}' from different tasks have different shapes and padding is "
+                "turned off.Set pad_variable_length_inputs to true, or ensure that all tensors with the "
+                "same namehave equal dimensions starting with the first dim.",
+            )
+        if rows > batch.rows:  # a row of the last task is known to be a valid one
+            arrays = [*arrays, np.repeat(arrays[-1][:1], rows - batch.rows, axis=0)]
+        merged[name] = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+    return merged
+
+
+def _padded(name: str, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    if len({array.ndim for array in arrays}) > 1:
+        raise invalid(f"Tensors with name '{name}' from different tasks have different ranks")
+    largest = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
+    padded = []
+    for array in arrays:
+        filler = array.flat[0] if array.size else np.zeros((), array.dtype)[()]
+        full = np.full((len(array), *largest), filler, dtype=array.dtype)
+        full[tuple(map(slice, array.shape))] = array
+        padded.append(full)
+    return padded
+
+
+def _split(batch: _Batch, outputs: Arrays, rows: int) -> None:
+    for array in outputs.values():
+        if array.ndim == 0:
+            raise ServingError(code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+        if len(array) != rows:
+            raise ServingError(
+                code.FAILED_PRECONDITION,
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
+                "the input tensors",
+            )
+    start = 0
+    for task in batch.tasks:
+        task.outputs = {name: array[start : start + task.rows] for name, array in outputs.items()}
+        start += task.rows

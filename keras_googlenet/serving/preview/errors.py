@@ -1,0 +1,48 @@
+"""What a request can go wrong with: a canonical code and a message, whatever the protocol."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow.core.protobuf import error_codes_pb2 as code
+
+MAX_MESSAGE = 1024  # characters; TensorFlow Serving cuts its messages there
+
+# What Python's exceptions mean; the first that fits.
+CODES = (
+    (FileNotFoundError, code.NOT_FOUND),
+    (PermissionError, code.PERMISSION_DENIED),
+    (OSError, code.NOT_FOUND),  # the loader's word for a folder without a SavedModel
+    (RuntimeError, code.NOT_FOUND),  # the loader's word for a SavedModel without the `serve` tag
+    (ValueError, code.INVALID_ARGUMENT),
+)
+
+
+class ServingError(Exception):
+    """A request or a load that failed.
+
+    Args:
+        code: A canonical code, of `tensorflow.error.Code`.
+        message: What went wrong, in TensorFlow Serving's words where it has some; cut at 1,024 characters.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        self.message = message[:MAX_MESSAGE]
+        super().__init__(self.message)
+
+    @classmethod
+    def of(cls, error: BaseException) -> ServingError:
+        """An exception as a `ServingError`; INTERNAL where its kind says nothing."""
+        if isinstance(error, ServingError):
+            return error
+        if isinstance(error, tf.errors.OpError):
+            return cls(error.error_code, error.message)
+        for kind, value in CODES:
+            if isinstance(error, kind):
+                return cls(value, str(error))
+        return cls(code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def invalid(message: str) -> ServingError:
+    """An INVALID_ARGUMENT error."""
+    return ServingError(code.INVALID_ARGUMENT, message)

@@ -1,0 +1,178 @@
+"""TensorFlow Serving's protocol messages, to arrays and back, answered by one loaded version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.protobuf import error_codes_pb2 as code
+from tensorflow_serving.apis.classification_pb2 import ClassificationResponse
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceResponse
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
+from tensorflow_serving.apis.regression_pb2 import RegressionResponse
+
+from keras_googlenet.serving.preview import inference
+from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Runner
+
+MAX_TENSOR_BYTES = 2**30  # a message of a few bytes can declare a tensor of any size
+
+# A TensorProto's list of values, by NumPy's kind and size; what is missing goes as bytes.
+VALUE_FIELDS = {
+    "f4": "float_val",
+    "f8": "double_val",
+    "i1": "int_val",
+    "i2": "int_val",
+    "i4": "int_val",
+    "u1": "int_val",
+    "u2": "int_val",
+    "i8": "int64_val",
+    "u4": "uint32_val",
+    "u8": "uint64_val",
+    "b1": "bool_val",
+    "O8": "string_val",
+}
+
+
+def to_array(proto: TensorProto, name: str) -> np.ndarray:
+    """A `TensorProto` as an array, strings as objects.
+
+    Raises:
+        ServingError: It contradicts itself, or declares more than 1 GiB.
+    """
+    try:
+        itemsize = tf.as_dtype(proto.dtype).size or 1
+        elements = 1
+        for dim in proto.tensor_shape.dim:
+            elements *= dim.size
+        if proto.tensor_shape.unknown_rank or elements < 0 or elements * itemsize > MAX_TENSOR_BYTES:
+            raise ValueError
+        return tf.make_ndarray(proto)
+    except (ValueError, TypeError, KeyError, IndexError):
+        raise invalid(f"tensor parsing error: {name}") from None
+
+
+def to_proto(array: np.ndarray) -> TensorProto:
+    """An array as a `TensorProto` with its values in the list of its type, as TensorFlow Serving sends it."""
+    field = VALUE_FIELDS.get(array.dtype.str[1:]) if array.dtype.kind in "fiubO" else None
+    if field is None:
+        return tf.make_tensor_proto(array)
+    proto = TensorProto(
+        dtype=tf.as_dtype(array.dtype).as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto()
+    )
+    getattr(proto, field).extend(array.ravel().tolist())
+    return proto
+
+
+def examples_of(request_input: Any) -> list[bytes]:
+    """The serialized `tf.Example`s of an `Input`, each with the context before it.
+
+    Raises:
+        ServingError: There is none.
+    """
+    kind = request_input.WhichOneof("kind")
+    if kind == "example_list":
+        examples = [example.SerializeToString() for example in request_input.example_list.examples]
+    elif kind == "example_list_with_context":
+        listed = request_input.example_list_with_context
+        context = listed.context.SerializeToString()
+        # Messages merge where their bytes follow one another.
+        examples = [context + example.SerializeToString() for example in listed.examples]
+    else:
+        examples = []
+    if not examples:
+        raise invalid("Input is empty.")
+    return examples
+
+
+def predict(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> PredictResponse:
+    """Answer a `PredictRequest`."""
+    spec = request.model_spec
+    inputs = {name: to_array(proto, name) for name, proto in request.inputs.items()}
+    outputs = inference.predict(runner, spec.signature_name, inputs, list(request.output_filter), timeout_ms)
+    response = PredictResponse(outputs={name: to_proto(array) for name, array in outputs.items()})
+    fill_spec(response.model_spec, spec, version)
+    return response
+
+
+def classify(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> ClassificationResponse:
+    """Answer a `ClassificationRequest`."""
+    examples = examples_of(request.input)
+    results = inference.classify(runner, request.model_spec.signature_name, examples, timeout_ms)
+    response = ClassificationResponse()
+    fill_classes(response.result, results)
+    fill_spec(response.model_spec, request.model_spec, version)
+    return response
+
+
+def regress(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> RegressionResponse:
+    """Answer a `RegressionRequest`."""
+    examples = examples_of(request.input)
+    values = inference.regress(runner, request.model_spec.signature_name, examples, timeout_ms)
+    response = RegressionResponse()
+    fill_values(response.result, values)
+    fill_spec(response.model_spec, request.model_spec, version)
+    return response
+
+
+def multi_inference(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> Any:
+    """Answer a `MultiInferenceRequest`."""
+    names = {task.model_spec.name for task in request.tasks}
+    if "" in names:
+        raise invalid("Found ModelSpec with an empty model name.")
+    if len(names) > 1:
+        raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+    tasks = [inference.Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
+    results = inference.multi_inference(runner, tasks, examples_of(request.input), timeout_ms)
+    response = MultiInferenceResponse()
+    for task, result in zip(request.tasks, results, strict=True):
+        filled = response.results.add()
+        fill_spec(filled.model_spec, task.model_spec, version)
+        if task.method_name == inference.CLASSIFY:
+            fill_classes(filled.classification_result, result)
+        else:
+            fill_values(filled.regression_result, result)
+    return response
+
+
+def answer(runner: Runner, version: int, log: Any) -> None:
+    """Replay a `PredictionLog`, as a warm-up does.
+
+    Raises:
+        ServingError: It fails, or is of a kind that cannot be replayed.
+    """
+    kind = log.WhichOneof("log_type")
+    if kind not in REPLAYED:
+        raise ServingError(code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+    REPLAYED[kind](runner, version, getattr(log, kind).request)
+
+
+def fill_spec(filled: Any, requested: Any, version: int) -> None:
+    """Say in a response which model, version and signature answered."""
+    filled.name = requested.name
+    filled.version.value = version
+    filled.signature_name = requested.signature_name or DEFAULT_SIGNATURE
+
+
+def fill_classes(result: Any, examples: list[inference.Classes]) -> None:
+    """Fill a `ClassificationResult`."""
+    for classes in examples:
+        listed = result.classifications.add()
+        for label, score in classes:
+            listed.classes.add(label=label, score=score)
+
+
+def fill_values(result: Any, values: list[float]) -> None:
+    """Fill a `RegressionResult`."""
+    for value in values:
+        result.regressions.add(value=value)
+
+
+REPLAYED = {
+    "predict_log": predict,
+    "classify_log": classify,
+    "regress_log": regress,
+    "multi_inference_log": multi_inference,
+}

@@ -1,0 +1,301 @@
+"""The life of versions: found on the disk, loaded, warm, served, unloaded once nothing uses them.
+
+Follows TensorFlow Serving's `file_system_storage_path_source.cc` (what is aspired) and
+`availability_preserving_policy.cc` (a version is unloaded only once another one serves in its place).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from tensorflow.core.protobuf import error_codes_pb2 as code
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
+
+from keras_googlenet.serving.preview.config import ModelConfig
+from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.inference import Runner
+from keras_googlenet.serving.versions import versions
+
+LOADING, AVAILABLE = ModelVersionStatus.LOADING, ModelVersionStatus.AVAILABLE
+UNLOADING, END = ModelVersionStatus.UNLOADING, ModelVersionStatus.END
+
+# TensorFlow Serving's defaults for a version that does not load. Between the attempts it calls the version
+# LOADING; here it is END, with the error, so that one need not wait for five minutes to see it.
+LOAD_RETRIES = 5
+RETRY_SECONDS = 60.0
+
+
+class Loaded(Runner, Protocol):
+    """A loaded version."""
+
+    signature_defs: Mapping[str, Any]
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Handle(NamedTuple):
+    """A loaded version in use."""
+
+    model: str
+    version: int
+    runner: Loaded
+
+
+@dataclass
+class _Version:
+    number: int
+    folder: Path
+    state: int = ModelVersionStatus.START
+    error: ServingError | None = None
+    runner: Loaded | None = None
+    users: int = 0
+    failures: int = 0
+    failed_at: float = 0.0
+
+
+class Models:
+    """All models, by name.
+
+    Args:
+        load: Loads a version from its model's name, its number and its folder.
+        retry_seconds: Seconds after a failed load before the next attempt.
+        log: Is told of every change, in one line.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str, int, Path], Loaded],
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+        log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self._load, self._retry_seconds, self._log = load, retry_seconds, log
+        self._configs: dict[str, ModelConfig] = {}
+        self._labels: dict[str, dict[str, int]] = {}
+        self._versions: dict[str, dict[int, _Version]] = {}
+        self._complaints: dict[str, str] = {}
+        self._lock = threading.Lock()  # over the state; never held while loading or closing
+        self._changing = threading.Lock()  # one poll or reload at a time
+
+    @contextlib.contextmanager
+    def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Handle]:
+        """A loaded version, not unloaded before the block ends; the highest one unless another is named.
+
+        Raises:
+            ServingError: It is not available.
+        """
+        if not name:
+            raise invalid("ModelSpec has no name specified.")
+        if label is not None:
+            version = self.labelled(name, label)
+        used = self._acquire(name, version)
+        try:
+            assert used.runner is not None
+            yield Handle(name, used.number, used.runner)
+        finally:
+            self._release(used)
+
+    def labelled(self, name: str, label: str) -> int:
+        """The version that a label names.
+
+        Raises:
+            ServingError: There is no such label.
+        """
+        try:
+            return self._labels[name][label]
+        except KeyError:
+            raise invalid(f"Unrecognized servable version label: {label}") from None
+
+    def status(
+        self, name: str, version: int | None = None, label: str | None = None
+    ) -> GetModelStatusResponse:
+        """The state of a model's versions, the highest first; those that have ended are in it.
+
+        Raises:
+            ServingError: There is no such model or version.
+        """
+        if label is not None:
+            version = self.labelled(name, label)
+        with self._lock:
+            known = self._versions.get(name, {})
+            if version is not None and version not in known:
+                raise ServingError(code.NOT_FOUND, f"Could not find version {version} of model {name}")
+            if not known:
+                raise ServingError(code.NOT_FOUND, f"Could not find any versions of model {name}")
+            response = GetModelStatusResponse()
+            for number in sorted(known, reverse=True) if version is None else [version]:
+                found = known[number]
+                listed = response.model_version_status.add(version=number, state=found.state)
+                listed.status.error_code = found.error.code if found.error else code.OK
+                listed.status.error_message = found.error.message if found.error else ""
+            return response
+
+    def available(self) -> dict[str, list[int]]:
+        """The versions that serve, ascending, by model."""
+        with self._lock:
+            return {
+                name: sorted(v.number for v in self._versions.get(name, {}).values() if v.state == AVAILABLE)
+                for name in self._configs
+            }
+
+    def reload(self, configs: Iterable[ModelConfig], *, first: bool = False) -> None:
+        """Serve these models instead: load the new ones, unload those that are gone.
+
+        Args:
+            configs: The models.
+            first: Labels may name versions that this call loads. (TensorFlow Serving allows that with
+                `--allow_version_labels_for_unavailable_models`.)
+
+        Raises:
+            ServingError: A label names a version that is not available, or a new model has none.
+        """
+        new = {config.name: config for config in configs}
+        with self._changing:
+            if not first:
+                self._set_labels(new)
+            added = [name for name in new if name not in self._configs]
+            self._configs = new
+            self._poll()
+            if first:
+                self._set_labels(new)
+            serving = self.available()
+            missing = [name for name in added if not serving[name]]
+            if missing:
+                reasons = ", ".join(f"{name} ({self._reason(name)})" for name in missing)
+                raise ServingError(code.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
+
+    def poll(self) -> None:
+        """Look at the folders once: load what is new, unload what is no longer wanted."""
+        with self._changing:
+            self._poll()
+
+    def keep_polling(self, seconds: float, stop: threading.Event) -> None:
+        """Poll until told to stop."""
+        while not stop.wait(seconds):
+            self.poll()
+
+    def close(self) -> None:
+        """Unload everything that nothing uses."""
+        with self._changing:
+            self._configs = {}
+            self._poll()
+
+    def _acquire(self, name: str, version: int | None) -> _Version:
+        with self._lock:
+            known = self._versions.get(name, {})
+            serving = [v for v in known.values() if v.state == AVAILABLE and version in (None, v.number)]
+            if not serving:
+                wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+                raise ServingError(code.NOT_FOUND, f"Servable not found for request: {wanted}")
+            used = max(serving, key=lambda v: v.number)
+            used.users += 1
+            return used
+
+    def _release(self, used: _Version) -> None:
+        with self._lock:
+            used.users -= 1
+        self._finish_unloading(used)
+
+    def _set_labels(self, configs: dict[str, ModelConfig]) -> None:
+        serving = self.available()
+        for config in configs.values():
+            for number in config.labels.values():
+                if number not in serving.get(config.name, []):
+                    raise ServingError(
+                        code.FAILED_PRECONDITION,
+                        f"Request to assign label to version {number} of model {config.name}, which is not "
+                        "currently available for inference",
+                    )
+        self._labels = {name: dict(config.labels) for name, config in configs.items()}
+
+    def _poll(self) -> None:
+        for name in {**self._versions, **self._configs}:
+            aspired = self._aspired(name)
+            if aspired is None:
+                continue
+            known = self._versions.setdefault(name, {})
+            for number in set(known) - set(aspired):
+                known[number].failures = 0  # wanted again later, it is tried again
+            for number, folder in aspired.items():
+                self._load_version(name, number, folder)
+            serving = set(self.available().get(name, []))
+            if not aspired or serving & set(aspired):
+                for number in serving - set(aspired):
+                    self._unload(name, known[number])
+
+    def _aspired(self, name: str) -> dict[int, Path] | None:
+        config = self._configs.get(name)
+        if config is None:
+            return {}
+        try:
+            found = versions(config.folder)
+        except OSError as error:
+            # A folder that is gone, perhaps for a moment, unloads nothing; an empty one does.
+            self._complain(name, f"Could not find base path {config.folder}: {error.strerror}")
+            return None
+        aspired = config.policy.aspired(found)
+        if not aspired:
+            self._complain(name, f"No versions of servable {name} found under base path {config.folder}")
+        else:
+            self._complaints.pop(name, None)
+        return aspired
+
+    def _load_version(self, name: str, number: int, folder: Path) -> None:
+        known = self._versions[name]
+        version = known.get(number)
+        if version is not None and version.state in (AVAILABLE, UNLOADING):
+            return
+        if version is not None and version.failures:
+            waited = time.monotonic() - version.failed_at >= self._retry_seconds
+            if version.failures > LOAD_RETRIES or not waited:
+                return
+        if version is None:
+            version = _Version(number, folder)
+        version.folder = folder
+        with self._lock:
+            known[number] = version
+            version.state, version.error = LOADING, None
+        try:
+            runner = self._load(name, number, folder)
+        except Exception as error:
+            with self._lock:
+                version.state, version.error = END, ServingError.of(error)
+                version.failures, version.failed_at = version.failures + 1, time.monotonic()
+            self._log(f"preview: cannot load version {number} of {name}: {self._reason(name)}")
+        else:
+            with self._lock:
+                version.runner, version.state, version.failures = runner, AVAILABLE, 0
+            self._log(f"preview: version {number} of {name} is available")
+
+    def _unload(self, name: str, version: _Version) -> None:
+        with self._lock:
+            version.state = UNLOADING
+        self._finish_unloading(version)
+        self._log(f"preview: version {version.number} of {name} is unloaded")
+
+    def _finish_unloading(self, version: _Version) -> None:
+        with self._lock:
+            if version.state != UNLOADING or version.users or version.runner is None:
+                return
+            runner, version.runner = version.runner, None
+        runner.close()
+        with self._lock:
+            version.state = END
+
+    def _reason(self, name: str) -> str:
+        with self._lock:
+            errors = [v.error.message for v in self._versions.get(name, {}).values() if v.error]
+        return errors[-1].splitlines()[0] if errors else self._complaints.get(name, "no version")
+
+    def _complain(self, name: str, line: str) -> None:
+        if self._complaints.get(name) != line:
+            self._complaints[name] = line
+            self._log(f"preview: {line}")

@@ -1,0 +1,80 @@
+"""What is kept of each request: a line of the access log, and its share of the metrics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from tensorflow.core.protobuf import error_codes_pb2 as code
+
+
+@dataclass
+class Entry:
+    """One request, filled in as it is answered.
+
+    Attributes:
+        protocol: `REST` or `GRPC`.
+        request: The method and path, or the name of the remote procedure.
+        start: When it came, in `time.perf_counter` seconds.
+        api: Serving's name of what was asked for, such as `Predict`.
+        runtime: Seconds that the model ran, with the wait for its batch.
+        code: The canonical code of the answer.
+        status: The HTTP status of a REST answer.
+    """
+
+    protocol: str
+    request: str
+    start: float
+    api: str = ""
+    model: str = ""
+    version: int | None = None
+    runtime: float | None = None
+    code: int = code.OK
+    status: int | None = 200
+    error: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+
+
+class Recorder:
+    """Tells of every request.
+
+    Args:
+        log: Where to write a JSON line for each.
+        observers: Are given each entry.
+    """
+
+    def __init__(
+        self, log: IO[str] | None = None, observers: tuple[Callable[[Entry], None], ...] = ()
+    ) -> None:
+        self._log, self._observers = log, observers
+
+    def record(self, entry: Entry) -> None:
+        """Take in an answered request."""
+        entry.seconds = time.perf_counter() - entry.start
+        for observe in self._observers:
+            observe(entry)
+        if self._log is not None:
+            self._log.write(json.dumps(_line(entry)) + "\n")  # one write: lines of threads do not mix
+            self._log.flush()
+
+
+def _line(entry: Entry) -> dict[str, Any]:
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "protocol": entry.protocol,
+        "request": entry.request,
+        "model": entry.model or None,
+        "version": entry.version,
+        "status": entry.status,
+        "code": code.Code.Name(entry.code),
+        "ms": round(entry.seconds * 1000, 3),
+        "bytes_in": entry.bytes_in,
+        "bytes_out": entry.bytes_out,
+    }
+    return line | ({"error": entry.error} if entry.error else {})

@@ -1,0 +1,220 @@
+"""TensorFlow Serving's REST interface, as an ASGI application.
+
+Sources: TensorFlow Serving's `http_rest_api_util.cc` (paths), `http_rest_api_handler.cc`, `http_server.cc`
+(codes), `evhttp_request.cc` (gzip). Serving bounds no body; the preview does.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import anyio
+import anyio.to_thread
+from google.protobuf import json_format
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tensorflow.core.protobuf import error_codes_pb2 as code
+
+from keras_googlenet.serving.preview import examples, inference, wire
+from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.models import Models
+from keras_googlenet.serving.preview.record import Entry, Recorder
+
+V1 = re.compile(r"(?i)/v1/.*", re.DOTALL)
+SERVABLE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+PREDICTION = re.compile(rf"(?i)/v1/models/(?P<model>[^/:]+){SERVABLE}:(?P<method>classify|regress|predict)")
+STATUS = re.compile(rf"(?i)/v1/models(?:/(?P<model>[^/:]+))?{SERVABLE}(?P<metadata>/metadata)?")
+
+# HTTP status by canonical code, as `http_server.cc` maps them; 500 for the rest.
+HTTP_STATUS = {
+    code.OK: 200,
+    code.CANCELLED: 499,
+    code.INVALID_ARGUMENT: 400,
+    code.DEADLINE_EXCEEDED: 504,
+    code.NOT_FOUND: 404,
+    code.ALREADY_EXISTS: 409,
+    code.PERMISSION_DENIED: 403,
+    code.RESOURCE_EXHAUSTED: 429,
+    code.FAILED_PRECONDITION: 400,
+    code.ABORTED: 409,
+    code.OUT_OF_RANGE: 400,
+    code.UNIMPLEMENTED: 501,
+    code.UNAVAILABLE: 503,
+    code.UNAUTHENTICATED: 401,
+}
+TOO_LARGE = 413
+THREADS = 64  # a request that waits in a batch keeps one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on a request.
+
+    Attributes:
+        body_bytes: The body's, as sent and as unpacked.
+        timeout_ms: Milliseconds for the model to run; 0 for no bound.
+    """
+
+    body_bytes: int = 2**28
+    timeout_ms: int = 30_000
+
+
+class BodyTooLargeError(Exception):
+    """A body is beyond the limit."""
+
+
+def rest_app(
+    models: Models,
+    *,
+    limits: Limits = Limits(),
+    recorder: Recorder | None = None,
+    monitoring: tuple[str, Callable[[], bytes]] | None = None,
+) -> ASGIApp:
+    """The REST interface of `models`.
+
+    Args:
+        models: The models.
+        limits: Bounds on a request.
+        recorder: Is told of every request.
+        monitoring: A path, and what to answer there.
+    """
+    recorder = recorder or Recorder()
+    limiter = anyio.CapacityLimiter(THREADS)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        target = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        if monitoring and target == monitoring[0]:
+            response: Response = PlainTextResponse(monitoring[1]())
+        elif not V1.fullmatch(target):
+            response = PlainTextResponse("Not Found", 404)
+        else:
+            if scope["query_string"]:  # Serving matches it as a part of the path
+                target += "?" + scope["query_string"].decode("latin-1")
+            entry = Entry("REST", f"{request.method} {target}", time.perf_counter())
+            try:
+                body = await _body(request, limits.body_bytes)
+            except BodyTooLargeError:
+                # The rest of the body is not read: the connection is of no more use.
+                message = f"Request body exceeds the limit of {limits.body_bytes} bytes"
+                response = _error(TOO_LARGE, message, {"connection": "close"})
+                entry.code, entry.status = code.INVALID_ARGUMENT, TOO_LARGE
+            except ClientDisconnect:
+                return
+            else:
+                entry.bytes_in = len(body)
+                work = partial(_answer, models, request.method, target, body, limits, entry)
+                response = await anyio.to_thread.run_sync(work, limiter=limiter)
+            entry.bytes_out = len(response.body)
+            recorder.record(entry)
+        await response(scope, receive, send)
+
+    return app
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The body, unpacked where it is gzipped; refused while it arrives once it is beyond the limit."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise BodyTooLargeError
+    unpacker = zlib.decompressobj(31) if "gzip" in request.headers.get("content-encoding", "") else None
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        if unpacker is not None:
+            try:
+                chunk = unpacker.decompress(chunk, limit - size + 1)
+            except zlib.error:
+                return b""  # Serving goes on without the body
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLargeError
+        chunks.append(chunk)
+    if unpacker is not None and not unpacker.eof:
+        return b""
+    return b"".join(chunks)
+
+
+def _answer(models: Models, method: str, target: str, body: bytes, limits: Limits, entry: Entry) -> Response:
+    try:
+        content = _dispatch(models, method, target, body, limits, entry)
+    except Exception as caught:
+        error = ServingError.of(caught)
+        entry.code, entry.status = error.code, HTTP_STATUS.get(error.code, 500)
+        entry.error = error.message
+        return _error(entry.status, error.message)
+    return Response(content, media_type="application/json")
+
+
+def _dispatch(models: Models, method: str, target: str, body: bytes, limits: Limits, entry: Entry) -> bytes:
+    pattern = {"POST": PREDICTION, "GET": STATUS}.get(method)
+    match = pattern.fullmatch(target) if pattern else None
+    if match is None:
+        raise invalid(f"Malformed request: {method} {target}")
+    if not match["model"]:
+        raise invalid("Missing model name in request.")
+    name, label = unquote(match["model"]), unquote(match["label"]) if match["label"] else None
+    version = int(match["version"]) if match["version"] else None
+    if version is not None and version >= 2**63:
+        raise invalid(f"Failed to convert version: {match['version']} to numeric.")
+    entry.model = name
+    if method == "POST":
+        entry.api = match["method"].capitalize()
+        with models.use(name, version, label) as handle:
+            entry.version = handle.version
+            return METHODS[match["method"].lower()](handle.runner, body, limits.timeout_ms, entry)
+    if match["metadata"]:
+        entry.api = "GetModelMetadata"
+        with models.use(name, version, label) as handle:
+            entry.version = handle.version
+            return _metadata(handle)
+    entry.api = "GetModelStatus"
+    return wire.dumps(_as_json(models.status(name, version, label)))
+
+
+def _predict(runner: inference.Runner, body: bytes, timeout_ms: int, entry: Entry) -> bytes:
+    request = wire.parse_predict(body, runner.signatures)
+    start = time.perf_counter()
+    outputs = inference.predict(runner, request.signature_name, request.inputs, timeout_ms=timeout_ms)
+    entry.runtime = time.perf_counter() - start
+    return wire.format_predict(outputs, row_form=request.row_form)
+
+
+def _classify(runner: inference.Runner, body: bytes, timeout_ms: int, entry: Entry) -> bytes:
+    return wire.dumps({"results": inference.classify(runner, *examples.parse_examples(body), timeout_ms)})
+
+
+def _regress(runner: inference.Runner, body: bytes, timeout_ms: int, entry: Entry) -> bytes:
+    return wire.dumps({"results": inference.regress(runner, *examples.parse_examples(body), timeout_ms)})
+
+
+METHODS = {"predict": _predict, "classify": _classify, "regress": _regress}
+
+
+def _metadata(handle: Any) -> bytes:
+    signatures = {name: _as_json(signature) for name, signature in handle.runner.signature_defs.items()}
+    return wire.dumps(
+        {
+            "model_spec": {"name": handle.model, "signature_name": "", "version": str(handle.version)},
+            "metadata": {"signature_def": {"signature_def": signatures}},
+        }
+    )
+
+
+def _as_json(message: Any) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(wire.dumps({"error": message}), status, headers, "application/json")

@@ -1,0 +1,85 @@
+"""One version of a model: load it, warm it up, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview import messages
+from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
+from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.inference import Arrays
+from keras_googlenet.serving.session import SavedModelSession
+
+WARMUP = Path("assets.extra/tf_serving_warmup_requests")
+MAX_WARMUP_RECORDS = 1000
+
+
+class Servable:
+    """A loaded version, warm.
+
+    Args:
+        number: The version's number.
+        folder: The version's folder.
+        scheduler: Batches the requests of each signature.
+
+    Attributes:
+        signature_defs: All `SignatureDef` protos of the SavedModel by name.
+        signatures: Those that can be run.
+
+    Raises:
+        ServingError: It does not load, or a warm-up record fails.
+    """
+
+    def __init__(self, number: int, folder: Path, scheduler: BatchScheduler | None = None) -> None:
+        self._scheduler = scheduler
+        self._queues: dict[tuple[str, tuple[str, ...]], BatchQueue] = {}
+        try:
+            self._session = SavedModelSession(folder)
+        except UserError as error:
+            raise ServingError.of(error.__cause__ or error) from None
+        self.signature_defs: Mapping[str, Any] = self._session.signature_defs
+        self.signatures: Mapping[str, Any] = self._session.signatures
+        try:
+            _warm_up(self, number, folder / WARMUP)
+        except Exception as error:
+            self.close()
+            raise ServingError.of(error) from None
+
+    def run(
+        self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None, timeout_ms: int = 0
+    ) -> Arrays:
+        """Run a signature, as `SavedModelSession.run`, alone or in a batch."""
+        if self._scheduler is None:
+            return self._session.run(signature_name, inputs, outputs, timeout_ms)
+        names = tuple(sorted(self.signatures[signature_name].outputs) if outputs is None else outputs)
+        queue = self._queues.get((signature_name, names))
+        if queue is None:
+            made = self._scheduler.queue(
+                lambda merged, timeout: self._session.run(signature_name, merged, names, timeout)
+            )
+            queue = self._queues.setdefault((signature_name, names), made)
+        return queue.run(inputs, timeout_ms)
+
+    def close(self) -> None:
+        """Free what the version holds."""
+        self._session.close()
+
+
+def _warm_up(servable: Servable, number: int, path: Path) -> None:
+    # Source: `saved_model_warmup_util.cc`.
+    if not path.is_file():
+        return
+    for index, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
+        if index == MAX_WARMUP_RECORDS:
+            raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
+        try:
+            log = PredictionLog.FromString(record)
+        except ValueError:
+            raise invalid(f"Failed to parse warmup record: record {index} of {path}") from None
+        messages.answer(servable, number, log)

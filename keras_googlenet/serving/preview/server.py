@@ -1,0 +1,206 @@
+"""The preview's process: ports, models, both protocols, and an end that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import uvicorn
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview.batching import BatchingParameters, BatchScheduler, read_parameters
+from keras_googlenet.serving.preview.config import ModelConfig, find_models, parse_models, read_models
+from keras_googlenet.serving.preview.errors import ServingError
+from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.metrics import Metrics
+from keras_googlenet.serving.preview.metrics import read_path as metrics_path
+from keras_googlenet.serving.preview.models import Models
+from keras_googlenet.serving.preview.record import Recorder
+from keras_googlenet.serving.preview.rest import Limits, rest_app
+from keras_googlenet.serving.preview.servable import Servable
+
+GRACE_SECONDS = 30  # for the requests in flight when the preview is told to stop
+NAME = "preview of TensorFlow Serving"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve.
+
+    Attributes:
+        host: Address to listen on.
+        rest_port: Port of the REST interface; 0 for any free one.
+        grpc_port: Port of the gRPC interface; 0 for any free one.
+        model_config_file: A `ModelServerConfig` that lists the models.
+        monitoring_config_file: A `MonitoringConfig` that says where the metrics are.
+        enable_batching: Run concurrent requests as one batch.
+        batching_parameters_file: The `BatchingParameters` to do so.
+        access_log: Where a JSON line is written for each request: a file, `-` for standard error.
+        poll_seconds: Seconds between two looks for new versions.
+        limits: Bounds on a request.
+    """
+
+    host: str = "127.0.0.1"
+    rest_port: int = 8501
+    grpc_port: int = 8500
+    model_config_file: Path | None = None
+    monitoring_config_file: Path | None = None
+    enable_batching: bool = False
+    batching_parameters_file: Path | None = None
+    access_log: str | None = None
+    poll_seconds: float = 1.0
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(directory: Path, options: Options = Options()) -> None:
+    """Serve until told to stop by SIGINT or SIGTERM.
+
+    Args:
+        directory: One model's folder of versions, named like the model, or a folder of such folders.
+        options: How to serve.
+
+    Raises:
+        UserError: A port is in use, a file is wrong, or a model does not load.
+    """
+    configs = _configs(directory, options.model_config_file)
+    metrics = Metrics(lambda name: name in models.available())
+    scheduler = _scheduler(options, metrics)
+    monitoring_path = metrics_path(options.monitoring_config_file) if options.monitoring_config_file else None
+
+    def load(name: str, number: int, folder: Path) -> Servable:
+        start, failed = time.perf_counter(), True
+        try:
+            servable = Servable(number, folder, scheduler)
+            failed = False
+            return servable
+        finally:
+            metrics.loaded(folder, time.perf_counter() - start, failed=failed)
+
+    models = Models(load)
+    with contextlib.ExitStack() as stack:
+        recorder = Recorder(stack.enter_context(_opened(options.access_log)), (metrics.answered,))
+        listener = stack.enter_context(_bound(options.host, options.rest_port))
+        grpc, grpc_port = grpc_server(
+            models,
+            lambda message: models.reload(parse_models(message, directory)),
+            host=options.host,
+            port=_port(options.grpc_port),
+            recorder=recorder,
+            max_message_bytes=options.limits.body_bytes,
+        )
+        try:
+            models.reload(configs, first=True)
+        except ServingError as error:
+            raise UserError(f"cannot serve {directory}: {error.message}") from None
+        stop = threading.Event()
+        poller = threading.Thread(target=models.keep_polling, args=(options.poll_seconds, stop), daemon=True)
+        poller.start()
+        grpc.start()
+        listener.listen()
+
+        def announce() -> None:
+            _announce(models, options.host, listener.getsockname()[1], grpc_port)
+
+        try:
+            app = rest_app(
+                models,
+                limits=options.limits,
+                recorder=recorder,
+                monitoring=(monitoring_path, metrics.text) if monitoring_path else None,
+            )
+            asyncio.run(_run(app, listener, announce))
+        finally:
+            stop.set()
+            grpc.stop(GRACE_SECONDS).wait()
+            models.close()
+            print(f"{NAME}: stopped", flush=True)
+
+
+def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
+    file = options.batching_parameters_file
+    if not options.enable_batching:
+        if file is not None:
+            raise UserError("--batching-parameters-file is of no use without --enable-batching: give both")
+        return None
+    parameters = read_parameters(file) if file is not None else BatchingParameters()
+    return BatchScheduler(parameters, partial(metrics.waited, parameters.thread_pool_name))
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would end the process with the signal that stopped it."""
+        yield
+
+
+async def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+    announce()
+    await server.serve(sockets=[listener])
+
+
+def _configs(directory: Path, file: Path | None) -> list[ModelConfig]:
+    if file is None:
+        return find_models(directory)
+    if not directory.is_dir():
+        raise UserError(f"no models at {directory}: expected the folder that holds those of {file}")
+    return read_models(file, directory)
+
+
+def _port(port: int) -> int:
+    if not 0 <= port < 2**16:
+        raise UserError(f"expected a port between 0 and 65535, got {port}")
+    return port
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    # Bound before the models load, so that a used port is told at once; it listens only once they serve.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, _port(port)))
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another --rest-port"
+            ) from None
+        yield listener
+
+
+@contextlib.contextmanager
+def _opened(log: str | None) -> Iterator[IO[str] | None]:
+    if log is None or log == "-":
+        yield None if log is None else sys.stderr
+        return
+    try:
+        file = open(log, "a")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserError(f"cannot write to {log} ({error.strerror}): choose another --access-log") from None
+    with file:
+        yield file
+
+
+def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    for name, numbers in models.available().items():
+        version = "version" if len(numbers) == 1 else "versions"
+        listed = ", ".join(map(str, numbers))
+        print(f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}")
+    print(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)

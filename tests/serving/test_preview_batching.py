@@ -1,0 +1,253 @@
+"""The batching parameters' meaning, with a function in a session's place and without a sleep."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tensorflow.core.protobuf import error_codes_pb2 as code
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview.batching import BatchingParameters, BatchScheduler, read_parameters
+from keras_googlenet.serving.preview.errors import ServingError
+
+FOREVER = 10**12  # microseconds: only a full batch is run
+
+
+class Double:
+    """Doubles what it gets; keeps the batches, and waits where told to."""
+
+    def __init__(self, order=None):
+        self.order = [] if order is None else order  # of the batches of several
+        self.batches = []
+        self.timeouts = []
+        self.entered, self.proceed = threading.Semaphore(0), threading.Event()
+        self.proceed.set()
+
+    def __call__(self, inputs, timeout_ms):
+        self.batches.append(inputs["x"].tolist())
+        self.order.append(inputs["x"].tolist())
+        self.timeouts.append(timeout_ms)
+        self.entered.release()
+        self.proceed.wait()
+        if 13 in inputs["x"]:
+            raise ValueError("thirteen")
+        return {"y": inputs["x"] * 2}
+
+
+def batching(run, **parameters):
+    settings = {"num_batch_threads": 1, "batch_timeout_micros": FOREVER} | parameters
+    return BatchScheduler(BatchingParameters(**settings)).queue(run)
+
+
+def ask(queue, values, timeout_ms=0):
+    return queue.run({"x": np.array(values)}, timeout_ms)["y"].tolist()
+
+
+def until(condition):
+    """Wait for what another thread does."""
+    while not condition():
+        time.sleep(0.001)
+
+
+def ask_at_once(queue, *requests):
+    """Ask from a thread for each request; their answers or errors, in order."""
+    with ThreadPoolExecutor(len(requests)) as pool:
+        futures = [pool.submit(ask, queue, request) for request in requests]
+        return [future.exception() or future.result() for future in futures]
+
+
+def test_a_batch_closes_when_it_is_full_and_each_gets_its_rows():
+    run = Double()
+    queue = batching(run, max_batch_size=6)
+    assert ask_at_once(queue, [1], [2, 3], [4, 5, 6]) == [[2], [4, 6], [8, 10, 12]]
+    (batch,) = run.batches
+    assert sorted(batch) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("micros", [0, 1000])
+def test_a_batch_closes_when_its_time_is_over(micros):
+    run = Double()
+    assert ask(batching(run, max_batch_size=6, batch_timeout_micros=micros), [1]) == [2]
+    assert run.batches == [[1]]
+
+
+def test_requests_gather_while_the_threads_are_busy():
+    run = Double()
+    run.proceed.clear()
+    queue = batching(run, max_batch_size=8, batch_timeout_micros=0)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, queue, [1])
+        run.entered.acquire()
+        rest = [pool.submit(ask, queue, [value]) for value in (2, 3, 4)]
+        until(lambda: len(queue._batches[0].tasks) == 3)
+        run.proceed.set()
+        assert [first.result(), *(future.result() for future in rest)] == [[2], [4], [6], [8]]
+    assert sorted(map(len, run.batches)) == [1, 3]
+
+
+def test_a_batch_is_padded_to_the_next_allowed_size():
+    run = Double()
+    queue = batching(run, max_batch_size=8, batch_timeout_micros=0, allowed_batch_sizes=(1, 4, 8))
+    assert [ask(queue, [7]), ask(queue, [1, 2]), ask(queue, [1, 2, 3, 4, 5])] == [
+        [14],
+        [2, 4],
+        [2, 4, 6, 8, 10],
+    ]
+    assert run.batches == [[7], [1, 2, 1, 1], [1, 2, 3, 4, 5, 1, 1, 1]]  # a row of a real request
+
+
+def refusal(queue, values, timeout_ms=0):
+    with pytest.raises(ServingError) as caught:
+        ask(queue, values, timeout_ms)
+    return caught.value.code, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2, 3, 4], "Task size 4 is larger than maximum input batch size 3"),
+        (1, "at least one dimension"),
+        ([], "at least one row"),
+    ],
+)
+def test_a_request_that_no_batch_can_hold_is_refused(values, message):
+    number, told = refusal(batching(Double(), max_batch_size=3), values)
+    assert number == code.INVALID_ARGUMENT
+    assert message in told
+
+
+def test_inputs_of_different_batches_are_refused():
+    queue = batching(Double(), batch_timeout_micros=0)
+    with pytest.raises(ServingError, match="equal 0th-dimension size"):
+        queue.run({"x": np.zeros(2), "y": np.zeros(3)})
+
+
+def test_a_full_queue_refuses():
+    run = Double()
+    run.proceed.clear()
+    queue = batching(run, max_batch_size=1, max_enqueued_batches=2)
+    with ThreadPoolExecutor(3) as pool:
+        running = pool.submit(ask, queue, [1])
+        run.entered.acquire()
+        waiting = [pool.submit(ask, queue, [value]) for value in (2, 3)]
+        until(lambda: len(queue._batches) == 2)
+        number, message = refusal(queue, [4])
+        run.proceed.set()
+        assert [future.result() for future in (running, *waiting)] == [[2], [4], [6]]
+    assert number == code.RESOURCE_EXHAUSTED
+    assert "currently 2 batches enqueued and max_enqueued_batches is 2" in message
+
+
+def test_an_error_fails_every_request_of_its_batch_and_no_other():
+    queue = batching(Double(), max_batch_size=2)
+    errors = ask_at_once(queue, [1], [13])
+    assert [(type(error), error.message) for error in errors] == [(ServingError, "thirteen")] * 2
+    assert errors[0] is not errors[1]
+    assert ask_at_once(queue, [1], [2]) == [[2], [4]]
+
+
+@pytest.mark.parametrize(
+    ("pad", "expected"),
+    [(False, None), (True, [[[2, 2]], [[6, 8]]])],
+)
+def test_rows_of_different_lengths(pad, expected):
+    queue = batching(Double(), max_batch_size=2, pad_variable_length_inputs=pad)
+    answers = ask_at_once(queue, [[1]], [[3, 4]])
+    if pad:
+        assert answers == expected  # padded with the first element
+    else:
+        assert [error.code for error in answers] == [code.FAILED_PRECONDITION] * 2
+        assert "different shapes and padding is turned off" in answers[0].message
+
+
+@pytest.mark.parametrize("output", [np.float32(1), np.zeros(5)], ids=["scalar", "five rows"])
+def test_an_output_without_the_batch_first_is_refused(output):
+    queue = batching(lambda inputs, timeout: {"y": np.asarray(output)}, batch_timeout_micros=0)
+    number, message = refusal(queue, [1, 2])
+    assert number == code.FAILED_PRECONDITION
+    assert "Batched output tensor" in message
+
+
+def test_a_request_whose_time_ran_out_in_the_queue_is_refused():
+    queue = batching(Double(), batch_timeout_micros=5000)
+    assert refusal(queue, [1], timeout_ms=1) == (
+        code.RESOURCE_EXHAUSTED,
+        "Run() timeout exceeded while waiting in batching queue",
+    )
+
+
+def test_a_batch_may_take_what_is_left_of_the_longest_timeout():
+    run = Double()
+    queue = batching(run, batch_timeout_micros=0)
+    assert ask(queue, [1], timeout_ms=8000) == [2]
+    assert ask(queue, [1]) == [2]
+    assert run.timeouts[0] in range(7000, 8001, 1000)
+    assert run.timeouts[1] == 0
+
+
+def test_queues_share_the_threads_in_turn():
+    order = []
+    run, other = Double(order), Double(order)
+    run.proceed.clear()
+    scheduler = BatchScheduler(BatchingParameters(max_batch_size=1, num_batch_threads=1))
+    busy, idle = scheduler.queue(run), scheduler.queue(other)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(ask, busy, [1])]
+        run.entered.acquire()
+        futures += [pool.submit(ask, busy, [value]) for value in (2, 3)]
+        until(lambda: len(busy._batches) == 2)
+        futures.append(pool.submit(ask, idle, [9]))
+        until(lambda: idle._batches[0].tasks)
+        run.proceed.set()
+        assert sorted(future.result() for future in futures) == [[2], [4], [6], [18]]
+    assert order.index([9]) == 2  # it did not wait for all of the other queue
+
+
+def test_waits_are_told():
+    waits = []
+    scheduler = BatchScheduler(BatchingParameters(num_batch_threads=1), waits.append)
+    assert ask(scheduler.queue(Double()), [1]) == [2]
+    assert len(waits) == 1
+    assert waits[0] >= 0
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+FULL = """
+max_batch_size { value: 8 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 3 }
+num_batch_threads { value: 2 }
+thread_pool_name { value: "pool" }
+allowed_batch_sizes: 1
+allowed_batch_sizes: 8
+pad_variable_length_inputs: true
+"""
+
+
+def test_parameters_are_read_as_serving_writes_them(tmp_path):
+    path = tmp_path / "batching_parameters.txt"
+    path.write_text(FULL)
+    assert read_parameters(path) == BatchingParameters(8, 2000, 3, 2, (1, 8), True, "pool")
+    path.write_text("")
+    assert read_parameters(path) == BatchingParameters()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_batch_size: 8", "2?:.*max_batch_size"),
+        ("batch_size { value: 8 }", 'no field named "batch_size"'),
+        ("max_batch_size { value: 0 }", "max_batch_size of 1 or more"),
+        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros of 0 or more"),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: 4", r"the last of them max_batch_size \(8\)"),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: [4, 2, 8]", "ascending"),
+    ],
+)
+def test_wrong_parameters_are_named(tmp_path, text, message):
+    path = tmp_path / "batching_parameters.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_parameters(path)
