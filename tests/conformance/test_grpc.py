@@ -227,11 +227,19 @@ def check_classifications(result, answers):
         np.testing.assert_allclose([best.score for best in one.classes], scores, atol=1e-5)
 
 
-@pytest.mark.parametrize("signature", ["", "tensor", "features"])
-def test_other_signatures_do_not_classify(service, spec, examples, signature):
+@pytest.mark.parametrize(
+    ("signature", "code"),
+    [
+        ("", Code.INVALID_ARGUMENT),  # three outputs
+        ("tensor", Code.INVALID_ARGUMENT),
+        ("features", Code.FAILED_PRECONDITION),  # an input of another name
+        ("absent", Code.INVALID_ARGUMENT),
+    ],
+)
+def test_other_signatures_do_not_classify(service, spec, examples, signature, code):
     request = classification_pb2.ClassificationRequest(model_spec=spec(signature))
     request.input.example_list.examples.extend(examples)
-    refusal(Code.INVALID_ARGUMENT, service.Classify, request, TIMEOUT)
+    refusal(code, service.Classify, request, TIMEOUT)
 
 
 def test_classify_of_nothing(service, spec):

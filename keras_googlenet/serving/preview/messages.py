@@ -49,9 +49,19 @@ def to_array(proto: TensorProto, name: str) -> np.ndarray:
             elements *= dim.size
         if proto.tensor_shape.unknown_rank or elements < 0 or elements * itemsize > MAX_TENSOR_BYTES:
             raise ValueError
-        return tf.make_ndarray(proto)
+        return _values(proto)
     except (ValueError, TypeError, KeyError, IndexError):
         raise invalid(f"tensor parsing error: {name}") from None
+
+
+def _values(proto: TensorProto) -> np.ndarray:
+    try:
+        return tf.make_ndarray(proto)
+    except OverflowError:  # narrow integers come as int32, and Serving wraps them
+        wide = TensorProto()
+        wide.CopyFrom(proto)
+        wide.dtype = tf.int32.as_datatype_enum
+        return tf.make_ndarray(wide).astype(tf.as_dtype(proto.dtype).as_numpy_dtype)
 
 
 def to_proto(array: np.ndarray) -> TensorProto:
