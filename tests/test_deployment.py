@@ -539,6 +539,17 @@ def test_readme_links_lead_somewhere():
         assert target.startswith("https://") or (SERVING / target).exists(), target
 
 
+def test_readme_numbers_are_the_packages(messages):
+    from keras_googlenet.preprocessing import MAX_PIXELS
+
+    millions = int(re.search(r"more than (\d+) million pixels", read("README.md"))[1])
+    assert millions * 10**6 == MAX_PIXELS
+    parsed = text_format.Parse(read("batching_parameters.txt"), messages["BatchingParameters"]())
+    images, wait = re.search(r"up to (\d+) images .*?waits (\d+) ms", read("README.md"), re.DOTALL).groups()
+    assert int(images) == parsed.max_batch_size.value
+    assert int(wait) * 1000 == parsed.batch_timeout_micros.value
+
+
 def test_readme_flags_are_the_servers():
     assert set(re.findall(r"--([a-z]+_\w+)", read("README.md"))) <= FLAGS
 

@@ -18,7 +18,7 @@ def address(exported):
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(exported.parent), "--rest-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield re.search(r"http://[\w.:/-]+", process.stdout.readline())[0]
+            yield next(filter(None, (re.search(r"http://[\w.:/-]+", line) for line in process.stdout)))[0]
         finally:
             process.terminate()
 
