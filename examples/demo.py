@@ -24,7 +24,8 @@ from keras_googlenet.training import run_folder
 def served(directory: Path) -> Iterator[str]:
     """Serve a model's directory in a process of its own; yields the model's address."""
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(directory)]
-    with subprocess.Popen([*command, "--rest-port", "0"], stdout=subprocess.PIPE, text=True) as server:
+    ports = ["--rest-port", "0", "--grpc-port", "0"]  # any that are free
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         print(line, end="")

@@ -190,6 +190,14 @@ def test_a_clients_request_fits_into_a_batch(messages):
     assert parsed.max_batch_size.value >= BATCH
 
 
+def test_warm_up_fits_into_a_batch(messages):
+    """A larger one would fail, and with it the load of every export."""
+    from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
+
+    parsed = text_format.Parse(read("batching_parameters.txt"), messages["BatchingParameters"]())
+    assert set(WARMUP_BATCH_SIZES) <= set(parsed.allowed_batch_sizes)
+
+
 def test_monitoring_config(messages):
     parsed = text_format.Parse(read("monitoring.config"), messages["MonitoringConfig"]())
     assert parsed.prometheus_config.enable
@@ -530,7 +538,7 @@ def test_every_file_is_told_of_and_every_name_is_a_files():
     for name in there:
         assert f"`{name}`" in text or f"`{Path(name).parent}/`" in text, name
     named = set(re.findall(r"`([\w./-]+\.(?:yaml|yml|json|config|conf|txt|py|example|dockerignore))`", text))
-    named -= {"ssl.config", "batching_params.pbtxt"}  # the operator's own
+    named -= {"ssl.config"}  # the operator's own
     assert named <= there
 
 
