@@ -33,6 +33,7 @@ def served(directory: Path) -> Iterator[str]:
             yield next(word for word in line.split() if word.startswith("http://"))
         finally:
             server.terminate()
+            server.communicate()  # its last words, which a closed pipe would refuse
 
 
 def move_aside(folder: Path) -> None:

@@ -32,6 +32,7 @@ def addresses(exported):
             yield found
         finally:
             process.terminate()
+            process.communicate()  # its last words, which a closed pipe would refuse
 
 
 @pytest.fixture
