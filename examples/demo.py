@@ -24,7 +24,8 @@ from keras_googlenet.training import run_folder
 def served(directory: Path) -> Iterator[str]:
     """Serve a model's directory in a process of its own; yields the model's address."""
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(directory)]
-    with subprocess.Popen([*command, "--rest-port", "0"], stdout=subprocess.PIPE, text=True) as server:
+    ports = ["--rest-port", "0", "--grpc-port", "0"]  # any that are free
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         print(line, end="")
@@ -32,6 +33,7 @@ def served(directory: Path) -> Iterator[str]:
             yield next(word for word in line.split() if word.startswith("http://"))
         finally:
             server.terminate()
+            server.communicate()  # its last words, which a closed pipe would refuse
 
 
 def move_aside(folder: Path) -> None:

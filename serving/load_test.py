@@ -138,8 +138,7 @@ def draw(samples: Sequence[Sample], figures: dict[str, Any], title: str, to: Pat
         xlabel="started after (s)", ylabel="time to the answer (ms)", xlim=(0, None), ylim=(0, None)
     )
     distribution.set(xlabel="answers")
-    # Above the axes, where it hides no answer.
-    over_time.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, borderaxespad=0.2)
+    figure.legend(*over_time.get_legend_handles_labels(), loc="outside lower left", ncols=5, frameon=False)
     figure.savefig(to, dpi=150)
 
 
@@ -203,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     circumstances = {"url": url, "users": options.users, "batch": options.batch}
     print(json.dumps(circumstances | figures, indent=2) if options.json else text(figures, options.batch))
     load = f"{_count(options.users, 'user')}, {_count(options.batch, 'image')} a request"
-    draw(samples, figures, f"{url}\n{load}: {figures['images_per_second']:g} images/s", options.to)
+    draw(samples, figures, f"{url}\n{load}: {figures['images_per_second']:.4g} images/s", options.to)
     failures = sum(figures["failures"].values())
     if failures or not samples:
         print(f"{failures} of {len(samples)} requests failed", file=sys.stderr)

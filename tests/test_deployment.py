@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import kubernetes_validate
 import promql_parser
 import pytest
 import yaml
-from conftest import run_python
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from scripted_server import Script, rest_server
 from tensorflow_serving.config import model_server_config_pb2
@@ -188,6 +186,14 @@ def test_a_clients_request_fits_into_a_batch(messages):
 
     parsed = text_format.Parse(read("batching_parameters.txt"), messages["BatchingParameters"]())
     assert parsed.max_batch_size.value >= BATCH
+
+
+def test_warm_up_fits_into_a_batch(messages):
+    """A larger one would fail, and with it the load of every export."""
+    from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
+
+    parsed = text_format.Parse(read("batching_parameters.txt"), messages["BatchingParameters"]())
+    assert set(WARMUP_BATCH_SIZES) <= set(parsed.allowed_batch_sizes)
 
 
 def test_monitoring_config(messages):
@@ -530,7 +536,7 @@ def test_every_file_is_told_of_and_every_name_is_a_files():
     for name in there:
         assert f"`{name}`" in text or f"`{Path(name).parent}/`" in text, name
     named = set(re.findall(r"`([\w./-]+\.(?:yaml|yml|json|config|conf|txt|py|example|dockerignore))`", text))
-    named -= {"ssl.config", "batching_params.pbtxt"}  # the operator's own
+    named -= {"ssl.config"}  # the operator's own
     assert named <= there
 
 
@@ -539,94 +545,16 @@ def test_readme_links_lead_somewhere():
         assert target.startswith("https://") or (SERVING / target).exists(), target
 
 
+def test_readme_numbers_are_the_packages(messages):
+    from keras_googlenet.preprocessing import MAX_PIXELS
+
+    millions = int(re.search(r"more than (\d+) million pixels", read("README.md"))[1])
+    assert millions * 10**6 == MAX_PIXELS
+    parsed = text_format.Parse(read("batching_parameters.txt"), messages["BatchingParameters"]())
+    images, wait = re.search(r"up to (\d+) images .*?waits (\d+) ms", read("README.md"), re.DOTALL).groups()
+    assert int(images) == parsed.max_batch_size.value
+    assert int(wait) * 1000 == parsed.batch_timeout_micros.value
+
+
 def test_readme_flags_are_the_servers():
     assert set(re.findall(r"--([a-z]+_\w+)", read("README.md"))) <= FLAGS
-
-
-# --- the load test -------------------------------------------------------------------------------
-
-LOAD_TEST = [sys.executable, str(SERVING / "load_test.py")]
-
-
-def load(url, images, to, *options):
-    command = [*LOAD_TEST, "--url", url, "--images", str(images), "--to", str(to), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def test_load_is_measured(image_folder, tmp_path):
-    script = Script()
-    with rest_server(script) as url:
-        to = tmp_path / "load.png"
-        options = ["--users", "3", "--seconds", "1", "--batch", "2", "--json"]
-        result = load(f"{url}{MODEL_PATH}", image_folder, to, *options)
-    assert (result.returncode, result.stderr) == (0, "")
-    figures = json.loads(result.stdout)
-    assert figures["failures"] == {}
-    asked = [values for _, _, values, _ in script.asked[1:]]  # the first is the client's
-    assert len(asked) == figures["requests"] > 3
-    assert {len(values) for values in asked} == {2}
-    sent = {value for values in asked for value in values}
-    assert sent <= {path.read_bytes() for path in image_folder.rglob("*.png")}
-    assert figures["images_per_second"] == pytest.approx(2 * figures["requests_per_second"], abs=0.02)
-    assert 1 <= figures["seconds"] < 3
-    assert figures["requests_per_second"] == pytest.approx(len(asked) / figures["seconds"], rel=0.02)
-    times = figures["milliseconds"]
-    assert 0 < times["p50"] <= times["p95"] <= times["p99"]
-    assert to.read_bytes().startswith(b"\x89PNG")
-
-
-def test_load_that_fails_is_told_of(image_folder, tmp_path):
-    script = Script(None, *["RESOURCE_EXHAUSTED"] * 3, *["UNAVAILABLE"] * 2)
-    with rest_server(script) as url:
-        options = ["--users", "1", "--seconds", "0.5"]
-        result = load(f"{url}{MODEL_PATH}", image_folder, tmp_path / "load.png", *options)
-    assert result.returncode == 1
-    assert re.search(r"^5 of \d+ requests failed$", result.stderr, flags=re.MULTILINE)
-    failures = [line.split(maxsplit=1)[1] for line in result.stdout.splitlines() if line.startswith("failed")]
-    assert failures == [
-        '3 x 429: {"error": "scripted RESOURCE_EXHAUSTED"}',
-        '2 x 503: {"error": "scripted UNAVAILABLE"}',
-    ]
-
-
-def test_load_test_mistakes_are_one_line(image_folder, tmp_path):
-    url = "http://127.0.0.1:1/v1/models/m"
-    mistakes = {
-        "the load test goes over REST: expected http://": ["--url", "grpc://127.0.0.1:1/v1/models/m"],
-        "which model": ["--url", "http://127.0.0.1:1"],
-        "expected --users and --batch of 1 or more": ["--users", "0"],
-        "one of .png, .svg, .pdf": ["--to", "load.gif"],
-        "in a folder that is there": ["--to", "/absent/load.png"],
-        "no image file or folder at /absent": ["--images", "/absent"],
-        "no image in folder": ["--images", str(tmp_path)],
-    }
-    given = ["--url", url, "--images", str(image_folder), "--to", str(tmp_path / "load.png")]
-    code = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import load_test
-for line in json.loads(sys.argv[2]):
-    try:
-        load_test.main(line)
-    except load_test.UserError as error:
-        print(error)
-"""
-    lines = json.dumps([[*given, *options] for options in mistakes.values()])
-    printed = run_python(code, str(SERVING), lines).splitlines()
-    for expected, message in zip(mistakes, printed, strict=True):
-        assert expected in message
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_load_of_an_absent_server(image_folder, tmp_path):
-    result = load("http://127.0.0.1:1/v1/models/m", image_folder, tmp_path / "load.png")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert re.fullmatch("error: cannot reach .*/v1/models/m: .*is the server running.*\n", result.stderr)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_load_test_overwrites_nothing(image_folder, tmp_path):
-    (tmp_path / "load.png").write_text("mine")
-    result = load("http://127.0.0.1:1/v1/models/m", image_folder, tmp_path / "load.png")
-    assert (result.returncode, (tmp_path / "load.png").read_text()) == (2, "mine")
-    assert "exists: choose another file" in result.stderr

@@ -31,6 +31,8 @@ CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 
+MOST_OF_A_MESSAGE = 200  # characters that are passed on
+
 
 class RestModel:
     """Asks over one pool of HTTP connections, which are kept open.
@@ -111,15 +113,17 @@ class RestModel:
 
     def _object(self, response: httpx.Response, content: bytes) -> dict[str, Any]:
         status = response.status_code
-        if status == httpx.codes.OK:
-            try:
-                answer = json.loads(content)
-            except ValueError:
-                answer = None
-            if isinstance(answer, dict):
-                return answer
-        text = " ".join(content.decode(errors="replace").split())[:200]
-        message = f"{self.address} answered {status}: {text}"
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if isinstance(answer, dict) and status == httpx.codes.OK:
+            return answer
+        if isinstance(answer, dict) and "error" in answer:
+            text = str(answer["error"])
+        else:
+            text = content.decode(errors="replace")
+        message = f"{self.address} answered {status}: {' '.join(text.split())[:MOST_OF_A_MESSAGE]}"
         raise ServingError(
             CODES.get(status, "UNKNOWN"), message, _seconds(response.headers.get("retry-after"))
         )

@@ -6,29 +6,46 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
+import numpy as np
 import pytest
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving import Client
 from keras_googlenet.serving.client import classify
 
 
 @pytest.fixture(scope="module")
-def address(exported):
-    """The exported model's address on a preview server in a process of its own."""
-    command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(exported.parent), "--rest-port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def addresses(exported):
+    """The exported model's URLs over REST and gRPC, on a preview server in a process of its own."""
+    command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(exported.parent)]
+    ports = ["--rest-port", "0", "--grpc-port", "0"]
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield re.search(r"http://[\w.:/-]+", process.stdout.readline())[0]
+            found = {}
+            for line in process.stdout:
+                if rest := re.search(r"http://[\w.:/-]+", line):
+                    found["rest"] = rest[0]
+                if grpc := re.search(r"gRPC at ([\w.]+:\d+)", line):
+                    found["grpc"] = f"grpc://{grpc[1]}/v1/models/{exported.parent.name}"
+                if len(found) == 2:
+                    break
+            yield found
         finally:
             process.terminate()
+            process.communicate()  # its last words, which a closed pipe would refuse
 
 
-@pytest.fixture(params=["model", "url"])
+@pytest.fixture
+def address(addresses):
+    return addresses["rest"]
+
+
+@pytest.fixture(params=["model", "rest", "grpc"])
 def target(request, exported):
-    """The model as `classify` takes it: in this process, then over HTTP."""
+    """The model as `classify` takes it: in this process, then over REST and gRPC."""
     if request.param == "model":
         return {"model": exported.parent}
-    return {"url": request.getfixturevalue("address")}
+    return {"url": request.getfixturevalue("addresses")[request.param]}
 
 
 def refusal(*args, **kwargs) -> str:
@@ -50,9 +67,10 @@ def test_prediction(image_folder, target):
     assert prediction.probability >= 0.5
 
 
-def test_local_and_served_models_agree(image_folder, exported, address):
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_local_and_served_models_agree(image_folder, exported, addresses, transport):
     images = [image_folder] * 2  # 48 images: more than one batch
-    local, served = classify(images, model=exported), classify(images, url=address)
+    local, served = classify(images, model=exported), classify(images, url=addresses[transport])
     assert len(local) == 48
     for one, other in zip(local, served, strict=True):
         assert other.image == one.image
@@ -88,6 +106,26 @@ def test_address_as_users_copy_it(image_folder, address, suffix):
 
 def test_address_of_a_version(image_folder, address):
     assert classify([image_folder / "Sneaker/0.png"], url=f"{address}/versions/1")
+
+
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_labels_name_the_probabilities_of_an_export(image_folder, exported, addresses, transport):
+    with Client(addresses[transport], batch_size=1) as client:
+        labels = client.labels()
+        (prediction,) = client.predict(image_folder / "Sneaker/0.png")
+        features = client.features([image_folder / "Sneaker/0.png"] * 2)
+    assert labels == ["Sneaker", "Trouser"]
+    assert dict(zip(labels, prediction.probabilities, strict=True)) == pytest.approx(dict(prediction.top))
+    assert features.shape == (2, 1024)
+    np.testing.assert_allclose(features[0], features[1], atol=1e-5)
+
+
+def test_pixels_get_the_answer_of_their_file(image_folder, addresses):
+    files = sorted(image_folder.rglob("*.png"))
+    with Client(addresses["rest"]) as client:
+        of_files, of_pixels = client.predict(files), client.predict([cv2.imread(str(file)) for file in files])
+    for one, other in zip(of_files, of_pixels, strict=True):
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
 # --- images that cannot be read ------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """The client against servers that behave as a script says, over REST and gRPC alike."""
 
 import email.utils
+import json
+import re
 import socket
 import ssl
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -16,6 +19,7 @@ import trustme
 from conftest import run_python
 from scripted_server import GOOD_PNG, Script, grpc_server, pixel_png, rest_server
 
+from keras_googlenet import cli
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client, ServingError, VersionStatus
 
@@ -162,6 +166,37 @@ def test_threads_share_a_client(connect):
     for thread in threads:
         thread.join()
     assert {blue: round(float(got)) for blue, got in blues.items()} == {blue: blue for blue in range(8)}
+
+
+@pytest.mark.parametrize("option", [None, "--json", "--csv"])
+def test_predict_command(transport, option, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.png").write_bytes(pixel_png(255))
+    with SERVERS[transport](Script()) as url:
+        line = ["predict", str(tmp_path / "a.png"), "--url", f"{url}/v1/models/m", *filter(None, [option])]
+        monkeypatch.setattr(sys, "argv", ["keras-googlenet", *line])
+        cli.main()
+    out, err = capsys.readouterr()
+    assert err == ""
+    if option == "--json":
+        top = [{"label": "blue", "probability": 1}, {"label": "other", "probability": 0}]
+        expected = {"image": str(tmp_path / "a.png"), "label": "blue", "probability": 1, "top": top}
+        assert json.loads(out) == [expected]
+    elif option == "--csv":
+        assert out == f"image,label,probability\n{tmp_path / 'a.png'},blue,1.000000\n"
+    else:
+        assert out == f"{tmp_path / 'a.png'}  blue  1.0000\n"
+
+
+def test_predict_command_tells_a_mistake_in_one_line(transport, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.png").write_bytes(pixel_png(255))
+    with SERVERS[transport](Script("NOT_FOUND")) as url:
+        line = ["predict", str(tmp_path / "a.png"), "--url", f"{url}/v1/models/m"]
+        monkeypatch.setattr(sys, "argv", ["keras-googlenet", *line])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {url}/v1/models/m answered (404|NOT_FOUND): scripted NOT_FOUND\n", err)
 
 
 # --- images at fault -----------------------------------------------------------------------------
