@@ -62,8 +62,8 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
         UserError: The version exists, or there is no higher number.
     """
     for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
     while True:
         number = version if version is not None else (latest_version(directory) or 0) + 1
         if number > MAX_VERSION:
@@ -77,7 +77,7 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
                 if not target.exists():
                     raise
             else:
-                _sync(directory)
+                sync(directory)
                 return target
         if version is not None:
             raise UserError(f"{target} exists: choose another version, or none for the next free one")
@@ -140,7 +140,8 @@ def _locked_folder(directory: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
