@@ -63,15 +63,16 @@ def export(
     keep
         Delete all but this many of the highest versions, once the new one is there.
     """
-    of_versions: dict[str, Any] = {
-        "version": version,
-        "precision": precision,
-        "cam": cam,
-        "warmup_batch_sizes": warmup_batch_sizes,
-        "keep": keep,
+    serving_only = {
+        "--version": version is not None,
+        "--precision": precision != "float32",
+        "--cam": cam,
+        "--warmup-batch-sizes and --no-warmup": warmup_batch_sizes != WARMUP_BATCH_SIZES,
+        "--keep": keep is not None,
     }
-    if format != "saved_model":
-        _refuse_changed(of_versions, format)
+    given = [flag for flag, is_given in serving_only.items() if is_given]
+    if format != "saved_model" and given:
+        raise UserError(f"{', '.join(given)} belong to a version for TensorFlow Serving, not to {format}")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
     from keras_googlenet.serving.export import export_saved_model
@@ -81,16 +82,32 @@ def export(
 
     finished = run_folder.load(run, weights=weights)
     measured = _measured(run, finished, data, calibrate=calibrate, precision=precision)
-    options = {
-        "class_names": finished.class_names,
-        "preprocessing": finished.preprocessing,
-        "temperature": measured["calibration"]["temperature"] if calibrate else 1.0,
-    }
+    temperature = measured["calibration"]["temperature"] if calibrate else 1.0
     if format != "saved_model":
-        print(export_file(finished.model, to, format=format, **options))
+        file = export_file(
+            finished.model,
+            to,
+            format=format,
+            class_names=finished.class_names,
+            preprocessing=finished.preprocessing,
+            temperature=temperature,
+        )
+        print(file)
         return
-    origin = run_origin(run) | ({"run_weights": weights} if weights else {}) | measured
-    print(export_saved_model(finished.model, to, origin=origin, **options, **of_versions))
+    folder = export_saved_model(
+        finished.model,
+        to,
+        class_names=finished.class_names,
+        version=version,
+        precision=precision,
+        preprocessing=finished.preprocessing,
+        temperature=temperature,
+        cam=cam,
+        warmup_batch_sizes=warmup_batch_sizes,
+        keep=keep,
+        origin=run_origin(run) | ({"run_weights": weights} if weights else {}) | measured,
+    )
+    print(folder)
 
 
 def _measured(
@@ -127,18 +144,3 @@ def _measured(
         print(fitted)
         measured["calibration"] = asdict(fitted)
     return measured
-
-
-def _refuse_changed(options: dict[str, Any], format: str) -> None:
-    defaults = {
-        "version": None,
-        "precision": "float32",
-        "cam": False,
-        "warmup_batch_sizes": WARMUP_BATCH_SIZES,
-        "keep": None,
-    }
-    changed = [
-        f"--{name.replace('_', '-')}" for name, default in defaults.items() if options[name] != default
-    ]
-    if changed:
-        raise UserError(f"{', '.join(changed)} belong to a version of TensorFlow Serving, not to {format}")

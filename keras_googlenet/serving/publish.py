@@ -35,9 +35,7 @@ def staging(directory: Path) -> Iterator[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         folder, descriptor = _locked_folder(directory)
     except OSError as error:
-        raise UserError(
-            f"cannot write to the model's directory {directory}: {error.strerror}; choose another"
-        ) from None
+        raise UserError(f"cannot write in the folder {directory}: {error.strerror}; choose another") from None
     try:
         remove_leftovers(directory)
         yield folder

@@ -120,13 +120,16 @@ def export_file(
 
 
 def _from_pixels(network: ServedNetwork) -> keras.Model:
-    _, *shape = network.pixels_shape
+    size = network.preprocessing
+    shape = (size.height, size.width, size.channels)
     images = keras.Input(shape, name="images")
     single = keras.Model(network.model.inputs[0], network.model.output["logits"])
     outputs = single(network.preprocessing.normalize(images))
     if network.softmax:
         outputs = keras.ops.softmax(outputs / network.temperature)
-    return keras.Model(images, outputs, name=network.model.name)
+    whole = keras.Model(images, outputs, name=network.model.name)
+    whole(np.zeros((1, *shape), "float32"))  # Keras's ONNX exporter refuses a model that never ran
+    return whole
 
 
 def _check_free(*files: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     for directory in (tmp_path / "file", tmp_path / "file/m"):
         with (
-            pytest.raises(UserError, match=f"cannot write to the model's directory {directory}"),
+            pytest.raises(UserError, match=f"cannot write in the folder {directory}"),
             staging(directory),
         ):
             pass
