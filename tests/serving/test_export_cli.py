@@ -1,5 +1,6 @@
 """`keras-googlenet export`, with all that it can add to a version."""
 
+import csv
 import hashlib
 import json
 import re
@@ -138,6 +139,9 @@ def test_provenance_tells_the_run_and_the_software(full, finished_run):
     summary = json.loads((finished_run / "summary.json").read_text())
     found = told(folder)
     assert found["run"]["summary"] == summary
+    with (finished_run / "metrics.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert found["run"]["metrics"] == {name: float(value) for name, value in row.items()}
     assert found["run"]["config"]["run"] == finished_run.name
     paths = {"data", "run"}
     assert {k: v for k, v in found["run"]["config"].items() if k not in paths} == {

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from keras_googlenet import UserError
-from keras_googlenet.serving.publish import prune, publish, staging
+from keras_googlenet.serving.publish import PREFIX, prune, publish, staging
 from keras_googlenet.serving.versions import MAX_VERSION, versions
 
 
@@ -119,19 +119,19 @@ def test_concurrent_exports_get_versions_of_their_own(tmp_path):
 
 # --- what killed processes left ------------------------------------------------------------------
 
-LEFT = ".tmp-" + "0f" * 16
+LEFT = PREFIX + "0f" * 16
 
 
 def test_leftovers_of_the_dead_are_removed_and_all_else_stays(tmp_path):
     (tmp_path / LEFT / "variables").mkdir(parents=True)
     (tmp_path / LEFT / "variables/half").touch()
-    others = [".tmp-mine", ".tmp-" + "1" * 31, "notes.txt", "7"]
+    others = [".tmp-mine", PREFIX + "1" * 31, ".tmp-" + "1" * 32, "notes.txt", "7"]
     for name in others:
         (tmp_path / name).mkdir()
-    (tmp_path / (".tmp-" + "2" * 32)).write_text("a file")
-    (tmp_path / (".tmp-" + "3" * 32)).symlink_to(tmp_path / ".tmp-mine")
+    (tmp_path / (PREFIX + "2" * 32)).write_text("a file")
+    (tmp_path / (PREFIX + "3" * 32)).symlink_to(tmp_path / ".tmp-mine")
     assert publish_one(tmp_path).name == "8"
-    assert names(tmp_path) == sorted([*others, ".tmp-" + "2" * 32, ".tmp-" + "3" * 32, "8"])
+    assert names(tmp_path) == sorted([*others, PREFIX + "2" * 32, PREFIX + "3" * 32, "8"])
 
 
 def test_the_work_of_the_living_is_left_alone(tmp_path):
