@@ -14,7 +14,7 @@ from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.serving import reference
 from keras_googlenet.serving.network import served_network
 from keras_googlenet.serving.provenance import write_provenance
-from keras_googlenet.serving.publish import prune, publish, staging
+from keras_googlenet.serving.publish import check_free, prune, publish, staging
 from keras_googlenet.serving.signatures import Signature, signatures
 from keras_googlenet.serving.verify import TOLERANCES, verify
 from keras_googlenet.serving.versions import MAX_VERSION, WARMUP_BATCH_SIZES
@@ -81,19 +81,23 @@ def export_saved_model(
     offered = signatures(network, cam=cam)
     check_batch_sizes(warmup_batch_sizes, len(offered))
     directory = Path(directory)
-    if version is not None and (directory / str(version)).exists():  # known before minutes of work
-        raise UserError(
-            f"{directory / str(version)} exists: choose another version, or none for the next free one"
-        )
+    if version is not None:
+        check_free(directory, version)  # before the work, which takes a minute
+    details = {
+        "precision": precision,
+        "signatures": list(offered),
+        "warmup_batch_sizes": list(warmup_batch_sizes),
+    }
     with staging(directory) as folder:
-        _write(folder, offered)
-        records = write_warmup(folder, offered, network.preprocessing, warmup_batch_sizes, directory.name)
-        details = {
-            "precision": precision,
-            "signatures": list(offered),
-            "warmup_batch_sizes": list(warmup_batch_sizes),
-        }
-        write_provenance(folder, network, details, origin or {})
+        try:
+            _write(folder, offered)
+            records = write_warmup(
+                folder, offered, network.preprocessing, warmup_batch_sizes, directory.absolute().name
+            )
+            write_provenance(folder, network, details, origin or {})
+        except (OSError, tf.errors.OpError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"cannot write in {directory}, nothing is published: {reason}") from None
         asked = {name: inputs for name, inputs in reference.requests(network).items() if name in offered}
         verify(
             folder,
@@ -113,8 +117,4 @@ def _write(folder: Path, offered: Mapping[str, Signature]) -> None:
     # Nothing is tracked: endpoints keep just the variables they use.
     for name, signature in offered.items():
         archive.add_endpoint(name, signature.function, [signature.input])
-    try:
-        archive.write_out(str(folder), verbose=False)
-    except (OSError, tf.errors.OpError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot write in {folder.parent}, nothing is published: {reason}") from None
+    archive.write_out(str(folder), verbose=False)

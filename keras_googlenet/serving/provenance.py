@@ -18,6 +18,7 @@ from keras_googlenet import __version__
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.network import ServedNetwork
 from keras_googlenet.training import run_folder
+from keras_googlenet.training.run import read_metrics
 
 EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
 LABELS = "labels.txt"
@@ -85,7 +86,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def run_origin(run: Path) -> dict[str, Any]:
-    """A finished run's options and figures, without the paths of its machine.
+    """A finished run's options, figures and the metrics of its saved epoch, without the paths of its machine.
 
     Raises:
         UserError: Its configuration is missing or corrupt.
@@ -97,13 +98,16 @@ def run_origin(run: Path) -> dict[str, Any]:
         for name in PATHS:
             if config.get(name) is not None:
                 config[name] = _last_component(config[name])
+        metrics = read_metrics(run) if (run / run_folder.METRICS).is_file() else {}
+        epoch = figures.get("saved_epoch", 0) - 1
         config["skipped_files"] = [Path(name).name for name in config.get("skipped_files", ())]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{run / run_folder.CONFIG} is not a run's configuration ({error!r})") from None
     return {
         "run": {
             "config": config,
             "summary": figures,
+            "metrics": {name: values[epoch] for name, values in metrics.items()},
             "model_keras_sha256": hashlib.sha256((run / run_folder.MODEL).read_bytes()).hexdigest(),
         }
     }

@@ -19,14 +19,15 @@ from pathlib import Path
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.versions import MAX_VERSION, latest_version, versions
 
-STAGING = re.compile(r"\.tmp-[0-9a-f]{32}")
+PREFIX = ".tmp-keras_googlenet-"
+STAGING = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{32}}")
 
 
 @contextmanager
 def staging(directory: Path) -> Iterator[Path]:
-    """A new empty folder in a model's directory, locked; removed at the end unless it was renamed.
+    """A new empty folder in a directory, locked; removed at the end unless it was renamed.
 
-    It removes such folders of processes that were killed.
+    Such folders of processes that were killed are removed as well.
 
     Raises:
         UserError: The directory cannot be made or written to.
@@ -35,9 +36,7 @@ def staging(directory: Path) -> Iterator[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         folder, descriptor = _locked_folder(directory)
     except OSError as error:
-        raise UserError(
-            f"cannot write to the model's directory {directory}: {error.strerror}; choose another"
-        ) from None
+        raise UserError(f"cannot write in the folder {directory}: {error.strerror}; choose another") from None
     try:
         remove_leftovers(directory)
         yield folder
@@ -62,8 +61,8 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
         UserError: The version exists, or there is no higher number.
     """
     for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
     while True:
         number = version if version is not None else (latest_version(directory) or 0) + 1
         if number > MAX_VERSION:
@@ -77,10 +76,22 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
                 if not target.exists():
                     raise
             else:
-                _sync(directory)
+                sync(directory)
                 return target
         if version is not None:
-            raise UserError(f"{target} exists: choose another version, or none for the next free one")
+            check_free(directory, version)
+
+
+def check_free(directory: Path, version: int) -> None:
+    """Refuse a version that exists.
+
+    Raises:
+        UserError: It does.
+    """
+    if (directory / str(version)).exists():
+        raise UserError(
+            f"{directory / str(version)} exists: choose another version, or none for the next free one"
+        )
 
 
 def prune(directory: Path, keep: int, made: Path) -> list[Path]:
@@ -95,7 +106,7 @@ def prune(directory: Path, keep: int, made: Path) -> list[Path]:
     whole = [path for path in versions(directory).values() if (path / "saved_model.pb").is_file()]
     gone = [path for path in whole[:-keep] if path != made and not path.is_symlink()]
     for path in gone:
-        unnamed = directory / f".tmp-{uuid.uuid4().hex}"
+        unnamed = _new_name(directory)
         try:
             path.rename(unnamed)
         except FileNotFoundError:  # another export pruned it
@@ -125,7 +136,7 @@ def remove_leftovers(directory: Path) -> None:
 def _locked_folder(directory: Path) -> tuple[Path, int]:
     """A new folder and the descriptor that holds its lock, which the process's end releases."""
     while True:
-        folder = directory / f".tmp-{uuid.uuid4().hex}"
+        folder = _new_name(directory)
         folder.mkdir()
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -140,7 +151,12 @@ def _locked_folder(directory: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def _new_name(directory: Path) -> Path:
+    return directory / f"{PREFIX}{uuid.uuid4().hex}"
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data.images import load_images
+from keras_googlenet.serving.calibration import softmax
 from keras_googlenet.serving.network import POLICIES, ServedNetwork, averaged_map, features_of
 from keras_googlenet.serving.signatures import TOP_K
 from keras_googlenet.serving.verify import Values
@@ -72,7 +73,7 @@ def answers(
         if network.softmax:
             is_softmax = activation is keras.activations.softmax
             output = np.log(np.maximum(output, np.finfo("float32").tiny)) if is_softmax else output
-            output = _softmax(output.astype("float64") / network.temperature)
+            output = softmax(output / network.temperature)
         scores = -np.sort(-output, axis=-1)[:, :TOP_K]
         return {"probabilities": output, "scores": scores}
 
@@ -90,8 +91,3 @@ def answers(
         of_best = np.asarray(main.get_layer("main").kernel)[:, output.argmax(axis=-1)]
         expected["cam"] = {"cam": np.einsum("bhwc,cb->bhw", maps[0], of_best)}
     return expected
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,21 @@ def replay(folder: Path, run: Callable[[str, Mapping[str, Any]], Any]) -> int:
 def main(folder: str, requests: str, answers: str) -> None:
     """Answer the requests of a file into another, and print how many warm-up records ran."""
     sys.modules["keras"] = None  # type: ignore[assignment]  # a server has none: an import now fails
+    import tensorflow as tf
+
     from keras_googlenet.serving.session import SavedModelSession
 
-    session = SavedModelSession(Path(folder))
-    replayed = replay(Path(folder), session.run)
-    _save(Path(answers), {name: session.run(name, inputs) for name, inputs in _load(Path(requests)).items()})
+    try:
+        session = SavedModelSession(Path(folder))
+        replayed = replay(Path(folder), session.run)
+        asked = _load(Path(requests))
+        _save(Path(answers), {name: session.run(name, inputs) for name, inputs in asked.items()})
+    except UserError as error:
+        sys.exit(str(error))
+    except tf.errors.OpError as error:
+        lines = error.message.splitlines()
+        # The reason stands before the first node; a stack trace may stand before the reason.
+        sys.exit(next((line for line, node in pairwise(lines) if "[[{{" in node), lines[0]))
     print(replayed)
 
 

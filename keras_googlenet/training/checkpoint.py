@@ -100,6 +100,23 @@ def restore(path: Path, model: keras.Model) -> tuple[Progress, dict[str, np.ndar
     return progress, running_means
 
 
+def restore_weights(path: Path, model: keras.Model) -> None:
+    """Put the weights of a file, as the last step left them, into a model of the same network.
+
+    Raises:
+        UserError: The file is missing, corrupt, or of another network.
+    """
+    try:
+        with np.load(path) as stored:
+            arrays = [stored[name] for name in sorted(stored.files) if name.startswith("model/")]
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in model.variables]:
+            raise ValueError("it is of another network")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error}") from None
+    for variable, value in zip(model.variables, arrays, strict=True):
+        variable.assign(value)
+
+
 def restore_running_means(model: keras.Model, running_means: dict[str, np.ndarray]) -> None:
     """Put back the metrics of an epoch that is entered in its middle."""
     if len(model.metrics_variables) < len(running_means):

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training import checkpoint
 from keras_googlenet.training.config import RunConfig
 
 CONFIG = "config.json"
@@ -58,22 +59,45 @@ def load_config(folder: Path) -> RunConfig:
         raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
 
 
-def load(folder: Path) -> Run:
+def load(folder: Path, *, weights: Literal["average", "last"] | None = None) -> Run:
     """Read a finished run.
 
+    Args:
+        folder: The run's.
+        weights: Of a run that averaged them (`RunConfig.average`): the average, which `model.keras`
+            holds, or what the last step of the saved epoch left, which its checkpoint holds. By
+            default what `model.keras` holds. A run that did not average has the last ones alone.
+
     Raises:
-        UserError: Something of it is missing or corrupt.
+        UserError: Something of it is missing or corrupt, or it has no such weights.
     """
     if not folder.is_dir():
         raise UserError(f"no run at {folder}: expected the folder that `train` made")
     for name in (CONFIG, LABELS, MODEL):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: expected the folder of a finished run")
+    model = load_model(folder / MODEL)
+    if weights is not None:
+        _choose_weights(folder, model, weights)
     return Run(
-        load_model(folder / MODEL),
+        model,
         load_preprocessing(folder),
         tuple((folder / LABELS).read_text().splitlines()),
     )
+
+
+def _choose_weights(folder: Path, model: keras.Model, weights: Literal["average", "last"]) -> None:
+    config = load_config(folder)
+    if config.average is None:
+        if weights == "average":
+            raise UserError(
+                f"{folder} has no averaged weights, for it was trained without --average: take its last"
+            )
+        return
+    if weights == "last":
+        best = folder / checkpoint.FOLDER / checkpoint.BEST
+        is_best = config.early_stopping is not None and best.is_file()
+        checkpoint.restore_weights(best if is_best else best.with_name(checkpoint.LAST), model)
 
 
 def load_preprocessing(folder: Path) -> Preprocessing:

@@ -1,23 +1,23 @@
 import json
-import os
-import shutil
-import signal
-import subprocess
+import math
+import resource
 import sys
-import time
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import CLASSES, run_python
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-from keras_googlenet import GoogLeNet, UserError, export_saved_model, preprocess_input
+import keras_googlenet
+from keras_googlenet import Architecture, GoogLeNet, UserError, export_saved_model, preprocess_input
+from keras_googlenet.serving import reference
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
 
-SIGNATURES = {"serving_default", "tensor", "tensor_uint8", "classify", "features", "labels"}
 SMALL = {"input_shape": (80, 80, 3), "classes": 7}
 
 # A process without Keras and without this package: what TensorFlow Serving has.
@@ -74,49 +74,20 @@ def test_both_signatures_agree(session, image_folder):
     np.testing.assert_allclose(by_bytes["probabilities"], by_pixels["probabilities"], atol=1e-5)
 
 
-def test_signatures_declare_their_types(session):
-    assert set(session.signatures) == SIGNATURES
-    for name, dtype, rank in (("serving_default", "DT_STRING", 1), ("tensor", "DT_FLOAT", 4)):
-        signature = session.signatures[name]
-        assert signature.method_name == "tensorflow/serving/predict"
-        assert set(signature.inputs) == {"images"}
-        types = tf.dtypes.as_dtype(signature.inputs["images"].dtype)
-        assert types.as_datatype_enum == tf.dtypes.as_dtype(dtype[3:].lower()).as_datatype_enum
-        assert len(signature.inputs["images"].tensor_shape.dim) == rank
-        outputs = {key: tf.dtypes.as_dtype(info.dtype).name for key, info in signature.outputs.items()}
-        assert outputs == {"probabilities": "float32", "scores": "float32", "classes": "string"}
-
-
-@pytest.fixture(scope="module")
-def unchecked(exported):
-    """Runs `tensor` with no check outside the graph, as a server does: its placeholder takes any shape."""
-    saved_model = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
-    (meta,) = saved_model.meta_graphs
-    signature = meta.signature_def["tensor"]
-    fed = signature.inputs["images"].name
-    node = next(node for node in meta.graph_def.node if node.name == fed.removesuffix(":0"))
-    node.attr["shape"].shape.Clear()
-    node.attr["shape"].shape.unknown_rank = True
-    del node.attr["_output_shapes"]
-    with tf.Graph().as_default():
-        session = tf.compat.v1.Session()
-        saver = tf.compat.v1.train.import_meta_graph(meta)
-        saver.restore(session, str(exported / "variables/variables"))
-    return lambda x: session.run(signature.outputs["probabilities"].name, {fed: x})
-
-
-@pytest.mark.parametrize("shape", [(), (80,), (80, 80, 3), (1, 80, 80), (1, 80, 81, 3), (1, 80, 80, 1)])
-def test_wrong_shapes_are_refused_in_the_graph(unchecked, shape):
-    assert unchecked(np.zeros((2, 80, 80, 3), "float32")).shape == (2, 2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="is not compatible with expected shape"):
-        unchecked(np.zeros(shape, "float32"))
-
-
-@pytest.mark.parametrize("encoded", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", None])
-def test_bytes_that_are_no_image_are_refused_in_the_graph(session, encoded, png_bytes):
-    encoded = png_bytes[: len(png_bytes) // 2] if encoded is None else encoded
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        session.run("serving_default", {"images": np.array([encoded], object)})
+def test_no_file_names_the_machine_that_made_it(exported):
+    """Nor the folders of the sources, of Python, of the user or of the work."""
+    folders = {
+        Path(keras_googlenet.__file__).parents[1],
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        Path.home(),
+    }
+    folders |= {Path.cwd(), exported.parent, Path(tempfile.gettempdir()), Path(keras.__file__).parents[1]}
+    texts = [str(folder).encode() for folder in folders if folder != Path("/")]
+    for path in exported.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert [text for text in texts if text in content] == [], path
 
 
 def test_labels_travel_with_the_version(exported):
@@ -129,11 +100,16 @@ def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     folder = export_saved_model(model, tmp_path / "googlenet")
     size = sum(path.stat().st_size for path in (folder / "variables").iterdir())
     assert size <= 28.5e6
-    names = [name for name, _ in tf.train.list_variables(str(folder / "variables/variables"))]
-    assert not [name for name in names if "aux" in name]
+    main_path = GoogLeNet(variant=variant, aux_heads=False)
     stored = tf.train.load_checkpoint(str(folder / "variables/variables"))
-    count = sum(np.size(stored.get_tensor(n)) for n in names if n != "_CHECKPOINTABLE_OBJECT_GRAPH")
-    assert count == GoogLeNet(variant=variant, aux_heads=False).count_params()
+    shapes = stored.get_variable_to_shape_map()
+    objects = TrackableObjectGraph.FromString(stored.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    attributes = [attribute for node in objects.nodes for attribute in node.attributes]
+    assert sorted(attribute.full_name for attribute in attributes) == sorted(
+        weight.path for weight in main_path.weights
+    )
+    assert len(shapes) == len(attributes) + 1
+    assert sum(math.prod(shape) for shape in shapes.values()) == main_path.count_params() + 1
     session = SavedModelSession(folder)
     graph = session._session.graph.as_graph_def()
     nodes = [node.name for node in graph.node] + [
@@ -154,9 +130,8 @@ def test_logits_become_probabilities(tmp_path, random):
     np.testing.assert_allclose(answer["probabilities"], np.asarray(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["paper", "bn"])
-def test_bfloat16_is_near_and_answers_in_float32(variant, tmp_path, random):
-    model = GoogLeNet(**SMALL, variant=variant)
+def test_bfloat16_is_near_and_answers_in_float32(tmp_path, random):
+    model = GoogLeNet(**SMALL)
     half = SavedModelSession(export_saved_model(model, tmp_path / "m", precision="bfloat16"))
     x = random.uniform(0, 255, (2, 80, 80, 3)).astype("float32")
     answer = half.run("tensor", {"images": x})["probabilities"]
@@ -166,23 +141,16 @@ def test_bfloat16_is_near_and_answers_in_float32(variant, tmp_path, random):
     assert (answer != expected).any()
 
 
-def test_versions_count_up_and_are_never_overwritten(exported, tmp_path):
-    directory = shutil.copytree(exported.parent, tmp_path / "shoes")
-    model = GoogLeNet(**SMALL)
-    assert export_saved_model(model, directory, version=7) == directory / "7"
-    assert export_saved_model(model, directory) == directory / "8"
-    (directory / "9").mkdir()
-    with pytest.raises(UserError, match="9 exists"):
-        export_saved_model(model, directory, version=9)
-    assert sorted(path.name for path in directory.iterdir()) == ["1", "7", "8", "9"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"class_names": ["a", "b"]}, "expected 7 class names.* received 2"),
         ({"version": -1}, "version of 0 or more"),
         ({"precision": "int8"}, "float32 or bfloat16"),
+        ({"temperature": 0}, "temperature of more than 0, got 0"),
+        ({"keep": 0}, "keep 1 version or more, got 0"),
+        ({"warmup_batch_sizes": (0,)}, "batch sizes of 1 or more, got 0"),
+        ({"warmup_batch_sizes": range(1, 200)}, "at most 1000 warm-up records, got 199 batch sizes for 6"),
     ],
 )
 def test_wrong_arguments_leave_nothing(arguments, message, tmp_path):
@@ -209,22 +177,46 @@ except UserError as error:
     assert "KERAS_BACKEND=tensorflow" in run_python(code, str(tmp_path / "m"), env={"KERAS_BACKEND": "jax"})
 
 
-def test_a_killed_export_leaves_no_version(finished_run, tmp_path):
-    """Killed as soon as it stages its files: nothing there has a version's name."""
-    directory = tmp_path / "m"
-    command = [
-        sys.executable,
-        "-m",
-        "keras_googlenet.cli",
-        "export",
-        str(finished_run),
-        "--to",
-        str(directory),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(directory.glob(".tmp-*/*")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert [path for path in directory.iterdir() if path.name.isdigit()] == []
+@pytest.fixture(scope="module")
+def tiny(tiny_variant):
+    return GoogLeNet(
+        variant=Architecture.from_json(tiny_variant.read_text()), input_shape=(28, 28, 3), classes=3
+    )
+
+
+def test_an_export_that_answers_otherwise_is_not_published(tiny, tmp_path, monkeypatch):
+    answers = reference.answers
+
+    def other(*arguments, **options):
+        expected = answers(*arguments, **options)
+        expected["features"]["features"] = expected["features"]["features"] + 1e-3
+        return expected
+
+    monkeypatch.setattr(reference, "answers", other)
+    with pytest.raises(
+        UserError, match=r"a difference of .*e-0., allowed 1e-05 in 'features' of signature 'features'"
+    ):
+        export_saved_model(tiny, tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_model_that_answers_no_numbers_is_not_published(tiny, tmp_path):
+    model = keras.models.clone_model(tiny)
+    model.get_layer("main").bias.assign([float("nan")] * 3)
+    with pytest.raises(
+        UserError, match=r"does not load and run, so it is not published: .*answer to these pixels"
+    ):
+        export_saved_model(model, tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tiny, tmp_path):
+    """A limit on the size of files, in place of a disk without room."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(UserError, match=f"cannot write in {tmp_path / 'm'}, nothing is published: "):
+            export_saved_model(tiny, tmp_path / "m")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "m").iterdir()) == []

@@ -1,0 +1,118 @@
+"""Files for other runtimes, run by those."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
+from keras_googlenet.serving import targets
+from keras_googlenet.serving.targets import export_file
+
+NAMES = ("ape", "bee", "cat")
+SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_variant):
+    """With auxiliary-free narrow blocks, random weights."""
+    keras.utils.set_random_seed(5)
+    variant = Architecture.from_json(tiny_variant.read_text())
+    return GoogLeNet(variant=variant, input_shape=(28, 28, 3), classes=3)
+
+
+def run_onnx(file, pixels):
+    session = onnxruntime.InferenceSession(str(file))
+    (given,), (found,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(float)", [28, 28, 3])
+    assert found.shape[1:] == [3]
+    return session.run(None, {"images": pixels})[0]
+
+
+def run_litert(file, pixels):
+    interpreter = Interpreter(str(file))
+    (given,) = interpreter.get_input_details()
+    assert given["shape_signature"].tolist() == [-1, 28, 28, 3]
+    (signature,) = interpreter.get_signature_list().values()
+    assert signature["inputs"] == ["images"]
+    (answer,) = interpreter.get_signature_runner()(images=pixels).values()
+    return answer
+
+
+RUN = {"onnx": run_onnx, "litert": run_litert}
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+@pytest.mark.parametrize("bgr", [False, True])
+def test_the_file_answers_as_the_model(model, format, bgr, tmp_path, random):
+    preprocessing = Preprocessing(28, 28)
+    if bgr:
+        preprocessing = Preprocessing(28, 28, mean=(104.0, 117.0, 123.0), scale=0.02, channel_order="bgr")
+    file = export_file(
+        model,
+        tmp_path / f"new/net{SUFFIX[format]}",
+        format=format,
+        class_names=NAMES,
+        preprocessing=preprocessing,
+        temperature=1.0 if not bgr else 2.0,
+    )
+    pixels = random.uniform(0, 255, (3, 28, 28, 3)).astype("float32")
+    if bgr:
+        inputs = (pixels[..., ::-1] - np.array([104, 117, 123], "float32")) * np.float32(0.02)
+        expected = np.sqrt(model.predict(inputs, verbose=0))
+        expected /= expected.sum(axis=1, keepdims=True)
+    else:
+        expected = model.predict(pixels / 127.5 - 1, verbose=0)
+    for count in (3, 1):
+        np.testing.assert_allclose(RUN[format](file, pixels[:count]), expected[:count], atol=1e-5)
+    assert (tmp_path / "new/net.labels.txt").read_text().splitlines() == list(NAMES)
+    assert {path.name for path in file.parent.iterdir()} == {file.name, "net.labels.txt"}
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_a_file_that_answers_otherwise_is_not_written(model, format, tmp_path, monkeypatch):
+    target = targets.TARGETS[format]
+    wrong = target._replace(run=lambda file, pixels: target.run(file, pixels) + 1e-3)
+    monkeypatch.setitem(targets.TARGETS, format, wrong)
+    with pytest.raises(UserError, match="does not answer as the model does, so it is not written"):
+        export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("taken", ["net.onnx", "net.labels.txt"])
+def test_nothing_is_overwritten(model, taken, tmp_path):
+    (tmp_path / taken).write_text("mine")
+    with pytest.raises(UserError, match=f"{taken} exists: choose another name"):
+        export_file(model, tmp_path / "net.onnx", format="onnx")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("net.tflite", {"format": "onnx"}, "a file that ends in .onnx for format onnx, got .*net.tflite"),
+        ("net", {"format": "litert"}, "a file that ends in .tflite"),
+        ("net.pb", {"format": "pb"}, "a format of onnx, litert, got 'pb'"),
+        ("net.onnx", {"format": "onnx", "class_names": ["a"]}, "expected 3 class names"),
+    ],
+)
+def test_wrong_arguments_leave_nothing(model, name, options, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        export_file(model, tmp_path / "new" / name, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")])
+def test_a_missing_package_is_named_before_the_work(model, format, package, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
+    )
+    with pytest.raises(
+        UserError, match=rf'{package} is not installed: pip install "keras-googlenet\[{format}\]"'
+    ):
+        export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
+    assert list(tmp_path.iterdir()) == []
