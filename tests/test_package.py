@@ -1,6 +1,7 @@
 """What is shipped: the wheel and the README."""
 
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -74,7 +75,7 @@ print(len(sample_arrays()["test_images"]), keras_googlenet.GoogLeNet().count_par
 
 
 def test_readme_python_runs(tmp_path):
-    (block,) = readme_blocks("python")
+    (block,) = [block for block in readme_blocks("python") if "export_saved_model" in block]
     run_python(block, cwd=tmp_path)
     assert (tmp_path / "models/mine/1/saved_model.pb").is_file()
     assert (tmp_path / "googlenet.keras").is_file()
@@ -102,8 +103,8 @@ def test_readme_links_and_pictures_exist():
 
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path):
-    """The block "From images to answers", as it stands: its server started, then stopped."""
-    (block,) = [block for block in readme_blocks("sh") if "export runs/first" in block]
+    """The block "From images to answers", as it stands, its server asked in every language."""
+    (block,) = [block for block in readme_blocks("sh") if "train --data sample" in block]
     curl = next(block for block in readme_blocks("sh") if block.startswith("curl"))
     bin_folder = Path(sys.executable).parent
     prepare = "from keras_googlenet.data.sources import sample_arrays as s; import cv2; "
@@ -115,7 +116,14 @@ def test_readme_commands_run(tmp_path):
         block,
         flags=re.MULTILINE,
     )
-    script += curl + "\nkill %1 2>/dev/null || kill $!\n"
+    (client,) = [block for block in readme_blocks("python") if "Client" in block]
+    (tmp_path / "client.py").write_text(client)
+    script += curl + "\npython client.py\n"
+    if shutil.which("node"):
+        (javascript,) = readme_blocks("js")
+        (tmp_path / "client.mjs").write_text(javascript)
+        script += "node client.mjs\n"
+    script += "kill %1 2>/dev/null || kill $!\n"
     result = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -126,6 +134,8 @@ def test_readme_commands_run(tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert '"predictions"' in result.stdout
     assert '"label": "Ankle boot"' in result.stdout
+    assert "image.png Ankle boot " in result.stdout
+    assert not shutil.which("node") or re.search(r"^Ankle boot [\d.]+$", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow
