@@ -61,7 +61,7 @@ def verify(
             raise UserError(f"the export does not load and run, so it is not published: {reason}")
         if int(replayed) != records:
             raise UserError(f"the export has {int(replayed)} warm-up records, expected {records}")
-        _compare(_load(files[1]), wanted, tolerance)
+        compare(_load(files[1]), wanted, tolerance)
 
 
 def _environment() -> dict[str, str]:
@@ -71,7 +71,17 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def _compare(answers: Values, expected: Values, tolerance: float) -> None:
+def compare(answers: Values, expected: Values, tolerance: float) -> None:
+    """Refuse answers that are others than expected, or classes that are not the best.
+
+    Args:
+        answers: Of the export.
+        expected: Outputs to compare, float or string arrays, `labels` among them.
+        tolerance: Of a float output: absolute up to 1, relative to its largest value beyond.
+
+    Raises:
+        UserError: An answer is another.
+    """
     for signature, outputs in expected.items():
         for name, values in outputs.items():
             got = answers[signature][name]

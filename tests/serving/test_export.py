@@ -121,15 +121,6 @@ def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     assert answer["classes"].shape == (2, 5)
 
 
-def test_logits_become_probabilities(tmp_path, random):
-    model = GoogLeNet(**SMALL, classifier_activation=None)
-    session = SavedModelSession(export_saved_model(model, tmp_path / "m"))
-    x = random.uniform(0, 255, (2, 80, 80, 3)).astype("float32")
-    expected = keras.ops.softmax(model.predict(preprocess_input(x), verbose=0)[0])
-    answer = session.run("tensor", {"images": x})
-    np.testing.assert_allclose(answer["probabilities"], np.asarray(expected), atol=1e-5)
-
-
 def test_bfloat16_is_near_and_answers_in_float32(tmp_path, random):
     model = GoogLeNet(**SMALL)
     half = SavedModelSession(export_saved_model(model, tmp_path / "m", precision="bfloat16"))

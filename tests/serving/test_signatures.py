@@ -252,13 +252,14 @@ def test_cam_needs_an_average_before_the_classifier(network):
         served_network(network(), cam=True)
 
 
-def test_temperature_divides_the_logits(tiny, random):
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_probabilities_are_the_softmax_of_logits_over_the_temperature(tiny, random, activation, temperature):
     pixels = random.uniform(0, 255, (3, 28, 28, 1)).astype("float32")
-    logits = tiny(classifier_activation=None).predict((pixels - 127.5) / 127.5, verbose=0)
-    expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum(axis=1, keepdims=True)
-    for activation in (None, "softmax"):
-        network = served_network(tiny(classifier_activation=activation), temperature=2.5)
-        np.testing.assert_allclose(tensor(network, pixels)["probabilities"], expected, atol=1e-6)
+    logits = tiny(classifier_activation=None).predict((pixels - 127.5) / 127.5, verbose=0) / temperature
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    network = served_network(tiny(classifier_activation=activation), temperature=temperature)
+    np.testing.assert_allclose(tensor(network, pixels)["probabilities"], expected, atol=1e-6)
 
 
 def test_small_probabilities_survive_the_temperature(tiny):
