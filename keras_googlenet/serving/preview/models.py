@@ -141,10 +141,7 @@ class Models:
     def available(self) -> dict[str, list[int]]:
         """The versions that serve, ascending, by model."""
         with self._lock:
-            return {
-                name: sorted(v.number for v in self._versions.get(name, {}).values() if v.state == AVAILABLE)
-                for name in self._configs
-            }
+            return {name: self._serving(name) for name in self._configs}
 
     def reload(self, configs: Iterable[ModelConfig], *, first: bool = False) -> None:
         """Serve these models instead: load the new ones, unload those that are gone.
@@ -199,6 +196,10 @@ class Models:
             used.users += 1
             return used
 
+    def _serving(self, name: str) -> list[int]:
+        known = self._versions.get(name, {})
+        return sorted(version.number for version in known.values() if version.state == AVAILABLE)
+
     def _release(self, used: _Version) -> None:
         with self._lock:
             used.users -= 1
@@ -226,7 +227,8 @@ class Models:
                 known[number].failures = 0  # wanted again later, it is tried again
             for number, folder in aspired.items():
                 self._load_version(name, number, folder)
-            serving = set(self.available().get(name, []))
+            with self._lock:
+                serving = set(self._serving(name))
             if not aspired or serving & set(aspired):
                 for number in serving - set(aspired):
                     self._unload(name, known[number])
