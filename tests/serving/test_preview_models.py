@@ -174,7 +174,7 @@ def test_broken_warm_up_file_fails_the_load(models, adders, folder):
     serving = models(ModelConfig("adder", folder))
     publish(adders, folder, 2)
     (folder / "2/assets.extra").mkdir()
-    (folder / "2/assets.extra/tf_serving_warmup_requests").write_bytes(b"no records")
+    (folder / "2/assets.extra/tf_serving_warmup_requests").write_bytes(b"no TFRecord at all")
     serving.poll()
     assert states(serving)[2] == ("END", "DATA_LOSS")
 

@@ -75,8 +75,7 @@ def _warm_up(servable: Servable, number: int, path: Path) -> None:
     # Source: `saved_model_warmup_util.cc`.
     if not path.is_file():
         return
-    # `tf_record_iterator` would take a truncated record for the end.
-    for index, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
+    for index, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
         if index == MAX_WARMUP_RECORDS:
             raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
         try:
