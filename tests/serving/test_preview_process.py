@@ -33,12 +33,12 @@ def preview(directory, *flags):
     ) as process:
         try:
             lines = []
-            while not lines or "gRPC at" not in lines[-1]:
+            while not lines or "gRPC " not in lines[-1]:
                 line = process.stdout.readline()
                 assert line, process.stderr.read()
                 lines.append(line)
             address = re.search(r"http://[\w.:]+", lines[0])[0]
-            yield process, lines, address, re.search(r"gRPC at (\S+)", lines[-1])[1]
+            yield process, lines, address, re.search(r"gRPC (\S+)", lines[-1])[1]
         finally:
             if process.poll() is None:
                 process.kill()
@@ -49,7 +49,7 @@ def test_life_of_a_process(exported, png_bytes, number, tmp_path):
     log = tmp_path / "access.jsonl"
     with preview(exported.parent, "--access-log", str(log)) as (process, lines, rest, grpc_address):
         assert all(line.startswith("preview of TensorFlow Serving: ") for line in lines)
-        assert "model 'shoes' version 1 at" in lines[0]
+        assert "model 'shoes' version 1, REST " in lines[0]
         assert "stop with Ctrl-C" in lines[-1]
         body = {"instances": [{"b64": base64.b64encode(png_bytes).decode()}]}
         answer = httpx.post(f"{rest}/v1/models/shoes:predict", json=body, timeout=60)
