@@ -358,7 +358,7 @@ def _json_array(name: str, array: np.ndarray) -> np.ndarray:
         return _object_array(items, array.shape)
     if expected not in INTEGERS and expected not in FLOATS and expected != tf.bool:
         raise invalid(f"Failed to write JSON value for tensor type: {expected.name}")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # orjson takes no other order
 
 
 def _listed(array: Any) -> Any:
