@@ -20,6 +20,8 @@ from keras_googlenet.serving.preview.grpc_services import grpc_server
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Recorder
 
+pytest_plugins = ["small_models"]
+
 Code = grpc.StatusCode
 
 

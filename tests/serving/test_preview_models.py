@@ -12,6 +12,8 @@ from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy, f
 from keras_googlenet.serving.preview.errors import ServingError
 from keras_googlenet.serving.preview.models import LOAD_RETRIES, Models
 
+pytest_plugins = ["small_models"]
+
 STATE = ModelVersionStatus.State
 
 

@@ -15,6 +15,8 @@ from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Recorder
 from keras_googlenet.serving.preview.rest import Limits, rest_app
 
+pytest_plugins = ["small_models"]
+
 ADDER = "/v1/models/adder"
 ROWS = {"instances": [[1, 2]]}
 LIMIT = 100_000

@@ -13,6 +13,8 @@ from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.serving.preview.config import find_models
 from keras_googlenet.serving.preview.models import Models
 
+pytest_plugins = ["small_models"]
+
 MODEL = "/v1/models/shoes"
 PREDICT = f"{MODEL}:predict"
 SIDE = 80  # of the fixture's network

@@ -15,8 +15,8 @@ from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
 from keras_googlenet.serving.preview.errors import ServingError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 from keras_googlenet.serving.session import SavedModelSession
+from keras_googlenet.serving.versions import WARMUP
 
-WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 MAX_WARMUP_RECORDS = 1000
 
 

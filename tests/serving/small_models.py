@@ -11,7 +11,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.rest import rest_app
-from keras_googlenet.serving.preview.servable import WARMUP, Servable
+from keras_googlenet.serving.preview.servable import Servable
+from keras_googlenet.serving.versions import WARMUP
 
 
 class Signatures(tf.Module):
