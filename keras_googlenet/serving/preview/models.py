@@ -174,11 +174,6 @@ class Models:
         with self._changing:
             self._poll()
 
-    def keep_polling(self, seconds: float, stop: threading.Event) -> None:
-        """Poll until told to stop."""
-        while not stop.wait(seconds):
-            self.poll()
-
     def close(self) -> None:
         """Unload everything that nothing uses."""
         with self._changing:
@@ -281,7 +276,7 @@ class Models:
         with self._lock:
             version.state = UNLOADING
         self._finish_unloading(version)
-        self._log(f"preview: version {version.number} of {name} is unloaded")
+        self._log(f"preview: version {version.number} of {name} goes")
 
     def _finish_unloading(self, version: _Version) -> None:
         with self._lock:

@@ -103,8 +103,12 @@ def serve(directory: Path, options: Options = Options()) -> None:
         except ServingError as error:
             raise UserError(f"cannot serve {directory}: {error.message}") from None
         stop = threading.Event()
-        poller = threading.Thread(target=models.keep_polling, args=(options.poll_seconds, stop), daemon=True)
-        poller.start()
+
+        def keep_polling() -> None:
+            while not stop.wait(options.poll_seconds):
+                models.poll()
+
+        threading.Thread(target=keep_polling, daemon=True).start()
         grpc.start()
         listener.listen()
 
