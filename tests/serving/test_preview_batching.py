@@ -9,7 +9,12 @@ import pytest
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.batching import BatchingParameters, BatchScheduler, read_parameters
+from keras_googlenet.serving.preview.batching import (
+    BatchingParameters,
+    BatchQueue,
+    BatchScheduler,
+    read_parameters,
+)
 from keras_googlenet.serving.preview.errors import ServingError
 
 FOREVER = 10**12  # microseconds: only a full batch is run
@@ -38,7 +43,7 @@ class Double:
 
 def batching(run, **parameters):
     settings = {"num_batch_threads": 1, "batch_timeout_micros": FOREVER} | parameters
-    return BatchScheduler(BatchingParameters(**settings)).queue(run)
+    return BatchQueue(BatchScheduler(BatchingParameters(**settings)), run)
 
 
 def ask(queue, values, timeout_ms=0):
@@ -192,7 +197,7 @@ def test_queues_share_the_threads_in_turn():
     run, other = Double(order), Double(order)
     run.proceed.clear()
     scheduler = BatchScheduler(BatchingParameters(max_batch_size=1, num_batch_threads=1))
-    busy, idle = scheduler.queue(run), scheduler.queue(other)
+    busy, idle = BatchQueue(scheduler, run), BatchQueue(scheduler, other)
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(ask, busy, [1])]
         run.entered.acquire()
@@ -208,7 +213,7 @@ def test_queues_share_the_threads_in_turn():
 def test_waits_are_told():
     waits = []
     scheduler = BatchScheduler(BatchingParameters(num_batch_threads=1), waits.append)
-    assert ask(scheduler.queue(Double()), [1]) == [2]
+    assert ask(BatchQueue(scheduler, Double()), [1]) == [2]
     assert len(waits) == 1
     assert waits[0] >= 0
 

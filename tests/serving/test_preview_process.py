@@ -2,23 +2,30 @@
 
 import base64
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_python
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview.server import Options, serve
+
+pytest_plugins = ["small_models"]
 
 
 @contextmanager
@@ -33,12 +40,12 @@ def preview(directory, *flags):
     ) as process:
         try:
             lines = []
-            while not lines or "gRPC at" not in lines[-1]:
+            while not lines or "gRPC " not in lines[-1]:
                 line = process.stdout.readline()
                 assert line, process.stderr.read()
                 lines.append(line)
             address = re.search(r"http://[\w.:]+", lines[0])[0]
-            yield process, lines, address, re.search(r"gRPC at (\S+)", lines[-1])[1]
+            yield process, lines, address, re.search(r"gRPC (\S+)", lines[-1])[1]
         finally:
             if process.poll() is None:
                 process.kill()
@@ -49,7 +56,7 @@ def test_life_of_a_process(exported, png_bytes, number, tmp_path):
     log = tmp_path / "access.jsonl"
     with preview(exported.parent, "--access-log", str(log)) as (process, lines, rest, grpc_address):
         assert all(line.startswith("preview of TensorFlow Serving: ") for line in lines)
-        assert "model 'shoes' version 1 at" in lines[0]
+        assert "model 'shoes' version 1, REST " in lines[0]
         assert "stop with Ctrl-C" in lines[-1]
         body = {"instances": [{"b64": base64.b64encode(png_bytes).decode()}]}
         answer = httpx.post(f"{rest}/v1/models/shoes:predict", json=body, timeout=60)
@@ -77,6 +84,99 @@ def test_life_of_a_process(exported, png_bytes, number, tmp_path):
     assert all(entry["ms"] > 0 and entry["bytes_in"] > len(png_bytes) for entry in logged)
 
 
+def cpu_seconds(process):
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_requests_in_flight_are_finished(adders):
+    body = {"signature_name": "count", "inputs": [300_000]}  # counts for seconds
+
+    def over_rest(address):
+        return httpx.post(f"{address}/v1/models/adder:predict", json=body, timeout=60).json()["outputs"]
+
+    def over_grpc(address):
+        request = PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "adder", "count"
+        request.inputs["n"].CopyFrom(tf.make_tensor_proto(np.int64(body["inputs"])))
+        with grpc.insecure_channel(address) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            return list(stub.Predict(request, timeout=60).outputs["last"].int64_val)
+
+    with preview(adders) as (process, _, rest, grpc_address), ThreadPoolExecutor(2) as pool:
+        before = cpu_seconds(process)
+        answers = [pool.submit(over_rest, rest), pool.submit(over_grpc, grpc_address)]
+        while cpu_seconds(process) < before + 0.5:  # both are being computed
+            time.sleep(0.02)
+        process.terminate()
+        assert [answer.result() for answer in answers] == [body["inputs"]] * 2
+        assert process.wait(60) == 0
+
+
+MODELS = """
+model_config_list {
+  config {
+    name: "sum" base_path: "/models/adder"
+    model_version_policy { all { } }
+    version_labels { key: "stable" value: 1 }
+  }
+}
+"""
+BATCHING = "max_batch_size { value: 2 } allowed_batch_sizes: [1, 2] thread_pool_name { value: 'pool' }"
+MONITORING = 'prometheus_config { enable: true path: "/metrics" }'
+
+
+def test_files_as_serving_takes_them(adders, tmp_path):
+    flags = ["--enable-batching"]
+    for name, text in (
+        ("model-config", MODELS),
+        ("batching-parameters", BATCHING),
+        ("monitoring-config", MONITORING),
+    ):
+        (tmp_path / name).write_text(text)
+        flags += [f"--{name}-file", str(tmp_path / name)]
+    with preview(adders, *flags) as (_, lines, rest, _):
+        assert "model 'sum' versions 1, 2, 3, REST" in lines[0]
+        answer = httpx.post(f"{rest}/v1/models/sum/labels/stable:predict", json={"instances": [[1, 2]]})
+        assert answer.json() == {"predictions": [[2, 3]]}
+        answer = httpx.post(f"{rest}/v1/models/sum:predict", json={"instances": [[1, 2]] * 3})
+        assert answer.status_code == 400
+        assert "Task size 3 is larger than maximum input batch size 2" in answer.json()["error"]
+        metrics = httpx.get(f"{rest}/metrics").text
+        for line in (
+            ':tensorflow:serving:request_count{model_name="sum",status="OK"} 1',
+            ':tensorflow:serving:batching_session:queuing_latency_count{thread_pool_name="pool"} 1',
+            f':tensorflow:cc:saved_model:load_latency{{model_path="{adders}/adder/1"}} ',
+        ):
+            assert f"\n{line}" in metrics
+
+
+ALONE = """
+import os, signal, sys, threading
+from pathlib import Path
+import httpx
+from keras_googlenet.serving.preview import server
+
+def ask(models, host, rest_port, grpc_port):
+    def asking():
+        url = f"http://{host}:{rest_port}/v1/models/adder:predict"
+        answer = httpx.post(url, json={"instances": [[1, 2]]})
+        parts = {name.split(".")[1] for name in sys.modules if name.startswith("keras_googlenet.")}
+        print(answer.json(), *sorted(parts))
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=asking).start()
+
+server._announce = ask
+server.serve(Path(sys.argv[1]), server.Options(rest_port=0, grpc_port=0))
+"""
+
+
+def test_nothing_that_builds_networks_is_in_the_process(adders):
+    # TensorFlow itself imports Keras, whether anything needs it or not.
+    printed = run_python(ALONE, str(adders)).splitlines()[0]
+    assert printed == "{'predictions': [[4.0, 5.0]]} errors serving"
+
+
 # --- what a user can get wrong -------------------------------------------------------------------
 
 
@@ -92,9 +192,10 @@ def test_port_in_use_is_named_before_a_model_is_loaded(tmp_path, protocol):
 
 @pytest.mark.parametrize("port", [-1, 65536])
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_port_out_of_range_is_refused(exported, protocol, port):
+def test_port_out_of_range_is_refused(tmp_path, protocol, port):
+    (tmp_path / "1").mkdir()  # would not load
     with pytest.raises(UserError, match=f"between 0 and 65535, got {port}"):
-        serve(exported.parent, Options(**{"rest_port": 0, "grpc_port": 0, f"{protocol}_port": port}))
+        serve(tmp_path, Options(**{"rest_port": 0, "grpc_port": 0, f"{protocol}_port": port}))
 
 
 @pytest.mark.parametrize(("name", "message"), [(".", "no version in {}:"), ("absent", "no model at {}:")])
@@ -104,12 +205,31 @@ def test_missing_model_is_named(tmp_path, name, message):
 
 
 @pytest.mark.parametrize("file", [None, "saved_model.pb"], ids=["empty", "without variables"])
-def test_broken_version_is_named(tmp_path, exported, file):
+def test_broken_version_is_named(tmp_path, adders, file):
     (tmp_path / "1").mkdir()
     if file:
-        (tmp_path / "1" / file).symlink_to(exported / file)
+        (tmp_path / "1" / file).symlink_to(adders / "adder/1" / file)
     with pytest.raises(
         UserError, match=f"cannot serve {tmp_path}: .*{tmp_path.name} .+{tmp_path / '1'}"
     ) as caught:
         serve(tmp_path, Options(rest_port=0, grpc_port=0))
     assert "\n" not in str(caught.value)
+
+
+def test_batching_parameters_without_batching_are_told(adders, tmp_path):
+    with pytest.raises(UserError, match="without --enable-batching"):
+        serve(adders, Options(batching_parameters_file=tmp_path / "batching_parameters.txt"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_config_file": Path("absent/file")},
+        {"monitoring_config_file": Path("absent/file")},
+        {"enable_batching": True, "batching_parameters_file": Path("absent/file")},
+        {"access_log": "absent/file"},
+    ],
+)
+def test_missing_files_are_named(adders, options):
+    with pytest.raises(UserError, match="absent/file"):
+        serve(adders, Options(rest_port=0, grpc_port=0, **options))

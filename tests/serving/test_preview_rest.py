@@ -1,7 +1,4 @@
-import asyncio
 import base64
-import json
-import math
 
 import httpx
 import numpy as np
@@ -15,8 +12,8 @@ from keras_googlenet.data.images import decode_image, resize
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.serving.preview.config import find_models
 from keras_googlenet.serving.preview.models import Models
-from keras_googlenet.serving.preview.rest import rest_app
-from keras_googlenet.serving.preview.servable import Servable
+
+pytest_plugins = ["small_models"]
 
 MODEL = "/v1/models/shoes"
 PREDICT = f"{MODEL}:predict"
@@ -24,23 +21,12 @@ SIDE = 80  # of the fixture's network
 
 
 @pytest.fixture(scope="module")
-def ask(exported):
+def ask(exported, load, asking):
     """Send one request to the preview of the exported model, and return the response."""
-    models = Models(lambda name, number, folder: Servable(number, folder))
+    models = Models(load)
     models.reload(find_models(exported.parent), first=True)
-    app = rest_app(models)
-
-    def ask(method: str, path: str, body=None) -> httpx.Response:
-        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-
-        async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://preview") as client:
-                return await client.request(method, path, content=content)
-
-        return asyncio.run(send())
-
-    return ask
+    yield asking(models)
+    models.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +75,6 @@ def test_pixels_get_the_answer_of_their_image(ask, b64, png_bytes):
     (of_bytes,), (of_pixels,) = (answer(ask("POST", PREDICT, body))["predictions"] for body in requests)
     assert of_pixels["probabilities"] == pytest.approx(of_bytes["probabilities"], abs=1e-5)
     assert of_pixels["classes"] == of_bytes["classes"]
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_pixels_that_are_no_numbers_get_an_answer(ask, value):
-    pixels = np.full((1, SIDE, SIDE, 3), value).tolist()
-    response = ask("POST", PREDICT, {"signature_name": "tensor", "instances": pixels})
-    assert len(answer(response)["predictions"][0]["probabilities"]) == 2
 
 
 PIXELS = (SIDE, SIDE, 3)
@@ -222,11 +201,11 @@ def test_metadata_declares_the_signatures(ask):
     }
     outputs = {name: (DT_FLOAT, [-1, 2]) for name in ("probabilities", "scores")}
     outputs["classes"] = (DT_STRING, [-1, 2])
-    del declared["__saved_model_init_op"]  # TensorFlow's own; Serving lists it too
-    assert declared == {
+    expected = {
         "serving_default": {"images": (DT_STRING, [-1])} | outputs,
         "tensor": {"images": (DT_FLOAT, [-1, SIDE, SIDE, 3])} | outputs,
     }
+    assert {name: declared[name] for name in expected} == expected
 
 
 def test_metadata_has_the_protocols_field_names(ask):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from keras_googlenet.serving.preview.errors import ServingError
-from keras_googlenet.serving.preview.wire import format_predict, parse_predict, to_array
+from keras_googlenet.serving.preview.json_values import to_array
+from keras_googlenet.serving.preview.wire import format_predict, parse_predict
 
 
 def signature(**inputs):

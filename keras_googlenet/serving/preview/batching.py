@@ -99,7 +99,12 @@ class _Batch:
 
 
 class BatchQueue:
-    """The requests for one signature that wait for their batch; made by `BatchScheduler.queue`."""
+    """The requests for one signature that wait for their batch.
+
+    Args:
+        scheduler: Has the threads.
+        run: Runs a batch, from merged inputs and a timeout in milliseconds.
+    """
 
     def __init__(self, scheduler: BatchScheduler, run: Callable[[Arrays, int], Arrays]) -> None:
         self._scheduler, self._run = scheduler, run
@@ -198,16 +203,8 @@ class BatchScheduler:
                 target=self._work, name=f"{parameters.thread_pool_name}-{index}", daemon=True
             ).start()
 
-    def queue(self, run: Callable[[Arrays, int], Arrays]) -> BatchQueue:
-        """A queue whose batches are run by `run`, from merged inputs and a timeout in milliseconds."""
-        return BatchQueue(self, run)
-
     def enqueue(self, queue: BatchQueue, task: _Task) -> None:
-        """Put a task in a queue.
-
-        Raises:
-            ServingError: The task is too large, or the queue is full.
-        """
+        """Put a task in a queue; raises as `BatchQueue.add`."""
         with self._changed:
             queue.add(task, self.parameters)
             if queue not in self._queues:

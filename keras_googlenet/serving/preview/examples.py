@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow.core.example.example_pb2 import Example
 from tensorflow.core.example.feature_pb2 import Feature
 
-from keras_googlenet.serving.preview import wire
+from keras_googlenet.serving.preview import json_values, wire
 from keras_googlenet.serving.preview.errors import invalid
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -45,7 +45,7 @@ def _example(value: Any) -> Example:
         raise invalid(f"Example must be JSON object but got JSON {type(value).__name__}")
     example = Example()
     for name, content in value.items():
-        _fill(example.features.feature[wire.encode(name).decode()], name, content)
+        _fill(example.features.feature[json_values.encode(name).decode()], name, content)
     return example
 
 
@@ -59,9 +59,9 @@ def _fill(feature: Feature, name: str, content: Any) -> None:
 
 def _feature_value(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, str):
-        return "bytes_list", wire.encode(value)
-    if wire.is_base64(value):
-        return "bytes_list", wire.decode_base64(value)
+        return "bytes_list", json_values.encode(value)
+    if json_values.is_base64(value):
+        return "bytes_list", json_values.decode_base64(value)
     if isinstance(value, float):
         if np.isfinite(value) and abs(value) > LARGEST:
             raise invalid(f"Cannot convert JSON value: {value} to float without loss of precision.")

@@ -37,7 +37,7 @@ VALUE_FIELDS = {
 
 
 def to_array(proto: TensorProto, name: str) -> np.ndarray:
-    """A `TensorProto` as an array, strings as objects.
+    """A `TensorProto` as an array, strings as objects; integers beyond a narrow type wrap, as in TensorFlow.
 
     Raises:
         ServingError: It contradicts itself, or declares more than 1 GiB.

@@ -141,10 +141,7 @@ class Models:
     def available(self) -> dict[str, list[int]]:
         """The versions that serve, ascending, by model."""
         with self._lock:
-            return {
-                name: sorted(v.number for v in self._versions.get(name, {}).values() if v.state == AVAILABLE)
-                for name in self._configs
-            }
+            return {name: self._serving(name) for name in self._configs}
 
     def reload(self, configs: Iterable[ModelConfig], *, first: bool = False) -> None:
         """Serve these models instead: load the new ones, unload those that are gone.
@@ -177,11 +174,6 @@ class Models:
         with self._changing:
             self._poll()
 
-    def keep_polling(self, seconds: float, stop: threading.Event) -> None:
-        """Poll until told to stop."""
-        while not stop.wait(seconds):
-            self.poll()
-
     def close(self) -> None:
         """Unload everything that nothing uses."""
         with self._changing:
@@ -198,6 +190,10 @@ class Models:
             used = max(serving, key=lambda v: v.number)
             used.users += 1
             return used
+
+    def _serving(self, name: str) -> list[int]:
+        known = self._versions.get(name, {})
+        return sorted(version.number for version in known.values() if version.state == AVAILABLE)
 
     def _release(self, used: _Version) -> None:
         with self._lock:
@@ -226,7 +222,8 @@ class Models:
                 known[number].failures = 0  # wanted again later, it is tried again
             for number, folder in aspired.items():
                 self._load_version(name, number, folder)
-            serving = set(self.available().get(name, []))
+            with self._lock:
+                serving = set(self._serving(name))
             if not aspired or serving & set(aspired):
                 for number in serving - set(aspired):
                     self._unload(name, known[number])
@@ -279,7 +276,7 @@ class Models:
         with self._lock:
             version.state = UNLOADING
         self._finish_unloading(version)
-        self._log(f"preview: version {version.number} of {name} is unloaded")
+        self._log(f"preview: version {version.number} of {name} goes")
 
     def _finish_unloading(self, version: _Version) -> None:
         with self._lock:

@@ -15,8 +15,8 @@ from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
 from keras_googlenet.serving.preview.errors import ServingError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 from keras_googlenet.serving.session import SavedModelSession
+from keras_googlenet.serving.versions import WARMUP
 
-WARMUP = Path("assets.extra/tf_serving_warmup_requests")
 MAX_WARMUP_RECORDS = 1000
 
 
@@ -60,8 +60,9 @@ class Servable:
         names = tuple(sorted(self.signatures[signature_name].outputs) if outputs is None else outputs)
         queue = self._queues.get((signature_name, names))
         if queue is None:
-            made = self._scheduler.queue(
-                lambda merged, timeout: self._session.run(signature_name, merged, names, timeout)
+            made = BatchQueue(
+                self._scheduler,
+                lambda merged, timeout: self._session.run(signature_name, merged, names, timeout),
             )
             queue = self._queues.setdefault((signature_name, names), made)
         return queue.run(inputs, timeout_ms)

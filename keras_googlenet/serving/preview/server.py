@@ -103,8 +103,12 @@ def serve(directory: Path, options: Options = Options()) -> None:
         except ServingError as error:
             raise UserError(f"cannot serve {directory}: {error.message}") from None
         stop = threading.Event()
-        poller = threading.Thread(target=models.keep_polling, args=(options.poll_seconds, stop), daemon=True)
-        poller.start()
+
+        def keep_polling() -> None:
+            while not stop.wait(options.poll_seconds):
+                models.poll()
+
+        threading.Thread(target=keep_polling, daemon=True).start()
         grpc.start()
         listener.listen()
 
@@ -173,7 +177,8 @@ def _port(port: int) -> int:
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
     # Bound before the models load, so that a used port is told at once; it listens only once they serve.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer waits 40 ms.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, _port(port)))
@@ -202,5 +207,5 @@ def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None
     for name, numbers in models.available().items():
         version = "version" if len(numbers) == 1 else "versions"
         listed = ", ".join(map(str, numbers))
-        print(f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}")
-    print(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)
+        print(f"{NAME}: model {name!r} {version} {listed}, REST http://{shown}:{rest_port}/v1/models/{name}")
+    print(f"{NAME}: gRPC {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)
