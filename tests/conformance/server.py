@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ADDRESSES = re.compile(r" at (http://[^/\s]+).*gRPC at (\S+)", re.DOTALL)
+ADDRESSES = re.compile(r"REST (http://[^/\s]+).*gRPC (\S+)", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,9 @@ from keras_googlenet.serving.client import classify
 @pytest.fixture(scope="module")
 def addresses(exported):
     """The exported model's URLs over REST and gRPC, on a preview server in a process of its own."""
-    command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(exported.parent)]
-    ports = ["--rest-port", "0", "--grpc-port", "0"]
-    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            found = {}
-            for line in process.stdout:
-                if rest := re.search(r"http://[\w.:/-]+", line):
-                    found["rest"] = rest[0]
-                if grpc := re.search(r"gRPC at ([\w.]+:\d+)", line):
-                    found["grpc"] = f"grpc://{grpc[1]}/v1/models/{exported.parent.name}"
-                if len(found) == 2:
-                    break
-            yield found
-        finally:
-            process.terminate()
-            process.communicate()  # its last words, which a closed pipe would refuse
+    model = f"/v1/models/{exported.parent.name}"
+    with preview(exported.parent) as server:
+        yield {"rest": server.rest + model, "grpc": f"grpc://{server.grpc}{model}"}
 
 
 @pytest.fixture
