@@ -40,12 +40,12 @@ def preview(directory, *flags):
     ) as process:
         try:
             lines = []
-            while not lines or "gRPC " not in lines[-1]:
+            while not lines or "gRPC at" not in lines[-1]:
                 line = process.stdout.readline()
                 assert line, process.stderr.read()
                 lines.append(line)
             address = re.search(r"http://[\w.:]+", lines[0])[0]
-            yield process, lines, address, re.search(r"gRPC (\S+)", lines[-1])[1]
+            yield process, lines, address, re.search(r"gRPC at (\S+)", lines[-1])[1]
         finally:
             if process.poll() is None:
                 process.kill()
@@ -56,7 +56,7 @@ def test_life_of_a_process(exported, png_bytes, number, tmp_path):
     log = tmp_path / "access.jsonl"
     with preview(exported.parent, "--access-log", str(log)) as (process, lines, rest, grpc_address):
         assert all(line.startswith("preview of TensorFlow Serving: ") for line in lines)
-        assert "model 'shoes' version 1, REST " in lines[0]
+        assert "model 'shoes' version 1 at " in lines[0]
         assert "stop with Ctrl-C" in lines[-1]
         body = {"instances": [{"b64": base64.b64encode(png_bytes).decode()}]}
         answer = httpx.post(f"{rest}/v1/models/shoes:predict", json=body, timeout=60)
@@ -136,7 +136,7 @@ def test_files_as_serving_takes_them(adders, tmp_path):
         (tmp_path / name).write_text(text)
         flags += [f"--{name}-file", str(tmp_path / name)]
     with preview(adders, *flags) as (_, lines, rest, _):
-        assert "model 'sum' versions 1, 2, 3, REST" in lines[0]
+        assert "model 'sum' versions 1, 2, 3 at " in lines[0]
         answer = httpx.post(f"{rest}/v1/models/sum/labels/stable:predict", json={"instances": [[1, 2]]})
         assert answer.json() == {"predictions": [[2, 3]]}
         answer = httpx.post(f"{rest}/v1/models/sum:predict", json={"instances": [[1, 2]] * 3})

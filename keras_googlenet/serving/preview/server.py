@@ -207,5 +207,5 @@ def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None
     for name, numbers in models.available().items():
         version = "version" if len(numbers) == 1 else "versions"
         listed = ", ".join(map(str, numbers))
-        print(f"{NAME}: model {name!r} {version} {listed}, REST http://{shown}:{rest_port}/v1/models/{name}")
-    print(f"{NAME}: gRPC {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)
+        print(f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}")
+    print(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)
