@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ADDRESSES = re.compile(r"REST (http://[^/\s]+).*gRPC (\S+)", re.DOTALL)
+ADDRESSES = re.compile(r"(http://[^/\s]+)/v1/.*gRPC (?:at )?(\S+)", re.DOTALL)
+LAST_LINE = "stop with Ctrl-C"  # of what it says once it serves
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ def preview(directory: Path, *options: str) -> Iterator[Server]:
     process = subprocess.Popen([*command, *ports, *options], stdout=subprocess.PIPE, text=True)
     try:
         said = ""
-        while not (found := ADDRESSES.search(said)):
+        while LAST_LINE not in said:
             line = process.stdout.readline()
             assert line, f"the preview ended: {said}"
             said += line
+        found = ADDRESSES.search(said)
+        assert found, said
         yield Server(found[1], found[2], process.pid)
     finally:
         process.terminate()

@@ -1,13 +1,11 @@
-import re
 import socket
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
 import numpy as np
 import pytest
+from conformance.server import preview
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client
