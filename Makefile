@@ -19,9 +19,10 @@ test-all: lint $(VENV)/.torchvision
 conformance: $(VENV)/.development
 	$(BIN)/python -m pytest tests/conformance
 
-# On a quiet machine: about 10 minutes.
+# On a quiet machine: about 15 minutes.
 bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/input_pipeline.py
+	$(BIN)/python benchmarks/serving.py
 
 install: $(VENV)/.development
 

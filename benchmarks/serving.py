@@ -17,6 +17,7 @@ import argparse
 import base64
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -105,6 +106,14 @@ def preview(model: Path, *options: str) -> Iterator[tuple[str, str]]:
     finally:
         server.terminate()
         server.wait(TIMEOUT)
+
+
+def for_this_machine(folder: Path) -> Path:
+    """The batching parameters of `serving/`, for the cores that are here, as its README says."""
+    cores = rf"\1 {{ value: {os.cpu_count()} }}"
+    per_core = r"(num_batch_threads|max_enqueued_batches) \{ value: \d+ \}"
+    (folder / BATCHING.name).write_text(re.sub(per_core, cores, BATCHING.read_text()))
+    return folder / BATCHING.name
 
 
 def free_port() -> int:
@@ -227,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "images").mkdir()
         if options.data is None:
             synthesise(folder / "images", options.images)
         else:
@@ -238,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network = GoogLeNet(variant=options.variant, input_shape=(side, side, 3), aux_heads=False)
         version = export_saved_model(network, folder / MODEL)
         rest, plain = stack.enter_context(preview(folder / MODEL))
-        batching = ["--enable-batching", "--batching-parameters-file", str(BATCHING)]
+        batching = ["--enable-batching", "--batching-parameters-file", str(for_this_machine(folder))]
         _, batched = stack.enter_context(preview(folder / MODEL, *batching))
 
         senders = {BARE: bare(version), REST: over_rest(rest), GRPC: over_grpc(plain)}

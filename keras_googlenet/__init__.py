@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keras_googlenet.evaluation.evaluate import evaluate
     from keras_googlenet.googlenet import GoogLeNet
     from keras_googlenet.preprocessing import Preprocessing, decode_predictions, preprocess_input
-    from keras_googlenet.serving.export import export_saved_model
+    from keras_googlenet.serving.export.saved_model import export_saved_model
     from keras_googlenet.surgery import feature_model, freeze, replace_heads, strip_aux
     from keras_googlenet.training.config import RunConfig
     from keras_googlenet.training.run import train
@@ -32,7 +32,7 @@ _MODULES = {
     "UserError": "errors",
     "decode_predictions": "preprocessing",
     "evaluate": "evaluation.evaluate",
-    "export_saved_model": "serving.export",
+    "export_saved_model": "serving.export.saved_model",
     "feature_model": "surgery",
     "freeze": "surgery",
     "preprocess_input": "preprocessing",

@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client
-from keras_googlenet.serving.images import batches, find_files
+from keras_googlenet.serving.client.images import batches, find_files
 
 TIMEOUT_SECONDS = 60  # of one request
 MOST_IMAGES = 256  # held in memory, sent in turn

@@ -72,3 +72,23 @@ def test_input_pipeline_synthesises_images_and_refuses_too_few(tmp_path):
     with pytest.raises(UserError, match="expected a folder for each class"):
         input_pipeline.main(["--data", str(tmp_path / "nowhere"), "--to", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_serving(photographs, tmp_path):
+    import serving
+
+    files = ["--data", str(photographs), "--to", str(tmp_path / "results"), "--images", "16"]
+    network = ["--image-size", "80", "--batch-sizes", "1", "4", "--clients", "3"]
+    serving.main([*files, *network, "--rounds", "1", "--seconds", "0.05"])
+    with (tmp_path / "results/serving.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["clients"], row["batch_size"]) for row in rows] == [
+        *[("1", "1")] * 3,
+        *[("1", "4")] * 3,
+        *[("3", "1")] * 2,
+    ]
+    assert {row["contender"] for row in rows} == set(serving.COLOURS)
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert (tmp_path / "results/serving.png").is_file()

@@ -182,7 +182,7 @@ def test_batching_parameters(messages):
 
 
 def test_a_clients_request_fits_into_a_batch(messages):
-    from keras_googlenet.serving.client import BATCH
+    from keras_googlenet.serving.client.client import BATCH
 
     parsed = text_format.Parse(read("batching_parameters.txt"), messages["BatchingParameters"]())
     assert parsed.max_batch_size.value >= BATCH

@@ -75,9 +75,9 @@ def export(
         raise UserError(f"{', '.join(given)} belong to a version for TensorFlow Serving, not to {format}")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
-    from keras_googlenet.serving.export import export_saved_model
-    from keras_googlenet.serving.provenance import run_origin
-    from keras_googlenet.serving.targets import export_file
+    from keras_googlenet.serving.export.provenance import run_origin
+    from keras_googlenet.serving.export.saved_model import export_saved_model
+    from keras_googlenet.serving.export.targets import export_file
     from keras_googlenet.training import run_folder
 
     finished = run_folder.load(run, weights=weights)
@@ -118,7 +118,7 @@ def _measured(
         if data is not None:
             raise UserError("--data names images for --calibrate and --precision bfloat16: give one of them")
         return {}
-    from keras_googlenet.serving import calibration, held_out
+    from keras_googlenet.serving.export import calibration, held_out
 
     try:
         images = held_out.held_out_images(run, finished.class_names, data)

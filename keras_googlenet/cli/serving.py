@@ -108,7 +108,7 @@ def predict(
     """
     if as_json and as_csv:
         raise UserError("expected either --json or --csv, and not both")
-    from keras_googlenet.serving.client import classify
+    from keras_googlenet.serving.client.client import classify
 
     if model is not None or (url or "").startswith("grpc"):
         import_tensorflow()

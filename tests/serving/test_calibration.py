@@ -4,7 +4,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from keras_googlenet import UserError
-from keras_googlenet.serving.calibration import HIGHEST, LOWEST, calibrate, fit_temperature
+from keras_googlenet.serving.export.calibration import HIGHEST, LOWEST, calibrate, fit_temperature
 
 
 def nll(logits, labels, temperature):

@@ -9,7 +9,7 @@ from conformance.server import preview
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client
-from keras_googlenet.serving.client import classify
+from keras_googlenet.serving.client.client import classify
 
 
 @pytest.fixture(scope="module")

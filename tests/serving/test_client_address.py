@@ -1,7 +1,7 @@
 import pytest
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.address import Address, parse
+from keras_googlenet.serving.client.address import Address, parse
 
 
 @pytest.mark.parametrize(

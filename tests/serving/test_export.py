@@ -14,7 +14,7 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 
 import keras_googlenet
 from keras_googlenet import Architecture, GoogLeNet, UserError, export_saved_model, preprocess_input
-from keras_googlenet.serving import reference
+from keras_googlenet.serving.export import reference
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
 

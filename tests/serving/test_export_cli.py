@@ -16,7 +16,7 @@ import keras_googlenet
 from keras_googlenet import RunConfig, train
 from keras_googlenet.cli import main
 from keras_googlenet.evaluation.images import own_images
-from keras_googlenet.serving.provenance import run_origin, weights_sha256
+from keras_googlenet.serving.export.provenance import run_origin, weights_sha256
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
 

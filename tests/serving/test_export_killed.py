@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from keras_googlenet.serving.publish import STAGING, publish, staging
+from keras_googlenet.serving.export.publish import STAGING, publish, staging
+from keras_googlenet.serving.export.verify import replay
 from keras_googlenet.serving.session import SavedModelSession
-from keras_googlenet.serving.verify import replay
 from keras_googlenet.serving.versions import versions
 
 # Exports again and again, so that a kill also hits the moments between two.

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from keras_googlenet import UserError
-from keras_googlenet.serving.publish import PREFIX, prune, publish, staging
+from keras_googlenet.serving.export.publish import PREFIX, prune, publish, staging
 from keras_googlenet.serving.versions import MAX_VERSION, versions
 
 
@@ -82,7 +82,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 PUBLISHER = """
 import sys
 from pathlib import Path
-from keras_googlenet.serving.publish import publish, staging
+from keras_googlenet.serving.export.publish import publish, staging
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(20):
@@ -146,7 +146,7 @@ def test_a_killed_process_frees_its_folder(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
-from keras_googlenet.serving.publish import staging
+from keras_googlenet.serving.export.publish import staging
 with staging(Path(sys.argv[1])) as folder:
     (folder / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,9 +12,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
 from keras_googlenet.classics import AlexNet, NiN
-from keras_googlenet.serving.network import served_network
+from keras_googlenet.serving.export.network import served_network
+from keras_googlenet.serving.export.signatures import signatures
 from keras_googlenet.serving.session import SavedModelSession
-from keras_googlenet.serving.signatures import signatures
 from keras_googlenet.training import run_folder
 
 SIDE = 80

@@ -9,8 +9,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
-from keras_googlenet.serving import targets
-from keras_googlenet.serving.targets import export_file
+from keras_googlenet.serving.export import targets
+from keras_googlenet.serving.export.targets import export_file
 
 NAMES = ("ape", "bee", "cat")
 SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet import UserError
-from keras_googlenet.serving.verify import compare, verify
+from keras_googlenet.serving.export.verify import compare, verify
 
 NAMES = np.array([b"ape", b"bee", b"cat"], object)
 PROBABILITIES = np.array([[0.2, 0.5, 0.3], [0.6, 0.4, 0.0]], "float32")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_googlenet.serving.images import Encoded, Image, batches, unreadable
-from keras_googlenet.serving.retries import ServingError
+from keras_googlenet.serving.client.images import Encoded, Image, batches, unreadable
+from keras_googlenet.serving.client.retries import ServingError
 
 # A 1 x 1 PNG that every model takes: tells a refused image from a refused request.
 GOOD_IMAGE = base64.b64decode(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.address import Address
-from keras_googlenet.serving.retries import Deadline, ServingError
+from keras_googlenet.serving.client.address import Address
+from keras_googlenet.serving.client.retries import Deadline, ServingError
 
 try:
     import grpc

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_googlenet.data.images import load_images
-from keras_googlenet.serving.network import ServedNetwork
+from keras_googlenet.serving.export.network import ServedNetwork
 
 Tensor = Any
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.serving.retries import ServingError
+from keras_googlenet.serving.client.retries import ServingError
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.serving.versions import version_folder
 
 if TYPE_CHECKING:
-    from keras_googlenet.serving.answers import Run
+    from keras_googlenet.serving.client.answers import Run
 
 
 def local_model(path: Path) -> Run:

@@ -11,14 +11,14 @@ import tensorflow as tf
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.serving import reference
-from keras_googlenet.serving.network import served_network
-from keras_googlenet.serving.provenance import write_provenance
-from keras_googlenet.serving.publish import check_free, prune, publish, staging
-from keras_googlenet.serving.signatures import Signature, signatures
-from keras_googlenet.serving.verify import TOLERANCES, verify
+from keras_googlenet.serving.export import reference
+from keras_googlenet.serving.export.network import served_network
+from keras_googlenet.serving.export.provenance import write_provenance
+from keras_googlenet.serving.export.publish import check_free, prune, publish, staging
+from keras_googlenet.serving.export.signatures import Signature, signatures
+from keras_googlenet.serving.export.verify import TOLERANCES, verify
+from keras_googlenet.serving.export.warmup import check_batch_sizes, write_warmup
 from keras_googlenet.serving.versions import MAX_VERSION, WARMUP_BATCH_SIZES
-from keras_googlenet.serving.warmup import check_batch_sizes, write_warmup
 
 
 def export_saved_model(

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data.images import load_images
-from keras_googlenet.serving.calibration import softmax
-from keras_googlenet.serving.network import POLICIES, ServedNetwork, averaged_map, features_of
-from keras_googlenet.serving.signatures import TOP_K
-from keras_googlenet.serving.verify import Values
-from keras_googlenet.serving.warmup import encoded_images, example
+from keras_googlenet.serving.export.calibration import softmax
+from keras_googlenet.serving.export.network import POLICIES, ServedNetwork, averaged_map, features_of
+from keras_googlenet.serving.export.signatures import TOP_K
+from keras_googlenet.serving.export.verify import Values
+from keras_googlenet.serving.export.warmup import encoded_images, example
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 
 SEED = 0

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.serving.signatures import EXAMPLE_FEATURE, Signature
+from keras_googlenet.serving.export.signatures import EXAMPLE_FEATURE, Signature
 from keras_googlenet.serving.versions import WARMUP
 
 MAX_RECORDS = 1000  # TensorFlow Serving refuses a version with more

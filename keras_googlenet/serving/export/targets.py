@@ -12,10 +12,10 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.serving import reference
-from keras_googlenet.serving.network import ServedNetwork, served_network
-from keras_googlenet.serving.publish import staging, sync
-from keras_googlenet.serving.verify import TOLERANCES
+from keras_googlenet.serving.export import reference
+from keras_googlenet.serving.export.network import ServedNetwork, served_network
+from keras_googlenet.serving.export.publish import staging, sync
+from keras_googlenet.serving.export.verify import TOLERANCES
 
 
 def _run_onnx(file: Path, pixels: np.ndarray) -> np.ndarray:

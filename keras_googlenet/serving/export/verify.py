@@ -1,7 +1,7 @@
 """Whether an export answers as its model does: asked in a process of its own, which has no Keras.
 
-`python -m keras_googlenet.serving.verify FOLDER REQUESTS ANSWERS` is that process: it loads the version
-as TensorFlow Serving does, replays its warm-up records and answers the requests.
+`python -m keras_googlenet.serving.export.verify FOLDER REQUESTS ANSWERS` is that process: it loads the
+version as TensorFlow Serving does, replays its warm-up records and answers the requests.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def verify(
 
 
 def _environment() -> dict[str, str]:
-    package = str(Path(__file__).parents[2])
+    package = str(Path(__file__).parents[3])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     # On the processor: a GPU may be full of the model already, and rounds in its own way.
     return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -13,7 +13,7 @@ from keras_googlenet.data.parts import Part
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.images import Images, in_order, named_images, own_images
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.serving.network import served_network
+from keras_googlenet.serving.export.network import served_network
 
 MAX_IMAGES = 1000  # a minute or so on a processor
 BATCH = 64

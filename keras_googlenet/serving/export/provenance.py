@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_googlenet import __version__
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.network import ServedNetwork
+from keras_googlenet.serving.export.network import ServedNetwork
 from keras_googlenet.training import run_folder
 from keras_googlenet.training.run import read_metrics
 

@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.address import Address
-from keras_googlenet.serving.retries import Deadline, ServingError
+from keras_googlenet.serving.client.address import Address
+from keras_googlenet.serving.client.retries import Deadline, ServingError
 
 # The canonical codes of HTTP statuses, as TensorFlow Serving and the proxies before it send them.
 CODES = {

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving import address, answers
-from keras_googlenet.serving.answers import Prediction, Run
-from keras_googlenet.serving.images import Image, find_files
-from keras_googlenet.serving.rest import RestModel
-from keras_googlenet.serving.retries import PASSING, Deadline, ServingError, with_retries
+from keras_googlenet.serving.client import address, answers
+from keras_googlenet.serving.client.answers import Prediction, Run
+from keras_googlenet.serving.client.images import Image, find_files
+from keras_googlenet.serving.client.rest import RestModel
+from keras_googlenet.serving.client.retries import PASSING, Deadline, ServingError, with_retries
 
 __all__ = ["Client", "Prediction", "ServingError", "VersionStatus", "classify"]
 
@@ -88,7 +88,7 @@ class Client:
         if ca is not None and not ca.is_file():
             raise UserError(f"no file of certificates at {ca}")
         if self.address.scheme in ("grpc", "grpcs"):
-            from keras_googlenet.serving.rpc import GrpcModel
+            from keras_googlenet.serving.client.rpc import GrpcModel
 
             self._model: RestModel | GrpcModel = GrpcModel(self.address, ca)
         else:
@@ -238,7 +238,7 @@ def classify(
         raise UserError("expected either --model FOLDER or --url http://..., and not both")
     paths = find_files(images)
     if model is not None:
-        from keras_googlenet.serving.local import local_model
+        from keras_googlenet.serving.client.local import local_model
 
         return answers.predictions(local_model(model), paths, BATCH, source=str(model))
     with Client(str(url)) as client:
