@@ -121,7 +121,11 @@ def test_initial_biases_are_the_bvlc_model_s():
 NARROW = [] if keras.backend.backend() == "jax" else sorted(set(VARIANTS) - {"paper", "bn"})
 
 
-@pytest.mark.parametrize("variant", ["paper", "bn", *map(narrow, NARROW)], ids=["paper", "bn", *NARROW])
+@pytest.mark.parametrize(
+    "variant",
+    ["paper", "bn", *(pytest.param(narrow(name), marks=pytest.mark.slow) for name in NARROW)],
+    ids=["paper", "bn", *NARROW],
+)
 def test_a_training_step_changes_every_trainable_weight(variant, random):
     keras.utils.set_random_seed(0)
     model = GoogLeNet(**SMALL, variant=variant, dropout=0, aux_dropout=0)

@@ -94,7 +94,7 @@ def test_labels_travel_with_the_version(exported):
     assert (exported / "assets.extra/labels.txt").read_text().splitlines() == list(CLASSES)
 
 
-@pytest.mark.parametrize("variant", ["paper", "bn"])
+@pytest.mark.parametrize("variant", ["paper", pytest.param("bn", marks=pytest.mark.slow)])
 def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     model = GoogLeNet(variant=variant)
     folder = export_saved_model(model, tmp_path / "googlenet")
