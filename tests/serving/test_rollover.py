@@ -88,18 +88,18 @@ def publish(version, prebuilt, directory):
 class Watch(threading.Thread):
     """Notes when the server first says of a version that it is available."""
 
-    def __init__(self, server, model):
-        super().__init__(daemon=True)
+    def __init__(self, server, model, stop):
+        super().__init__()
         self.url = f"{server.rest}/v1/models/{model}"
+        self.stop = stop
         self.since = {}
 
     def run(self):
         with httpx.Client(timeout=30) as http:
-            while True:
+            while not self.stop.wait(0.1):
                 for one in http.get(self.url).json()["model_version_status"]:
                     if one["state"] == "AVAILABLE":
                         self.since.setdefault(int(one["version"]), time.monotonic())
-                time.sleep(0.1)
 
     def wait(self, version, seconds=120):
         deadline = time.monotonic() + seconds
@@ -121,13 +121,13 @@ def test_no_request_fails_while_versions_come_and_go(exported, png_bytes, tmp_pa
     published = {1: time.monotonic()}
     stop = threading.Event()
     with preview(directory) as server:
-        watch = Watch(server, "shoes")
-        watch.start()
-        watch.wait(1)
+        watch = Watch(server, "shoes", stop)
         clients = [Client(server, "shoes", png_bytes, stop) for _ in range(CLIENTS)]
-        for client in clients:
-            client.start()
         try:
+            watch.start()
+            watch.wait(1)
+            for client in clients:
+                client.start()
             for version in range(2, last + 1):
                 time.sleep(PERIOD)
                 published[version] = time.monotonic()
@@ -136,11 +136,13 @@ def test_no_request_fails_while_versions_come_and_go(exported, png_bytes, tmp_pa
             time.sleep(1)  # answers of the last one
         finally:
             stop.set()
-            for client in clients:
-                client.join()
+            for thread in (watch, *clients):
+                if thread.is_alive():
+                    thread.join()
     assert not [failure for client in clients for failure in client.failures]
     answers = [answer for client in clients for answer in client.answers]
     served = {answer.version for answer in answers}
+    print(f"{len(answers)} answers by the versions {sorted(served)} of {last}")
     assert {1, last} < served
     for answer in answers:
         assert answer.version >= max(v for v, since in watch.since.items() if since <= answer.begun)
