@@ -67,7 +67,8 @@ def nin_fashion_mnist() -> Options:
 
     keras-googlenet train --recipe nin_fashion_mnist --run runs/nin_fashion_mnist
 
-    Source: the older edition's NiN, rate 0.05, 5 epochs, batches of 256.
+    Source: the older edition's NiN, rate 0.05, 5 epochs, batches of 256. It reached 0.836 of the test
+    images, in a minute on two busy cores.
     """
     return {
         "data": "tfds:fashion_mnist",
@@ -88,7 +89,9 @@ def cifar10_listing() -> Options:
     keras-googlenet train --recipe cifar10_listing --run runs/cifar10_listing
 
     Source: a 2020 blog's listing, 25 epochs, batches of 256, the rate down 4% every 8 epochs. It cannot
-    run as printed: `examples/cifar10_listing.py` names its mistakes, each beside what we do.
+    run as printed: `examples/cifar10_listing.py` names its mistakes, each beside what we do. One epoch at
+    96 x 96 (`--image-size 96 --epochs 1 --batch-size 64`) reached 0.320 of the test images, in 4 min on two
+    busy cores; the whole was not run here.
     """
     return {
         "data": "tfds:cifar10",
@@ -158,6 +161,8 @@ def slides_two_class() -> Options:
     """The slide deck's network of two classes, on 32 x 32: cats and dogs of CIFAR-10.
 
     keras-googlenet train --recipe slides_two_class --run runs/slides_two_class
+
+    It reached 0.795 of the 2,000 test images, in 4 min on two busy cores.
     """
     return {
         "data": "tfds:cifar10",
