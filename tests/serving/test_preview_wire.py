@@ -1,6 +1,7 @@
 import base64
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -96,7 +97,10 @@ def test_non_finite_floats_are_taken_as_json_writes_them():
     np.testing.assert_array_equal(array, [[np.nan, np.inf]])
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"1", b'"instances"', b"[" * 100_000])
+UTF_16 = json.dumps({"instances": ["text"]}).encode("utf-16")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"1", b'"instances"', b"[" * 100_000, UTF_16])
 def test_body_that_is_no_json_object_is_refused(body):
     with pytest.raises(ServingError, match="JSON"):
         parse_predict(body, SIGNATURES)
@@ -155,6 +159,19 @@ ROWS = {"instances": [B64]}
 def test_refused(request_, message):
     with pytest.raises(ServingError, match=message):
         parse(**request_)
+
+
+def test_text_among_numbers_takes_no_room():
+    """As an array of text, each of the numbers would take as much as the longest."""
+    values = ["x" * 20_000, *range(20_000)]
+    tracemalloc.start()
+    try:
+        for name, refused in (("integers", values), ("floats", [values])):
+            with pytest.raises(ServingError, match='JSON Value: "xxx'):
+                parse(signature_name=name, instances=refused)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -29,24 +30,19 @@ FLOATS = {
 }
 
 
-def to_array(value: Any, dtype: int, name: str, booleans: bool = True) -> np.ndarray:
+def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
     """A JSON value to an array of a TensorFlow `DataType`.
 
     Args:
         value: The value.
         dtype: The `DataType`.
         name: The input's name, for messages.
-        booleans: Whether a `true` or `false` may be in the value.
 
     Raises:
         ServingError: It is ragged, holds a value of another type, or the type has no JSON form.
     """
     expected = tf.dtypes.as_dtype(dtype)
-    numeric = expected in INTEGERS or expected in FLOATS
-    if numeric and not booleans:
-        array = _numbers(value, expected)
-        if array is not None:
-            return array
+    # As objects: among numbers NumPy would make room for the longest string in place of each of them.
     leaves = np.array(value, dtype=object)
     _check_leaves(leaves, expected, name)
     if expected == tf.string:
@@ -100,24 +96,6 @@ def shown(value: Any) -> str:
     return json.dumps(value, default=str)[:MAX_MESSAGE]
 
 
-def _numbers(value: Any, expected: Any) -> np.ndarray | None:
-    """The quick way: NumPy's own idea of the values, where it leaves no doubt; `None` where it does."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        return None
-    if array.dtype.kind not in "iuf" or array.size == 0:
-        return None
-    if expected in INTEGERS:
-        least, greatest = INTEGERS[expected]
-        if array.dtype.kind == "f" or array.min() < least or array.max() > greatest:
-            return None
-    # Among decimals, an integer that loses precision looks like any other number.
-    elif np.nanmax(np.abs(array), initial=0) > FLOATS[expected][0]:
-        return None
-    return array.astype(expected.as_numpy_dtype)
-
-
 def _check_leaves(leaves: np.ndarray, expected: Any, name: str) -> None:
     types: set[Any] = set(map(type, leaves.flat))
     allowed: set[Any]
@@ -139,19 +117,26 @@ def _check_leaves(leaves: np.ndarray, expected: Any, name: str) -> None:
     if not types <= allowed:
         wrong = next(leaf for leaf in leaves.flat if type(leaf) not in allowed)
         raise _type_error(wrong, expected)
-    if expected in INTEGERS:
+    if expected in INTEGERS and leaves.size:
         least, greatest = INTEGERS[expected]
-        for leaf in leaves.flat:
+        for leaf in (leaves.min(), leaves.max()):
             if not least <= leaf <= greatest:
                 raise _type_error(leaf, expected)
     elif expected in FLOATS:
-        integer, decimal = FLOATS[expected]
-        for leaf in leaves.flat:
-            limit = integer if type(leaf) is int else decimal
-            if abs(leaf) > limit and abs(leaf) != np.inf:
-                raise invalid(
-                    f"Cannot convert JSON value: {shown(leaf)} to {expected.name} without loss of precision."
-                )
+        _check_precision(leaves, expected)
+
+
+def _check_precision(leaves: np.ndarray, expected: Any) -> None:
+    integer, decimal = FLOATS[expected]
+    with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+        if not (np.abs(leaves.astype(np.float64)) > integer).any():
+            return
+    for leaf in leaves.flat:
+        limit = integer if type(leaf) is int else decimal
+        if abs(leaf) > limit and abs(leaf) != np.inf:
+            raise invalid(
+                f"Cannot convert JSON value: {shown(leaf)} to {expected.name} without loss of precision."
+            )
 
 
 def _type_error(leaf: Any, expected: Any) -> ServingError:

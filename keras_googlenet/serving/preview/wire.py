@@ -97,9 +97,7 @@ def parse_predict(body: bytes, signatures: Mapping[str, Any]) -> PredictRequest:
         values = _columns(request["inputs"], declared)
     else:
         raise invalid("Missing 'inputs' or 'instances' key")
-    # A boolean among numbers would pass for one; it is looked for only where the body can hold one.
-    booleans = b"true" in body or b"false" in body
-    inputs = {key: to_array(values[key], declared[key].dtype, key, booleans) for key in declared}
+    inputs = {key: to_array(values[key], declared[key].dtype, key) for key in declared}
     return PredictRequest(name, inputs, row_form)
 
 
@@ -140,7 +138,7 @@ def dumps(content: Any) -> bytes:
 
 def _parse_slowly(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body.decode())  # of bytes it would take UTF-16 as well
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from None
 
