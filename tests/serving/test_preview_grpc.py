@@ -180,6 +180,27 @@ def test_tensors_that_contradict_themselves_are_refused(prediction, text):
     assert refusal(prediction.Predict, request)[0] == Code.INVALID_ARGUMENT
 
 
+def test_tensors_that_are_large_together_are_refused(prediction):
+    """Each by itself is below the limit; none is made before all are summed up."""
+    request = predicting({})
+    for name in "xyz":
+        text_format.Parse("dtype: DT_FLOAT tensor_shape { dim { size: 100000000 } }", request.inputs[name])
+    found, told = refusal(prediction.Predict, request)
+    assert (found, told[:20]) == (Code.INVALID_ARGUMENT, "tensor parsing error")
+
+
+def test_a_request_without_a_model_is_refused(prediction):
+    request = PredictRequest()
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(FLOATS["x"]))
+    for call, nameless in (
+        (prediction.Predict, request),
+        (prediction.Classify, with_examples(ClassificationRequest(), example(x=1.0))),
+        (prediction.Regress, RegressionRequest()),
+        (prediction.GetModelMetadata, GetModelMetadataRequest(metadata_field=["signature_def"])),
+    ):
+        assert refusal(call, nameless) == (Code.INVALID_ARGUMENT, "Missing ModelSpec")
+
+
 @pytest.mark.parametrize(("value", "expected"), [(255, 510), (256, 0), (-1, 510)])
 def test_narrow_integers_wrap_as_in_tensorflow(prediction, value, expected):
     request = predicting({}, signature="pixels")

@@ -57,23 +57,22 @@ class PredictionService(Answering, prediction_service_pb2_grpc.PredictionService
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Run a signature on tensors."""
-        return self._infer(messages.predict, "Predict", request, request.model_spec, context)
+        return self._infer(messages.predict, "Predict", request, request, context)
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Classify examples."""
-        return self._infer(messages.classify, "Classify", request, request.model_spec, context)
+        return self._infer(messages.classify, "Classify", request, request, context)
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Regress on examples."""
-        return self._infer(messages.regress, "Regress", request, request.model_spec, context)
+        return self._infer(messages.regress, "Regress", request, request, context)
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Run several signatures on the same examples."""
         if not request.tasks:
             with self.answering("MultiInference", request, context):
                 raise invalid("Inference request must have at least one task.")
-        spec = request.tasks[0].model_spec
-        return self._infer(messages.multi_inference, "MultiInference", request, spec, context)
+        return self._infer(messages.multi_inference, "MultiInference", request, request.tasks[0], context)
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """The signatures of a version."""
@@ -94,12 +93,13 @@ class PredictionService(Answering, prediction_service_pb2_grpc.PredictionService
                 response.metadata[METADATA_FIELD].Pack(signatures)
                 return response
 
-    def _infer(self, work: Any, name: str, request: Any, spec: Any, context: grpc.ServicerContext) -> Any:
+    def _infer(self, work: Any, name: str, request: Any, of: Any, context: grpc.ServicerContext) -> Any:
+        """Answer with `work`; `of` is the message whose `model_spec` names the model."""
         with self.answering(name, request, context) as entry:
-            entry.model = spec.name
-            if not request.ByteSize():
+            if of is request and not request.HasField("model_spec"):
                 raise invalid("Missing ModelSpec")
-            with self.models.use(*_servable(spec)) as handle:
+            entry.model = of.model_spec.name
+            with self.models.use(*_servable(of.model_spec)) as handle:
                 entry.version = handle.version
                 start = time.perf_counter()
                 response = work(handle.runner, handle.version, request, _timeout_ms(context))

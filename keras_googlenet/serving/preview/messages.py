@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,9 @@ from tensorflow_serving.apis.regression_pb2 import RegressionResponse
 
 from keras_googlenet.serving.preview import inference
 from keras_googlenet.serving.preview.errors import ServingError, invalid
-from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Runner
+from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Arrays, Runner
 
-MAX_TENSOR_BYTES = 2**30  # a message of a few bytes can declare a tensor of any size
+MAX_TENSOR_BYTES = 2**30  # of a request's tensors: a message of a few bytes can declare any size
 
 # A TensorProto's list of values, by NumPy's kind and size; what is missing goes as bytes.
 VALUE_FIELDS = {
@@ -36,22 +38,29 @@ VALUE_FIELDS = {
 }
 
 
-def to_array(proto: TensorProto, name: str) -> np.ndarray:
-    """A `TensorProto` as an array, strings as objects; integers beyond a narrow type wrap, as in TensorFlow.
+def to_arrays(protos: Mapping[str, TensorProto]) -> Arrays:
+    """`TensorProto`s as arrays, strings as objects; integers beyond a narrow type wrap, as in TensorFlow.
 
     Raises:
-        ServingError: It contradicts itself, or declares more than 1 GiB.
+        ServingError: One contradicts itself, or all of them together declare more than 1 GiB.
     """
-    try:
-        itemsize = tf.as_dtype(proto.dtype).size or 1
-        elements = 1
-        for dim in proto.tensor_shape.dim:
-            elements *= dim.size
-        if proto.tensor_shape.unknown_rank or elements < 0 or elements * itemsize > MAX_TENSOR_BYTES:
-            raise ValueError
-        return _values(proto)
-    except (ValueError, TypeError, KeyError, IndexError):
-        raise invalid(f"tensor parsing error: {name}") from None
+    arrays, declared = {}, 0
+    for name, proto in protos.items():
+        try:
+            declared += _declared_bytes(proto)
+            if declared > MAX_TENSOR_BYTES:
+                raise ValueError
+            arrays[name] = _values(proto)
+        except (ValueError, TypeError, KeyError, IndexError):
+            raise invalid(f"tensor parsing error: {name}") from None
+    return arrays
+
+
+def _declared_bytes(proto: TensorProto) -> int:
+    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+        raise ValueError
+    return math.prod(sizes) * (tf.as_dtype(proto.dtype).size or 1)
 
 
 def _values(proto: TensorProto) -> np.ndarray:
@@ -100,8 +109,8 @@ def examples_of(request_input: Any) -> list[bytes]:
 def predict(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> PredictResponse:
     """Answer a `PredictRequest`."""
     spec = request.model_spec
-    inputs = {name: to_array(proto, name) for name, proto in request.inputs.items()}
-    outputs = inference.predict(runner, spec.signature_name, inputs, list(request.output_filter), timeout_ms)
+    inputs, wanted = to_arrays(request.inputs), list(request.output_filter)
+    outputs = inference.predict(runner, spec.signature_name, inputs, wanted, timeout_ms)
     response = PredictResponse(outputs={name: to_proto(array) for name, array in outputs.items()})
     fill_spec(response.model_spec, spec, version)
     return response
