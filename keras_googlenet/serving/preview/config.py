@@ -105,9 +105,11 @@ def parse_models(config: Any, directory: Path) -> list[ModelConfig]:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         if model.model_platform not in ("", "tensorflow"):
             raise invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
-        folder = directory / PurePosixPath(model.base_path).name
+        folder = PurePosixPath(model.base_path).name
+        if folder in ("", ".."):  # else a reload could serve what is outside of `directory`
+            raise invalid(f"Expected model {model.name} to have a folder; got base_path()={model.base_path}")
         policy = _policy(model.model_version_policy)
-        parsed[model.name] = ModelConfig(model.name, folder, policy, dict(model.version_labels))
+        parsed[model.name] = ModelConfig(model.name, directory / folder, policy, dict(model.version_labels))
     return list(parsed.values())
 
 
