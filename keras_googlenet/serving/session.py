@@ -85,9 +85,11 @@ class SavedModelSession:
         return self._session._make_callable_from_options(options)
 
     def close(self) -> None:
-        """Free the session's resources."""
+        """Free the session's resources; it is of no more use."""
         self._callable.cache_clear()
         self._session.close()
+        # Not before it is deleted does it free the variables, and others may still hold this object.
+        del self._session
 
 
 def _checked(name: str, value: Any, declared: Any) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The life of versions, with small real SavedModels and no clock but the tests' own."""
 
+import gc
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -151,6 +153,21 @@ def test_a_version_in_use_is_unloaded_afterwards(models, adders, folder):
     assert states(serving) == {2: AVAILABLE, 1: ENDED}
 
 
+def test_an_unloaded_version_frees_its_variables_at_once(models, adders, folder):
+    """Not when Python's collector next looks for cycles, and though something may still name the version."""
+    serving = models(ModelConfig("adder", folder))
+    with serving.use("adder") as handle:
+        session = weakref.ref(handle.runner._session._session)
+        assert added(handle) == 1
+    publish(adders, folder, 2)
+    gc.disable()
+    try:
+        serving.poll()
+        assert session() is None
+    finally:
+        gc.enable()
+
+
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(models, folder):
     serving = models(ModelConfig("adder", folder))
     (folder / "2").mkdir()
@@ -288,8 +305,18 @@ def test_config_file(models, adders, config_file):
         ("model_config_list { config { nam: 'a' } }", 'no field named "nam"'),
         ("", "Only ModelConfigList"),
         ("model_config_list { config { base_path: 'a' } }", "Expected a name"),
-        ("model_config_list { config { name: 'a' } config { name: 'a' } }", "a multiple times"),
+        (
+            "model_config_list { config { name: 'a' base_path: 'a' } config { name: 'a' } }",
+            "a multiple times",
+        ),
         ("model_config_list { config { name: 'a' model_platform: 'caffe' } }", "unsupported platform caffe"),
+        *(
+            (
+                f"model_config_list {{ config {{ name: 'a' base_path: '{path}' }} }}",
+                f"got base_path.*={path}$",
+            )
+            for path in ("", "/", "..", "/models/..")
+        ),
     ],
 )
 def test_wrong_config_files_are_named(tmp_path, text, message):

@@ -213,11 +213,15 @@ class BatchScheduler:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                while (found := self._next()) is None:
-                    pass
-            queue, batch = found
-            queue.process(batch, self.parameters, self._waited)
+            self._run_one()
+
+    def _run_one(self) -> None:
+        # In a frame of its own, so that a thread that waits keeps neither a batch nor a version alive.
+        with self._changed:
+            while (found := self._next()) is None:
+                pass
+        queue, batch = found
+        queue.process(batch, self.parameters, self._waited)
 
     def _next(self) -> tuple[BatchQueue, _Batch] | None:
         """A batch to run; where there is none, wait until one may be there."""
