@@ -15,7 +15,7 @@ from keras_googlenet.serving.preview.batching import (
     BatchScheduler,
     read_parameters,
 )
-from keras_googlenet.serving.preview.errors import ServingError
+from keras_googlenet.serving.preview.errors import StatusError
 
 FOREVER = 10**12  # microseconds: only a full batch is run
 
@@ -104,7 +104,7 @@ def test_a_batch_is_padded_to_the_next_allowed_size():
 
 
 def refusal(queue, values, timeout_ms=0):
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         ask(queue, values, timeout_ms)
     return caught.value.code, caught.value.message
 
@@ -125,7 +125,7 @@ def test_a_request_that_no_batch_can_hold_is_refused(values, message):
 
 def test_inputs_of_different_batches_are_refused():
     queue = batching(Double(), batch_timeout_micros=0)
-    with pytest.raises(ServingError, match="equal 0th-dimension size"):
+    with pytest.raises(StatusError, match="equal 0th-dimension size"):
         queue.run({"x": np.zeros(2), "y": np.zeros(3)})
 
 
@@ -148,7 +148,7 @@ def test_a_full_queue_refuses():
 def test_an_error_fails_every_request_of_its_batch_and_no_other():
     queue = batching(Double(), max_batch_size=2)
     errors = ask_at_once(queue, [1], [13])
-    assert [(type(error), error.message) for error in errors] == [(ServingError, "thirteen")] * 2
+    assert [(type(error), error.message) for error in errors] == [(StatusError, "thirteen")] * 2
     assert errors[0] is not errors[1]
     assert ask_at_once(queue, [1], [2]) == [[2], [4]]
 

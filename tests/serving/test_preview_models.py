@@ -11,7 +11,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy, find_models, read_models
-from keras_googlenet.serving.preview.errors import ServingError
+from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.models import LOAD_RETRIES, Models
 
 pytest_plugins = ["small_models"]
@@ -97,7 +97,7 @@ def test_status_lists_the_highest_version_first(models, adders):
 )
 def test_what_is_not_there(models, adders, servable, number, message):
     serving = models(ModelConfig("adder", adders / "adder"))
-    with pytest.raises(ServingError) as caught, serving.use(*servable):
+    with pytest.raises(StatusError) as caught, serving.use(*servable):
         pass
     assert (caught.value.code, caught.value.message) == (number, message)
 
@@ -109,7 +109,7 @@ def test_status_of_what_is_not_there(models, adders):
         (("adder", 2), "Could not find version 2 of model adder"),
         (("adder", None, "stable"), "Unrecognized servable version label: stable"),
     ):
-        with pytest.raises(ServingError) as caught:
+        with pytest.raises(StatusError) as caught:
             serving.status(*servable)
         assert caught.value.message == message
 
@@ -147,7 +147,7 @@ def test_a_version_in_use_is_unloaded_afterwards(models, adders, folder):
         publish(adders, folder, 2)
         serving.poll()
         assert states(serving) == {2: AVAILABLE, 1: ("UNLOADING", "OK")}
-        with pytest.raises(ServingError, match="Specific"), serving.use("adder", 1):
+        with pytest.raises(StatusError, match="Specific"), serving.use("adder", 1):
             pass
         assert (outer.version, added(outer)) == (1, 1)
     assert states(serving) == {2: AVAILABLE, 1: ENDED}
@@ -205,7 +205,7 @@ def failing_until(attempts, load):
         if number == 2:
             calls.append(number)
             if len(calls) < attempts:
-                raise ServingError(code.UNAVAILABLE, "not yet")
+                raise StatusError(code.UNAVAILABLE, "not yet")
         return load(name, number, path)
 
     return attempt, calls
@@ -345,7 +345,7 @@ def test_reload_changes_models_versions_and_labels(models, adders):
 
 def test_a_label_names_an_available_version_only(models, adders):
     serving = models(ModelConfig("adder", adders / "adder", labels={"stable": 3}))
-    with pytest.raises(ServingError, match="version 2 of model adder, which is not currently") as caught:
+    with pytest.raises(StatusError, match="version 2 of model adder, which is not currently") as caught:
         serving.reload([ModelConfig("adder", adders / "adder", VersionPolicy("all"), {"stable": 2})])
     assert caught.value.code == code.FAILED_PRECONDITION
     assert serving.available() == {"adder": [3]}  # nothing has changed
@@ -354,6 +354,6 @@ def test_a_label_names_an_available_version_only(models, adders):
 
 def test_a_model_without_a_version_is_told(models, adders, tmp_path):
     serving = models(ModelConfig("adder", adders / "adder"))
-    with pytest.raises(ServingError, match=r"Some models did not become available: \{new \(No versions"):
+    with pytest.raises(StatusError, match=r"Some models did not become available: \{new \(No versions"):
         serving.reload([ModelConfig("adder", adders / "adder"), ModelConfig("new", tmp_path)])
     assert answering(serving, "adder") == (3, 3)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
-from keras_googlenet.serving.preview.errors import ServingError
+from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.json_values import to_array
 from keras_googlenet.serving.preview.wire import format_predict, parse_predict
 
@@ -102,7 +102,7 @@ UTF_16 = json.dumps({"instances": ["text"]}).encode("utf-16")
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"1", b'"instances"', b"[" * 100_000, UTF_16])
 def test_body_that_is_no_json_object_is_refused(body):
-    with pytest.raises(ServingError, match="JSON"):
+    with pytest.raises(StatusError, match="JSON"):
         parse_predict(body, SIGNATURES)
 
 
@@ -157,7 +157,7 @@ ROWS = {"instances": [B64]}
     ],
 )
 def test_refused(request_, message):
-    with pytest.raises(ServingError, match=message):
+    with pytest.raises(StatusError, match=message):
         parse(**request_)
 
 
@@ -167,7 +167,7 @@ def test_text_among_numbers_takes_no_room():
     tracemalloc.start()
     try:
         for name, refused in (("integers", values), ("floats", [values])):
-            with pytest.raises(ServingError, match='JSON Value: "xxx'):
+            with pytest.raises(StatusError, match='JSON Value: "xxx'):
                 parse(signature_name=name, instances=refused)
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
@@ -192,7 +192,7 @@ requests |= st.fixed_dictionaries({"inputs": values}, optional={"signature_name"
 def test_any_body_is_parsed_or_refused(body):
     try:
         parsed = parse_predict(body, SIGNATURES)
-    except ServingError:
+    except StatusError:
         return
     declared = SIGNATURES[parsed.signature_name].inputs
     assert {name: tf.as_dtype(array.dtype) for name, array in parsed.inputs.items()} == {

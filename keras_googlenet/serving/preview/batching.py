@@ -22,7 +22,7 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import text_formats
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 
 TIMEOUT_STEPS = 8  # what is left of a timeout is rounded up to one of so many parts: a session compiles each
@@ -89,7 +89,7 @@ class _Task:
     enqueued: float = field(default_factory=time.perf_counter)
     done: threading.Event = field(default_factory=threading.Event)
     outputs: Arrays | None = None
-    error: ServingError | None = None
+    error: StatusError | None = None
 
 
 @dataclass
@@ -114,7 +114,7 @@ class BatchQueue:
         """Run a request as a part of a batch; returns when its batch is done.
 
         Raises:
-            ServingError: The request cannot be batched, the queue is full, or the batch failed, and with it
+            StatusError: The request cannot be batched, the queue is full, or the batch failed, and with it
                 every request in it.
         """
         rows = {len(array) if array.ndim else None for array in inputs.values()}
@@ -129,7 +129,7 @@ class BatchQueue:
         self._scheduler.enqueue(self, task)
         task.done.wait()
         if task.error is not None:  # an exception of its own: threads would share the traceback
-            raise ServingError(task.error.code, task.error.message)
+            raise StatusError(task.error.code, task.error.message)
         assert task.outputs is not None
         return task.outputs
 
@@ -141,7 +141,7 @@ class BatchQueue:
             )
         if self._batches[-1].rows + task.rows > parameters.max_batch_size:
             if len(self._batches) >= parameters.max_enqueued_batches:
-                raise ServingError(
+                raise StatusError(
                     code.RESOURCE_EXHAUSTED,
                     "The batch scheduling queue to which this task was submitted is full; currently "
                     f"{len(self._batches)} batches enqueued and max_enqueued_batches is "
@@ -178,7 +178,7 @@ class BatchQueue:
             _split(batch, outputs, len(next(iter(merged.values()))))
         except Exception as error:
             for task in batch.tasks:
-                task.error = ServingError.of(error)
+                task.error = StatusError.of(error)
         finally:
             for task in batch.tasks:
                 task.done.set()
@@ -249,7 +249,7 @@ def _timeout_ms(batch: _Batch, now: float) -> int:
         return 0
     left = max(task.timeout_ms - (now - task.enqueued) * 1000 for task in batch.tasks)
     if left <= 0:
-        raise ServingError(code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+        raise StatusError(code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
     step = max(math.ceil(max(task.timeout_ms for task in batch.tasks) / TIMEOUT_STEPS), 1)
     return math.ceil(left / step) * step
 
@@ -262,7 +262,7 @@ def _merge(batch: _Batch, parameters: BatchingParameters) -> Arrays:
         if parameters.pad_variable_length_inputs:
             arrays = _padded(name, arrays)
         elif len({array.shape[1:] for array in arrays}) > 1:
-            raise ServingError(
+            raise StatusError(
                 code.FAILED_PRECONDITION,
                 f"Tensors with name '{name}' from different tasks have different shapes and padding is "
                 "turned off.Set pad_variable_length_inputs to true, or ensure that all tensors with the "
@@ -290,9 +290,9 @@ def _padded(name: str, arrays: list[np.ndarray]) -> list[np.ndarray]:
 def _split(batch: _Batch, outputs: Arrays, rows: int) -> None:
     for array in outputs.values():
         if array.ndim == 0:
-            raise ServingError(code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+            raise StatusError(code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
         if len(array) != rows:
-            raise ServingError(
+            raise StatusError(
                 code.FAILED_PRECONDITION,
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors",

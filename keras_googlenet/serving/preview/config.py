@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import text_formats
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.versions import versions
 
 
@@ -79,7 +79,7 @@ def read_models(file: Path, directory: Path) -> list[ModelConfig]:
     """
     try:
         return parse_models(text_formats.read(file, "ModelServerConfig"), directory)
-    except ServingError as error:
+    except StatusError as error:
         raise UserError(f"{file}: {error.message}") from None
 
 
@@ -90,7 +90,7 @@ def parse_models(config: Any, directory: Path) -> list[ModelConfig]:
     `directory`.
 
     Raises:
-        ServingError: It lists no model, a model twice, or what only TensorFlow Serving has.
+        StatusError: It lists no model, a model twice, or what only TensorFlow Serving has.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise invalid(

@@ -17,7 +17,7 @@ CODES = (
 )
 
 
-class ServingError(Exception):
+class StatusError(Exception):
     """A request or a load that failed.
 
     Args:
@@ -31,9 +31,9 @@ class ServingError(Exception):
         super().__init__(self.message)
 
     @classmethod
-    def of(cls, error: BaseException) -> ServingError:
-        """An exception as a `ServingError`; INTERNAL where its kind says nothing."""
-        if isinstance(error, ServingError):
+    def of(cls, error: BaseException) -> StatusError:
+        """An exception as a `StatusError`; INTERNAL where its kind says nothing."""
+        if isinstance(error, StatusError):
             return error
         if isinstance(error, tf.errors.OpError):
             return cls(error.error_code, error.message)
@@ -43,6 +43,6 @@ class ServingError(Exception):
         return cls(code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def invalid(message: str) -> ServingError:
+def invalid(message: str) -> StatusError:
     """An INVALID_ARGUMENT error."""
-    return ServingError(code.INVALID_ARGUMENT, message)
+    return StatusError(code.INVALID_ARGUMENT, message)

@@ -24,7 +24,7 @@ def parse_examples(body: bytes) -> tuple[str, list[bytes]]:
         The signature's name, and the serialized examples.
 
     Raises:
-        ServingError: The body does not follow the protocol.
+        StatusError: The body does not follow the protocol.
     """
     request = wire.parse_object(body)
     name = wire.signature_name(request)

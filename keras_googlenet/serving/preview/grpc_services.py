@@ -16,7 +16,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import messages
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Entry, Recorder
 
@@ -45,7 +45,7 @@ class Answering:
         try:
             yield entry
         except Exception as caught:
-            error = ServingError.of(caught)
+            error = StatusError.of(caught)
             entry.code, entry.error = error.code, error.message
             context.abort(GRPC_STATUS[error.code], error.message)
         finally:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY = "tensorflow/serving/classify"
@@ -63,12 +63,12 @@ def predict(
         Arrays by output name.
 
     Raises:
-        ServingError: The signature is unknown, or the arrays do not fit it.
+        StatusError: The signature is unknown, or the arrays do not fit it.
         tf.errors.OpError: The graph refuses the values.
     """
     name = signature_name or DEFAULT_SIGNATURE
     if name not in runner.signatures:
-        raise ServingError(code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        raise StatusError(code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     signature = runner.signatures[name]
     _check_names(inputs, signature.inputs)
     for index, key in enumerate(sorted(signature.inputs)):
@@ -92,7 +92,7 @@ def classify(
     """Classify serialized `tf.Example`s; the labels and scores of each.
 
     Raises:
-        ServingError: The signature is unknown or does not classify, or there is no example.
+        StatusError: The signature is unknown or does not classify, or there is no example.
     """
     name = _signature(runner, signature_name, "No signature was found with the name: ")
     outputs = _classify_outputs(runner.signatures[name])
@@ -105,7 +105,7 @@ def regress(
     """Regress on serialized `tf.Example`s; the value of each.
 
     Raises:
-        ServingError: The signature is unknown or does not regress, or there is no example.
+        StatusError: The signature is unknown or does not regress, or there is no example.
     """
     name = _signature(runner, signature_name, "No signature was found with the name: ")
     outputs = _regress_outputs(runner.signatures[name])
@@ -118,7 +118,7 @@ def multi_inference(
     """Classify and regress the same examples with several signatures of one input; the answers of each.
 
     Raises:
-        ServingError: A signature is unknown, repeated, of another method or of another input.
+        StatusError: A signature is unknown, repeated, of another method or of another input.
     """
     plans: dict[str, list[str]] = {}
     methods = []
@@ -129,7 +129,7 @@ def multi_inference(
             raise invalid(f"Duplicate evaluation of signature: {name}")
         _signature(runner, name, "Requested signature not found in model graph: ")
         if task.method not in METHODS:
-            raise ServingError(code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method}")
+            raise StatusError(code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method}")
         plans[name] = METHODS[task.method][0](runner.signatures[name])
         methods.append(task.method)
         used = runner.signatures[name].inputs["inputs"].name
@@ -186,12 +186,12 @@ def _classify_outputs(signature: Any) -> list[str]:
     if len(signature.outputs) not in (1, 2):
         raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if "inputs" not in signature.inputs:
-        raise ServingError(
+        raise StatusError(
             code.FAILED_PRECONDITION, f"No classification inputs found in SignatureDef: {signature}"
         )
     outputs = [name for name in ("classes", "scores") if name in signature.outputs]
     if not outputs:
-        raise ServingError(
+        raise StatusError(
             code.FAILED_PRECONDITION,
             'Expected classification signature outputs to contain at least one of "classes" or "scores". '
             f"Signature was: {signature}",
@@ -206,7 +206,7 @@ def _regress_outputs(signature: Any) -> list[str]:
         raise invalid("Expected one output Tensor.")
     for kind, names in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         if kind not in names:
-            raise ServingError(
+            raise StatusError(
                 code.FAILED_PRECONDITION, f"No regression {kind} found in SignatureDef: {signature}"
             )
     return ["outputs"]

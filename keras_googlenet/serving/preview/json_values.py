@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
-from keras_googlenet.serving.preview.errors import MAX_MESSAGE, ServingError, invalid
+from keras_googlenet.serving.preview.errors import MAX_MESSAGE, StatusError, invalid
 
 # The least and greatest JSON integers that a type takes; Serving reads the narrow ones as int32 and wraps.
 INTEGERS = {
@@ -39,7 +39,7 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
         name: The input's name, for messages.
 
     Raises:
-        ServingError: It is ragged, holds a value of another type, or the type has no JSON form.
+        StatusError: It is ragged, holds a value of another type, or the type has no JSON form.
     """
     expected = tf.dtypes.as_dtype(dtype)
     # As objects: among numbers NumPy would make room for the longest string in place of each of them.
@@ -62,7 +62,7 @@ def decode_base64(value: Mapping[str, str]) -> bytes:
     """The bytes of such an object; padding may be missing and blanks be there, as in TensorFlow Serving.
 
     Raises:
-        ServingError: They are not in the standard alphabet.
+        StatusError: They are not in the standard alphabet.
     """
     text = value["b64"]
     try:
@@ -79,7 +79,7 @@ def encode(text: str) -> bytes:
     """A JSON string as UTF-8.
 
     Raises:
-        ServingError: It holds half of a surrogate pair.
+        StatusError: It holds half of a surrogate pair.
     """
     try:
         return text.encode()
@@ -111,7 +111,7 @@ def _check_leaves(leaves: np.ndarray, expected: Any, name: str) -> None:
         allowed = {int, float}
     elif types:
         first = shown(next(leaves.flat))
-        raise ServingError(code.UNIMPLEMENTED, f"Conversion of JSON Value: {first} to type: {expected.name}")
+        raise StatusError(code.UNIMPLEMENTED, f"Conversion of JSON Value: {first} to type: {expected.name}")
     else:
         return
     if not types <= allowed:
@@ -139,7 +139,7 @@ def _check_precision(leaves: np.ndarray, expected: Any) -> None:
             )
 
 
-def _type_error(leaf: Any, expected: Any) -> ServingError:
+def _type_error(leaf: Any, expected: Any) -> StatusError:
     kinds = {bool: str(leaf), dict: "Object", str: "String", type(None): "Null"}
     kind = kinds.get(type(leaf), "Number")
     return invalid(f"JSON Value: {shown(leaf)} Type: {kind} is not of expected type: {expected.name}")

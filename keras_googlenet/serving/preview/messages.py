@@ -16,7 +16,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionResponse
 
 from keras_googlenet.serving.preview import inference
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Arrays, Runner
 
 MAX_TENSOR_BYTES = 2**30  # of a request's tensors: a message of a few bytes can declare any size
@@ -42,7 +42,7 @@ def to_arrays(protos: Mapping[str, TensorProto]) -> Arrays:
     """`TensorProto`s as arrays, strings as objects; integers beyond a narrow type wrap, as in TensorFlow.
 
     Raises:
-        ServingError: One contradicts itself, or all of them together declare more than 1 GiB.
+        StatusError: One contradicts itself, or all of them together declare more than 1 GiB.
     """
     arrays, declared = {}, 0
     for name, proto in protos.items():
@@ -89,7 +89,7 @@ def examples_of(request_input: Any) -> list[bytes]:
     """The serialized `tf.Example`s of an `Input`, each with the context before it.
 
     Raises:
-        ServingError: There is none.
+        StatusError: There is none.
     """
     kind = request_input.WhichOneof("kind")
     if kind == "example_list":
@@ -160,11 +160,11 @@ def answer(runner: Runner, version: int, log: Any) -> None:
     """Replay a `PredictionLog`, as a warm-up does.
 
     Raises:
-        ServingError: It fails, or is of a kind that cannot be replayed.
+        StatusError: It fails, or is of a kind that cannot be replayed.
     """
     kind = log.WhichOneof("log_type")
     if kind not in REPLAYED:
-        raise ServingError(code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+        raise StatusError(code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
     REPLAYED[kind](runner, version, getattr(log, kind).request)
 
 

@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 
 from keras_googlenet.serving.preview.config import ModelConfig
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import Runner
 from keras_googlenet.serving.versions import versions
 
@@ -54,7 +54,7 @@ class _Version:
     number: int
     folder: Path
     state: int = ModelVersionStatus.START
-    error: ServingError | None = None
+    error: StatusError | None = None
     runner: Loaded | None = None
     users: int = 0
     failures: int = 0
@@ -90,7 +90,7 @@ class Models:
         """A loaded version, not unloaded before the block ends; the highest one unless another is named.
 
         Raises:
-            ServingError: It is not available.
+            StatusError: It is not available.
         """
         if not name:
             raise invalid("ModelSpec has no name specified.")
@@ -107,7 +107,7 @@ class Models:
         """The version that a label names.
 
         Raises:
-            ServingError: There is no such label.
+            StatusError: There is no such label.
         """
         try:
             return self._labels[name][label]
@@ -120,16 +120,16 @@ class Models:
         """The state of a model's versions, the highest first; those that have ended are in it.
 
         Raises:
-            ServingError: There is no such model or version.
+            StatusError: There is no such model or version.
         """
         if label is not None:
             version = self.labelled(name, label)
         with self._lock:
             known = self._versions.get(name, {})
             if version is not None and version not in known:
-                raise ServingError(code.NOT_FOUND, f"Could not find version {version} of model {name}")
+                raise StatusError(code.NOT_FOUND, f"Could not find version {version} of model {name}")
             if not known:
-                raise ServingError(code.NOT_FOUND, f"Could not find any versions of model {name}")
+                raise StatusError(code.NOT_FOUND, f"Could not find any versions of model {name}")
             response = GetModelStatusResponse()
             for number in sorted(known, reverse=True) if version is None else [version]:
                 found = known[number]
@@ -152,7 +152,7 @@ class Models:
                 `--allow_version_labels_for_unavailable_models`.)
 
         Raises:
-            ServingError: A label names a version that is not available, or a new model has none.
+            StatusError: A label names a version that is not available, or a new model has none.
         """
         new = {config.name: config for config in configs}
         with self._changing:
@@ -167,7 +167,7 @@ class Models:
             missing = [name for name in added if not serving[name]]
             if missing:
                 reasons = ", ".join(f"{name} ({self._reason(name)})" for name in missing)
-                raise ServingError(code.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
+                raise StatusError(code.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
 
     def poll(self) -> None:
         """Look at the folders once: load what is new, unload what is no longer wanted."""
@@ -186,7 +186,7 @@ class Models:
             serving = [v for v in known.values() if v.state == AVAILABLE and version in (None, v.number)]
             if not serving:
                 wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-                raise ServingError(code.NOT_FOUND, f"Servable not found for request: {wanted}")
+                raise StatusError(code.NOT_FOUND, f"Servable not found for request: {wanted}")
             used = max(serving, key=lambda v: v.number)
             used.users += 1
             return used
@@ -205,7 +205,7 @@ class Models:
         for config in configs.values():
             for number in config.labels.values():
                 if number not in serving.get(config.name, []):
-                    raise ServingError(
+                    raise StatusError(
                         code.FAILED_PRECONDITION,
                         f"Request to assign label to version {number} of model {config.name}, which is not "
                         "currently available for inference",
@@ -264,7 +264,7 @@ class Models:
             runner = self._load(name, number, folder)
         except Exception as error:
             with self._lock:
-                version.state, version.error = END, ServingError.of(error)
+                version.state, version.error = END, StatusError.of(error)
                 version.failures, version.failed_at = version.failures + 1, time.monotonic()
             self._log(f"preview: cannot load version {number} of {name}: {self._reason(name)}")
         else:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
 from keras_googlenet.serving.preview import examples, inference, wire
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Entry, Recorder
 
@@ -148,7 +148,7 @@ def _answer(models: Models, method: str, target: str, body: bytes, limits: Limit
     try:
         content = _dispatch(models, method, target, body, limits, entry)
     except Exception as caught:
-        error = ServingError.of(caught)
+        error = StatusError.of(caught)
         entry.code, entry.status = error.code, HTTP_STATUS.get(error.code, 500)
         entry.error = error.message
         return _error(entry.status, error.message)

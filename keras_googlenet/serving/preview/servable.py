@@ -12,7 +12,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import messages
 from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
-from keras_googlenet.serving.preview.errors import ServingError, invalid
+from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.serving.versions import WARMUP
@@ -33,7 +33,7 @@ class Servable:
         signatures: Those that can be run.
 
     Raises:
-        ServingError: It does not load, or a warm-up record fails.
+        StatusError: It does not load, or a warm-up record fails.
     """
 
     def __init__(self, number: int, folder: Path, scheduler: BatchScheduler | None = None) -> None:
@@ -42,14 +42,14 @@ class Servable:
         try:
             self._session = SavedModelSession(folder)
         except UserError as error:
-            raise ServingError.of(error.__cause__ or error) from None
+            raise StatusError.of(error.__cause__ or error) from None
         self.signature_defs: Mapping[str, Any] = self._session.signature_defs
         self.signatures: Mapping[str, Any] = self._session.signatures
         try:
             _warm_up(self, number, folder / WARMUP)
         except Exception as error:
             self.close()
-            raise ServingError.of(error) from None
+            raise StatusError.of(error) from None
 
     def run(
         self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None, timeout_ms: int = 0

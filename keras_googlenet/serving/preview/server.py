@@ -20,7 +20,7 @@ import uvicorn
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview.batching import BatchingParameters, BatchScheduler, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig, find_models, parse_models, read_models
-from keras_googlenet.serving.preview.errors import ServingError
+from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.grpc_services import grpc_server
 from keras_googlenet.serving.preview.metrics import Metrics
 from keras_googlenet.serving.preview.metrics import read_path as metrics_path
@@ -100,7 +100,7 @@ def serve(directory: Path, options: Options = Options()) -> None:
         )
         try:
             models.reload(configs, first=True)
-        except ServingError as error:
+        except StatusError as error:
             raise UserError(f"cannot serve {directory}: {error.message}") from None
         stop = threading.Event()
 

@@ -40,7 +40,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """The body of a request, a JSON object; NaN and Infinity are numbers in it.
 
     Raises:
-        ServingError: It is no JSON object.
+        StatusError: It is no JSON object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -57,7 +57,7 @@ def signature_name(request: Mapping[str, Any]) -> str:
     """The signature that a request names, or the default one.
 
     Raises:
-        ServingError: It is not named by a string.
+        StatusError: It is not named by a string.
     """
     name = request.get("signature_name", "")
     if not isinstance(name, str):
@@ -76,7 +76,7 @@ def parse_predict(body: bytes, signatures: Mapping[str, Any]) -> PredictRequest:
         signatures: `SignatureDef` protos by name.
 
     Raises:
-        ServingError: The body does not follow the protocol or the signature.
+        StatusError: The body does not follow the protocol or the signature.
     """
     request = parse_object(body)
     name = signature_name(request)
@@ -109,7 +109,7 @@ def format_predict(outputs: Mapping[str, np.ndarray], *, row_form: bool) -> byte
         row_form: Answer with `predictions`, a value or an object for each row, else with `outputs`.
 
     Raises:
-        ServingError: An array has no JSON form, or in row form no row.
+        StatusError: An array has no JSON form, or in row form no row.
     """
     values = {name: _json_array(name, array) for name, array in sorted(outputs.items())}
     if not row_form:
