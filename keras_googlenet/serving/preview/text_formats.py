@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,15 @@ PACKAGE = "keras_googlenet.preview"  # not Serving's own, whose names another pa
 FIELD = descriptor_pb2.FieldDescriptorProto
 
 
-def _message_types() -> dict[str, Any]:
+def message_types(messages: Mapping[str, Sequence[tuple[str, int, str]]]) -> dict[str, Any]:
+    """Message classes by name, from such rows of fields."""
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_googlenet/preview.proto",
         package=PACKAGE,
         syntax="proto3",
         dependency=[wrappers_pb2.DESCRIPTOR.name],
     )
-    for message_name, rows in MESSAGES.items():
+    for message_name, rows in messages.items():
         message = file.message_type.add(name=message_name)
         for name, number, kind in rows:
             field = message.field.add(name=name, number=number)
@@ -46,17 +48,17 @@ def _message_types() -> dict[str, Any]:
                 field.type = FIELD.Type.Value(scalar)
             else:
                 field.type = FIELD.TYPE_MESSAGE
-                field.type_name = f".{PACKAGE if kind in MESSAGES else 'google.protobuf'}.{kind}"
+                field.type_name = f".{PACKAGE if kind in messages else 'google.protobuf'}.{kind}"
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}"))
-        for name in MESSAGES
+        for name in messages
     }
 
 
-TYPES = _message_types() | {"ModelServerConfig": ModelServerConfig}
+TYPES = message_types(MESSAGES) | {"ModelServerConfig": ModelServerConfig}
 
 
 def read(path: Path, message_name: str) -> Any:
