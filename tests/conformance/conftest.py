@@ -40,7 +40,7 @@ def endpoint(request):
         return
     exported = request.getfixturevalue("exported")
     with preview(exported.parent) as server:
-        yield Endpoint(server.rest, server.grpc, exported.parent.name, server.process)
+        yield Endpoint(server.rest, server.grpc, exported.parent.name, server.process.pid)
 
 
 @pytest.fixture(scope="session")

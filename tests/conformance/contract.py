@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import httpx
 
@@ -18,3 +19,10 @@ def error(response: httpx.Response, status: int) -> str:
     assert set(body) == {"error"}
     assert 0 < len(body["error"]) <= 1024
     return body["error"]
+
+
+def answer(response: httpx.Response) -> Any:
+    """What the server answers; it must not refuse."""
+    assert response.status_code == 200, response.text[:300]
+    assert response.headers["content-type"].startswith("application/json")
+    return response.json()

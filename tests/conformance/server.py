@@ -14,11 +14,12 @@ LAST_LINE = "stop with Ctrl-C"  # of what it says once it serves
 
 @dataclass(frozen=True)
 class Server:
-    """Where it listens, and its process."""
+    """Where it listens, what it said of that, and its process."""
 
     rest: str
     grpc: str
-    process: int
+    lines: list[str]
+    process: subprocess.Popen[str]
 
 
 @contextmanager
@@ -28,14 +29,14 @@ def preview(directory: Path, *options: str) -> Iterator[Server]:
     ports = ["--rest-port", "0", "--grpc-port", "0"]
     process = subprocess.Popen([*command, *ports, *options], stdout=subprocess.PIPE, text=True)
     try:
-        said = ""
-        while LAST_LINE not in said:
-            line = process.stdout.readline()
-            assert line, f"the preview ended: {said}"
-            said += line
-        found = ADDRESSES.search(said)
-        assert found, said
-        yield Server(found[1], found[2], process.pid)
+        lines: list[str] = []
+        while not lines or LAST_LINE not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], f"the preview ended: {lines}"
+        found = ADDRESSES.search("".join(lines))
+        assert found, lines
+        yield Server(found[1], found[2], lines, process)
     finally:
         process.terminate()
         assert process.wait(60) == 0
+        process.stdout.close()

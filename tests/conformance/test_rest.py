@@ -232,6 +232,9 @@ REFUSED = {
     "b64 of a number": {"instances": [{"b64": 3}]},
     "bytes of rank 2": {"instances": [[{"b64": "AAAA"}]]},
     "bytes of rank 0": {"inputs": {"b64": "AAAA"}},
+    "no bytes": {"inputs": []},
+    "empty image": {"instances": [{"b64": ""}]},
+    "half a surrogate pair": {"instances": ["\ud800"]},
     "no image": {"instances": [{"b64": "AAAA"}]},
 }
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
+from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
@@ -133,6 +134,17 @@ def models(load):
     yield serve
     for each in made:
         each.close()
+
+
+@pytest.fixture(scope="session")
+def serving(adders, load):
+    """Versions 1 (`stable`) and 3 of `adder`, and `other`. Do not change it."""
+    models = Models(load)
+    policy = VersionPolicy("specific", numbers=frozenset({1, 3}))
+    adder = ModelConfig("adder", adders / "adder", policy, {"stable": 1})
+    models.reload([adder, ModelConfig("other", adders / "other")], first=True)
+    yield models
+    models.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,12 @@
-"""The REST interface's other methods and its bounds, over small models."""
+"""What the REST interface makes of a request's body, and its bounds, over small models."""
 
 import asyncio
-import base64
 import gzip
 import json
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from conformance.contract import answer, b64, error
 
-from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy
-from keras_googlenet.serving.preview.metrics import Metrics, read_path
-from keras_googlenet.serving.preview.models import Models
-from keras_googlenet.serving.preview.record import Recorder
 from keras_googlenet.serving.preview.rest import Limits, rest_app
 
 pytest_plugins = ["small_models"]
@@ -23,83 +17,8 @@ LIMIT = 100_000
 
 
 @pytest.fixture(scope="module")
-def serving(adders, load):
-    """Versions 1 (`stable`) and 3 of `adder`, and `other`."""
-    models = Models(load)
-    policy = VersionPolicy("specific", numbers=frozenset({1, 3}))
-    configs = [
-        ModelConfig("adder", adders / "adder", policy, {"stable": 1}),
-        ModelConfig("other", adders / "other"),
-    ]
-    models.reload(configs, first=True)
-    yield models
-    models.close()
-
-
-@pytest.fixture(scope="module")
 def ask(serving, asking):
     return asking(serving, limits=Limits(LIMIT, timeout_ms=500))
-
-
-def error(response, status):
-    assert response.status_code == status, response.text
-    assert set(response.json()) == {"error"}
-    return response.json()["error"]
-
-
-def answer(response):
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-def b64(encoded):
-    return {"b64": base64.b64encode(encoded).decode()}
-
-
-# --- several models, versions and labels ---------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        (ADDER, 3),
-        (f"{ADDER}/versions/1", 1),
-        (f"{ADDER}/versions/3", 3),
-        (f"{ADDER}/labels/stable", 1),
-        ("/V1/Models/adder", 3),  # Serving's pattern takes any case
-        ("/v1/models/add%65r/labels/st%61ble", 1),
-        ("/v1/models/other", 1),
-    ],
-)
-def test_servables(ask, path, value):
-    assert answer(ask("POST", f"{path}:predict", ROWS)) == {"predictions": [[1 + value, 2 + value]]}
-    assert (
-        "serving_default"
-        in answer(ask("GET", f"{path}/metadata"))["metadata"]["signature_def"]["signature_def"]
-    )
-    assert answer(ask("GET", path))["model_version_status"][0]["state"] == "AVAILABLE"
-
-
-def test_status_of_each_version(ask):
-    assert [one["version"] for one in answer(ask("GET", ADDER))["model_version_status"]] == ["3", "1"]
-    assert [
-        one["version"] for one in answer(ask("GET", f"{ADDER}/labels/stable"))["model_version_status"]
-    ] == ["1"]
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "message"),
-    [
-        (f"{ADDER}/versions/2:predict", 404, "Servable not found for request: Specific(adder, 2)"),
-        (f"{ADDER}/versions/{2**63}:predict", 400, f"Failed to convert version: {2**63} to numeric."),
-        (f"{ADDER}/labels/canary:predict", 400, "Unrecognized servable version label: canary"),
-        (f"{ADDER}/versions/1/labels/stable:predict", 400, "Malformed request"),
-        (f"{ADDER}:predict?pretty", 400, f"Malformed request: POST {ADDER}:predict?pretty"),
-        ("/v1/models/none:predict", 404, "Servable not found for request: Latest(none)"),
-    ],
-)
-def test_servables_that_are_not_there(ask, path, status, message):
-    assert message in error(ask("POST", path, ROWS), status)
 
 
 # --- forms and types -----------------------------------------------------------------------------
@@ -177,6 +96,11 @@ def test_context_goes_into_every_example(ask):
 def test_regress(ask):
     body = {"signature_name": "regress", "examples": [{"x": 0.25}, {"x": 4.5}]}
     assert answer(ask("POST", f"{ADDER}:regress", body)) == {"results": [0.25, 4.5]}
+
+
+def test_a_signature_of_several_outputs_does_not_regress(ask):
+    body = {"signature_name": "describe", "examples": [{"x": 1.0}]}
+    assert error(ask("POST", f"{ADDER}:regress", body), 400) == "Expected one output Tensor."
 
 
 @pytest.mark.parametrize(
@@ -261,106 +185,3 @@ def test_gzip_bomb(ask):
     assert "exceeds the limit" in error(
         ask("POST", f"{ADDER}:predict", bomb, {"content-encoding": "gzip"}), 413
     )
-
-
-# --- metrics and the access log ------------------------------------------------------------------
-
-
-def samples(text):
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def test_metrics(serving, asking, tmp_path):
-    metrics = Metrics(lambda name: name in serving.available())
-    path = "/monitoring/prometheus/metrics"
-    ask = asking(serving, recorder=Recorder(observers=(metrics.answered,)), monitoring=(path, metrics.text))
-    assert samples(ask("GET", path).text) == {}
-    for body in (ROWS, ROWS, {}):
-        ask("POST", f"{ADDER}:predict", body)
-    ask("POST", "/v1/models/none:predict", ROWS)
-    ask("GET", ADDER)
-    metrics.waited("pool", 0.001)
-    metrics.loaded(tmp_path, 1.5, failed=False)
-    metrics.loaded(tmp_path, 0.5, failed=True)
-    response = ask("GET", path)
-    assert response.headers["content-type"].startswith("text/plain")
-    found = samples(response.text)
-
-    # Serving's counters have no `_total` at their end; the parser adds it.
-    assert '\n:tensorflow:serving:request_count{model_name="adder",status="OK"} 2\n' in response.text
-
-    def value(name, **labels):
-        return found[(f":tensorflow:{name}", *sorted(labels.items()))]
-
-    assert value("serving:request_count_total", model_name="adder", status="OK") == 2
-    assert value("serving:request_count_total", model_name="adder", status="INVALID_ARGUMENT") == 1
-    latency = {"model_name": "adder", "API": "predict", "entrypoint": "REST"}
-    assert value("serving:request_latency_count", **latency) == 2
-    assert value("serving:request_latency_bucket", **latency, le="+Inf") == 2
-    assert value("serving:request_latency_bucket", **latency, le="10") == 0
-    runtime = {"model_name": "adder", "API": "Predict", "runtime": "TF1"}
-    assert (
-        0 < value("serving:runtime_latency_sum", **runtime) < value("serving:request_latency_sum", **latency)
-    )
-    pool = {"thread_pool_name": "pool"}
-    assert value("serving:batching_session:queuing_latency_sum", **pool) == 1000
-    assert value("cc:saved_model:load_attempt_count_total", model_path=str(tmp_path), status="success") == 1
-    assert value("cc:saved_model:load_attempt_count_total", model_path=str(tmp_path), status="fail") == 1
-    assert value("cc:saved_model:load_latency_total", model_path=str(tmp_path)) == 1.5e6
-    assert not [key for key in found if ("model_name", "none") in key]
-
-
-def test_labels_of_metrics_are_escaped():
-    metrics = Metrics(lambda name: True)
-    metrics.waited('a"b\\c\nd', 0.001)
-    assert any(("thread_pool_name", 'a"b\\c\nd') in key for key in samples(metrics.text().decode()))
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        ('prometheus_config { enable: true path: "/metrics" }', "/metrics"),
-        ("prometheus_config { enable: true }", "/monitoring/prometheus/metrics"),
-        ('prometheus_config { enable: false path: "/metrics" }', None),
-        ("", None),
-    ],
-)
-def test_monitoring_file(tmp_path, text, path):
-    file = tmp_path / "monitoring.config"
-    file.write_text(text)
-    assert read_path(file) == path
-
-
-@pytest.mark.parametrize("text", ["prometheus { }", 'prometheus_config { path: "metrics" }'])
-def test_wrong_monitoring_files_are_named(tmp_path, text):
-    file = tmp_path / "monitoring.config"
-    file.write_text(text)
-    with pytest.raises(UserError, match=str(file)):
-        read_path(file)
-
-
-def test_access_log(serving, asking, tmp_path):
-    with open(tmp_path / "log", "w") as log:
-        ask = asking(serving, recorder=Recorder(log))
-        ask("POST", f"{ADDER}/versions/1:predict", ROWS)
-        ask("POST", "/v1/models/none:predict", ROWS)
-    answered, refused = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    length = len(json.dumps(ROWS))
-    assert answered.pop("ms") > 0
-    assert answered.pop("time")
-    assert answered == {
-        "protocol": "REST",
-        "request": f"POST {ADDER}/versions/1:predict",
-        "model": "adder",
-        "version": 1,
-        "status": 200,
-        "code": "OK",
-        "bytes_in": length,
-        "bytes_out": len('{"predictions":[[2.0,3.0]]}'),
-    }
-    assert (refused["status"], refused["code"]) == (404, "NOT_FOUND")
-    assert refused["error"] == "Servable not found for request: Latest(none)"
