@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet.errors import UserError
@@ -81,6 +82,6 @@ def _warm_up(servable: Servable, number: int, path: Path) -> None:
             raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
         try:
             log = PredictionLog.FromString(record)
-        except ValueError:
+        except DecodeError:
             raise invalid(f"Failed to parse warmup record: record {index} of {path}") from None
         messages.answer(servable, number, log)
