@@ -1,12 +1,18 @@
-"""The batching parameters' meaning, with a function in a session's place and without a sleep."""
+"""The batching parameters' meaning, mostly with a function in a session's place, and without a sleep."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+import httpx
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2 as code
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview.batching import (
@@ -15,7 +21,14 @@ from keras_googlenet.serving.preview.batching import (
     BatchScheduler,
     read_parameters,
 )
+from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import StatusError
+from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.models import Models
+from keras_googlenet.serving.preview.rest import rest_app
+from keras_googlenet.serving.preview.servable import Servable
+
+pytest_plugins = ["small_models"]
 
 FOREVER = 10**12  # microseconds: only a full batch is run
 
@@ -216,6 +229,34 @@ def test_waits_are_told():
     assert ask(BatchQueue(scheduler, Double()), [1]) == [2]
     assert len(waits) == 1
     assert waits[0] >= 0
+
+
+def test_a_full_queue_is_told_over_both_protocols(adders):
+    """429 over REST, RESOURCE_EXHAUSTED over gRPC; who came in time is answered."""
+    scheduler = BatchScheduler(BatchingParameters(1, max_enqueued_batches=1, num_batch_threads=1))
+    models = Models(lambda name, number, folder: Servable(number, folder, scheduler))
+    models.reload([ModelConfig("other", adders / "other")], first=True)
+    server, port = grpc_server(models, models.reload, host="127.0.0.1", port=0)
+    server.start()
+    app = rest_app(models)
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "other", "count"
+    request.inputs["n"].CopyFrom(tf.make_tensor_proto(np.int64([50_000])))
+    body = {"signature_name": "count", "inputs": [50_000]}
+
+    async def over_rest():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://preview") as client:
+            asked = [client.post("/v1/models/other:predict", json=body) for _ in range(6)]
+            return {response.status_code for response in await asyncio.gather(*asked)}
+
+    assert asyncio.run(over_rest()) == {200, 429}
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        calls = [stub.Predict.future(request, 60) for _ in range(6)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    server.stop(None)
+    models.close()
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -4,40 +4,26 @@ import gc
 import shutil
 import weakref
 
-import numpy as np
 import pytest
+import tensorflow as tf
+from conformance.contract import answer, error
+from served_versions import AVAILABLE, ENDED, added, answering, states
 from tensorflow.core.protobuf import error_codes_pb2 as code
-from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
-from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy, find_models, read_models
+from keras_googlenet.serving.preview import servable
+from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy
 from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.models import LOAD_RETRIES, Models
+from keras_googlenet.serving.versions import WARMUP
 
 pytest_plugins = ["small_models"]
 
-STATE = ModelVersionStatus.State
 
-
-def states(models, name="adder"):
-    """State and error code of each version."""
-    return {
-        listed.version: (STATE.Name(listed.state), code.Code.Name(listed.status.error_code))
-        for listed in models.status(name).model_version_status
-    }
-
-
-def added(handle):
-    """What the version adds to a number."""
-    return handle.runner.run("serving_default", {"x": np.zeros((1, 2), "float32")})["y"][0, 0]
-
-
-def answering(models, *servable):
-    with models.use(*servable) as handle:
-        return handle.version, added(handle)
-
-
-AVAILABLE, ENDED = ("AVAILABLE", "OK"), ("END", "OK")
+GOOD_RECORD = PredictionLog(
+    predict_log=PredictLog(request=PredictRequest(inputs={"x": tf.make_tensor_proto([[0.0, 0.0]])}))
+).SerializeToString()
 
 
 @pytest.fixture
@@ -87,7 +73,7 @@ def test_status_lists_the_highest_version_first(models, adders):
 
 
 @pytest.mark.parametrize(
-    ("servable", "number", "message"),
+    ("asked", "number", "message"),
     [
         (("none",), code.NOT_FOUND, "Servable not found for request: Latest(none)"),
         (("adder", 9), code.NOT_FOUND, "Servable not found for request: Specific(adder, 9)"),
@@ -95,22 +81,22 @@ def test_status_lists_the_highest_version_first(models, adders):
         (("",), code.INVALID_ARGUMENT, "ModelSpec has no name specified."),
     ],
 )
-def test_what_is_not_there(models, adders, servable, number, message):
+def test_what_is_not_there(models, adders, asked, number, message):
     serving = models(ModelConfig("adder", adders / "adder"))
-    with pytest.raises(StatusError) as caught, serving.use(*servable):
+    with pytest.raises(StatusError) as caught, serving.use(*asked):
         pass
     assert (caught.value.code, caught.value.message) == (number, message)
 
 
 def test_status_of_what_is_not_there(models, adders):
     serving = models(ModelConfig("adder", adders / "adder"))
-    for servable, message in (
+    for asked, message in (
         (("none",), "Could not find any versions of model none"),
         (("adder", 2), "Could not find version 2 of model adder"),
         (("adder", None, "stable"), "Unrecognized servable version label: stable"),
     ):
         with pytest.raises(StatusError) as caught:
-            serving.status(*servable)
+            serving.status(*asked)
         assert caught.value.message == message
 
 
@@ -189,13 +175,57 @@ def test_warm_up_records_are_replayed(models, folder, save_version, signature, l
     assert answering(serving, "adder")[0] == (2 if loads else 1)
 
 
-def test_broken_warm_up_file_fails_the_load(models, adders, folder):
+UNFIT = PredictionLog()
+UNFIT.session_run_log.SetInParent()
+
+
+@pytest.mark.parametrize(
+    ("records", "refused"),
+    [
+        (None, "DATA_LOSS"),
+        ([b"\xff"], "INVALID_ARGUMENT"),
+        ([b""], "UNIMPLEMENTED"),
+        ([UNFIT.SerializeToString()], "UNIMPLEMENTED"),
+        ([GOOD_RECORD] * 3, "INVALID_ARGUMENT"),
+        ([GOOD_RECORD] * 2, "OK"),
+    ],
+    ids=["no file of records", "no record", "empty", "not replayed", "too many", "as many as may be"],
+)
+def test_a_warm_up_file_that_cannot_be_replayed_fails_the_load(
+    models, adders, folder, monkeypatch, records, refused
+):
+    monkeypatch.setattr(servable, "MAX_WARMUP_RECORDS", 2)
     serving = models(ModelConfig("adder", folder))
-    publish(adders, folder, 2)
-    (folder / "2/assets.extra").mkdir()
-    (folder / "2/assets.extra/tf_serving_warmup_requests").write_bytes(b"no TFRecord at all")
+    shutil.copytree(adders / "adder/2", folder / ".2")
+    file = folder / ".2" / WARMUP
+    file.parent.mkdir()
+    if records is None:
+        file.write_bytes(b"no TFRecord at all")
+    else:
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for record in records:
+                writer.write(record)
+    (folder / ".2").rename(folder / "2")
     serving.poll()
-    assert states(serving)[2] == ("END", "DATA_LOSS")
+    assert states(serving)[2] == (AVAILABLE if refused == "OK" else ("END", refused))
+
+
+def test_a_model_that_loads_has_a_status_and_no_metadata(adders, load, asking):
+    """What a readiness probe goes by."""
+    seen = []
+
+    def probed(name, number, path):
+        seen.extend(ask("GET", f"/v1/models/new{suffix}") for suffix in ("", "/metadata"))
+        return load(name, number, path)
+
+    serving = Models(probed)
+    ask = asking(serving)
+    serving.reload([ModelConfig("new", adders / "other")], first=True)
+    status, metadata = seen
+    assert answer(status)["model_version_status"][0]["state"] == "LOADING"
+    error(metadata, 404)
+    assert ask("GET", "/v1/models/new/metadata").status_code == 200
+    serving.close()
 
 
 def failing_until(attempts, load):
@@ -258,102 +288,3 @@ def test_a_pruned_version_that_is_not_wanted_any_more_ends(models, adders, folde
     shutil.rmtree(folder / "1")
     serving.poll()
     assert states(serving) == {2: AVAILABLE, 1: ENDED}
-
-
-# --- configuration -------------------------------------------------------------------------------
-
-
-def test_models_of_a_directory(adders):
-    assert [(m.name, m.folder) for m in find_models(adders)] == [
-        ("adder", adders / "adder"),
-        ("other", adders / "other"),
-    ]
-    assert [(m.name, m.folder) for m in find_models(adders / "other")] == [("other", adders / "other")]
-
-
-CONFIG = """
-model_config_list {
-  config {
-    name: "sum" base_path: "/models/adder" model_platform: "tensorflow"
-    model_version_policy { specific { versions: 1 versions: 2 } }
-    version_labels { key: "stable" value: 1 }
-    version_labels { key: "canary" value: 2 }
-  }
-  config { name: "other" base_path: "/models/other/" }
-}
-"""
-
-
-@pytest.fixture
-def config_file(tmp_path):
-    path = tmp_path / "models.config"
-    path.write_text(CONFIG)
-    return path
-
-
-def test_config_file(models, adders, config_file):
-    serving = models(*read_models(config_file, adders))
-    assert serving.available() == {"sum": [1, 2], "other": [1]}
-    assert answering(serving, "sum", None, "stable") == (1, 1)
-    assert answering(serving, "sum", None, "canary") == (2, 2)
-    assert answering(serving, "sum") == (2, 2)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("model_config_list { config { nam: 'a' } }", 'no field named "nam"'),
-        ("", "Only ModelConfigList"),
-        ("model_config_list { config { base_path: 'a' } }", "Expected a name"),
-        (
-            "model_config_list { config { name: 'a' base_path: 'a' } config { name: 'a' } }",
-            "a multiple times",
-        ),
-        ("model_config_list { config { name: 'a' model_platform: 'caffe' } }", "unsupported platform caffe"),
-        *(
-            (
-                f"model_config_list {{ config {{ name: 'a' base_path: '{path}' }} }}",
-                f"got base_path.*={path}$",
-            )
-            for path in ("", "/", "..", "/models/..")
-        ),
-    ],
-)
-def test_wrong_config_files_are_named(tmp_path, text, message):
-    path = tmp_path / "models.config"
-    path.write_text(text)
-    with pytest.raises(UserError, match=rf"{path}.*{message}"):
-        read_models(path, tmp_path)
-
-
-def test_reload_changes_models_versions_and_labels(models, adders):
-    serving = models(ModelConfig("adder", adders / "adder", labels={"stable": 3}))
-    both = VersionPolicy("specific", numbers=frozenset({2, 3}))
-    serving.reload([ModelConfig("adder", adders / "adder", both, {"stable": 3})])
-    serving.reload(
-        [
-            ModelConfig("adder", adders / "adder", both, {"stable": 2}),
-            ModelConfig("other", adders / "other"),
-        ]
-    )
-    assert serving.available() == {"adder": [2, 3], "other": [1]}
-    assert answering(serving, "adder", None, "stable") == (2, 2)
-    serving.reload([ModelConfig("other", adders / "other")])
-    assert serving.available() == {"other": [1]}
-    assert states(serving) == {3: ENDED, 2: ENDED}
-
-
-def test_a_label_names_an_available_version_only(models, adders):
-    serving = models(ModelConfig("adder", adders / "adder", labels={"stable": 3}))
-    with pytest.raises(StatusError, match="version 2 of model adder, which is not currently") as caught:
-        serving.reload([ModelConfig("adder", adders / "adder", VersionPolicy("all"), {"stable": 2})])
-    assert caught.value.code == code.FAILED_PRECONDITION
-    assert serving.available() == {"adder": [3]}  # nothing has changed
-    assert answering(serving, "adder", None, "stable") == (3, 3)
-
-
-def test_a_model_without_a_version_is_told(models, adders, tmp_path):
-    serving = models(ModelConfig("adder", adders / "adder"))
-    with pytest.raises(StatusError, match=r"Some models did not become available: \{new \(No versions"):
-        serving.reload([ModelConfig("adder", adders / "adder"), ModelConfig("new", tmp_path)])
-    assert answering(serving, "adder") == (3, 3)

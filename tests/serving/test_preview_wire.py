@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tensorflow.core.protobuf import error_codes_pb2 as code
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from keras_googlenet.serving.preview.errors import StatusError
@@ -206,6 +207,16 @@ def test_arrays_have_the_declared_dtype(dtype):
     array = to_array(value, dtype.as_datatype_enum, "x")
     assert array.dtype == dtype.as_numpy_dtype
     assert array.tolist() == value
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_half_floats_have_no_json_form(dtype):
+    with pytest.raises(StatusError, match=f"Conversion of JSON Value: 1.5 to type: {dtype.name}") as caught:
+        to_array([1.5], dtype.as_datatype_enum, "x")
+    assert caught.value.code == code.UNIMPLEMENTED
+    with pytest.raises(StatusError, match=f"for tensor type: {dtype.name}") as caught:
+        format_predict({"y": np.zeros(1, dtype.as_numpy_dtype)}, row_form=True)
+    assert caught.value.code == code.INVALID_ARGUMENT
 
 
 NAMES = np.array([[b"cat", b"dog"], [b"dog", b"cat"]], dtype=object)
