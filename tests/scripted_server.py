@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import grpc
 import numpy as np
+import pytest
 import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import (
@@ -25,6 +26,8 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from keras_googlenet.serving import ServingError
 
 CLASSES = ["blue", "other"]
 OUTPUT = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
@@ -261,3 +264,14 @@ def grpc_server(script: Script, credentials=None) -> Iterator[str]:
         yield f"{'grpcs' if credentials else 'grpc'}://localhost:{port}"
     finally:
         server.stop(None).wait()
+
+
+SERVERS = {"rest": rest_server, "grpc": grpc_server}
+
+
+def failure(call, *arguments) -> ServingError:
+    """The error that a call of a client must raise, told in one line."""
+    with pytest.raises(ServingError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return caught.value

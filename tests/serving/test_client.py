@@ -1,11 +1,10 @@
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
 import numpy as np
 import pytest
 from conformance.server import preview
+from scripted_server import Script, rest_server
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client
@@ -197,34 +196,12 @@ def test_address_of_no_model_on_the_server_is_named(image_folder, address, path)
     assert refusal([image_folder], url=url).startswith(f"{url} answered 404: ")
 
 
-@pytest.fixture
-def answering():
-    """Start a server that answers every POST with a body, and return its address."""
-    servers = []
-
-    def answering(body: bytes) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(body)
-
-        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/v1/models/other"
-
-    yield answering
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.mark.parametrize(
     "body",
     ["<html>", "[]", "{}"]
     + [f'{{"outputs": {rows}}}' for rows in ("[]", "{}", "[[0.5, 0.5]]", "[[1], 2]", "null")],
 )
-def test_answer_of_another_kind_of_model_is_refused(image_folder, answering, body):
-    url = answering(body.encode())
-    assert url in refusal([image_folder / "Sneaker/0.png"], url=url)
+def test_answer_of_another_kind_of_model_is_refused(image_folder, body):
+    with rest_server(Script(body.encode())) as server:
+        url = f"{server}/v1/models/other"
+        assert url in refusal([image_folder / "Sneaker/0.png"], url=url)
