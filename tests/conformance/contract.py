@@ -5,6 +5,9 @@ import json
 from typing import Any
 
 import httpx
+import numpy as np
+
+ANSWER = {"probabilities", "classes", "scores"}
 
 
 def b64(encoded: bytes) -> dict[str, str]:
@@ -26,3 +29,24 @@ def answer(response: httpx.Response) -> Any:
     assert response.status_code == 200, response.text[:300]
     assert response.headers["content-type"].startswith("application/json")
     return response.json()
+
+
+def rows(response):
+    assert response.status_code == 200, response.text[:300]
+    assert response.headers["content-type"].startswith("application/json")
+    assert set(response.json()) == {"predictions"}
+    return response.json()["predictions"]
+
+
+def columns(response):
+    assert response.status_code == 200, response.text[:300]
+    assert set(response.json()) == {"outputs"}
+    return response.json()["outputs"]
+
+
+def same(one, other):
+    """The same classes, and figures to within float32's rounding."""
+    assert set(one) == set(other) == ANSWER
+    assert one["classes"] == other["classes"]
+    for name in ("probabilities", "scores"):
+        np.testing.assert_allclose(one[name], other[name], atol=1e-5)
