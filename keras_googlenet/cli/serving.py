@@ -52,7 +52,7 @@ def serve(
     batching_parameters_file
         How large batches get and how long they wait.
     poll_seconds
-        Seconds between two looks for new versions.
+        Seconds between two looks for new versions; 0 for none after the first.
     rest_timeout_ms
         Milliseconds that a REST request may compute.
     max_request_bytes

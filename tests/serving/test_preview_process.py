@@ -19,6 +19,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview.rest import Limits
 from keras_googlenet.serving.preview.server import Options, serve
 
 pytest_plugins = ["small_models"]
@@ -167,6 +168,20 @@ def test_port_out_of_range_is_refused(tmp_path, protocol, port):
     (tmp_path / "1").mkdir()  # would not load
     with pytest.raises(UserError, match=f"between 0 and 65535, got {port}"):
         serve(tmp_path, Options(**{"rest_port": 0, "grpc_port": 0, f"{protocol}_port": port}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"poll_seconds": -1}, "--poll-seconds of 0 or more, got -1"),
+        ({"poll_seconds": float("nan")}, "--poll-seconds of 0 or more, got nan"),
+        ({"limits": Limits(timeout_ms=-5)}, "--rest-timeout-ms of 0 or more, got -5"),
+        ({"limits": Limits(body_bytes=0)}, "--max-request-bytes of 1 or more, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        serve(tmp_path, Options(**options))
 
 
 @pytest.mark.parametrize(("name", "message"), [(".", "no version in {}:"), ("absent", "no model at {}:")])

@@ -141,6 +141,7 @@ class BatchQueue:
             )
         if self._batches[-1].rows + task.rows > parameters.max_batch_size:
             if len(self._batches) >= parameters.max_enqueued_batches:
+                # TensorFlow 2.21's header has UNAVAILABLE here; our contract says 429. Clients retry both.
                 raise StatusError(
                     code.RESOURCE_EXHAUSTED,
                     "The batch scheduling queue to which this task was submitted is full; currently "

@@ -46,7 +46,7 @@ class Options:
         enable_batching: Run concurrent requests as one batch.
         batching_parameters_file: The `BatchingParameters` to do so.
         access_log: Where a JSON line is written for each request: a file, `-` for standard error.
-        poll_seconds: Seconds between two looks for new versions.
+        poll_seconds: Seconds between two looks for new versions; 0 for none after the first.
         limits: Bounds on a request.
     """
 
@@ -72,6 +72,7 @@ def serve(directory: Path, options: Options = Options()) -> None:
     Raises:
         UserError: A port is in use, a file is wrong, or a model does not load.
     """
+    _check(options)
     configs = _configs(directory, options.model_config_file)
     metrics = Metrics(lambda name: name in models.available())
     scheduler = _scheduler(options, metrics)
@@ -108,7 +109,8 @@ def serve(directory: Path, options: Options = Options()) -> None:
             while not stop.wait(options.poll_seconds):
                 models.poll()
 
-        threading.Thread(target=keep_polling, daemon=True).start()
+        if options.poll_seconds:
+            threading.Thread(target=keep_polling, daemon=True).start()
         grpc.start()
         listener.listen()
 
@@ -128,6 +130,17 @@ def serve(directory: Path, options: Options = Options()) -> None:
             grpc.stop(GRACE_SECONDS).wait()
             models.close()
             print(f"{NAME}: stopped", flush=True)
+
+
+def _check(options: Options) -> None:
+    """Refuse numbers that would make it poll without a pause, or answer nothing."""
+    for flag, value, least in (
+        ("--poll-seconds", options.poll_seconds, 0),
+        ("--rest-timeout-ms", options.limits.timeout_ms, 0),
+        ("--max-request-bytes", options.limits.body_bytes, 1),
+    ):
+        if not value >= least:
+            raise UserError(f"expected {flag} of {least} or more, got {value}")
 
 
 def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
