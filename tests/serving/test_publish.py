@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -176,6 +177,20 @@ def test_the_highest_versions_are_kept(tmp_path):
     assert prune(tmp_path, 2, tmp_path / "10") == [tmp_path / "1", tmp_path / "2"]
     assert names(tmp_path) == ["10", "9"]
     assert prune(tmp_path, 5, tmp_path / "10") == []
+
+
+def test_what_cannot_be_deleted_is_passed_over(tmp_path, monkeypatch):
+    write_versions(tmp_path, 1, 2, 3)
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path.name == "1":
+            raise PermissionError("not yours")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert prune(tmp_path, 1, tmp_path / "3") == [tmp_path / "2"]
+    assert names(tmp_path) == ["1", "3"]
 
 
 def test_the_version_just_made_is_kept_however_low(tmp_path):

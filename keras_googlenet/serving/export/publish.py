@@ -104,14 +104,17 @@ def prune(directory: Path, keep: int, made: Path) -> list[Path]:
         What was deleted.
     """
     whole = [path for path in versions(directory).values() if (path / "saved_model.pb").is_file()]
-    gone = [path for path in whole[:-keep] if path != made and not path.is_symlink()]
-    for path in gone:
+    gone = []
+    for path in whole[:-keep]:
+        if path == made or path.is_symlink():
+            continue
         unnamed = _new_name(directory)
         try:
             path.rename(unnamed)
-        except FileNotFoundError:  # another export pruned it
+        except OSError:  # another export pruned it, or it is somebody else's
             continue
         shutil.rmtree(unnamed, ignore_errors=True)
+        gone.append(path)
     return gone
 
 

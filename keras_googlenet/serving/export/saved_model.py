@@ -96,8 +96,7 @@ def export_saved_model(
             )
             write_provenance(folder, network, details, origin or {})
         except (OSError, tf.errors.OpError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"cannot write in {directory}, nothing is published: {reason}") from None
+            raise _cannot_write(directory, error) from None
         asked = {name: inputs for name, inputs in reference.requests(network).items() if name in offered}
         verify(
             folder,
@@ -106,10 +105,18 @@ def export_saved_model(
             tolerance=TOLERANCES[precision],
             records=records,
         )
-        made = publish(folder, directory, version)
+        try:
+            made = publish(folder, directory, version)
+        except OSError as error:  # some file systems tell only now that they are full
+            raise _cannot_write(directory, error) from None
         if keep is not None:
             prune(directory, keep, made)
         return made
+
+
+def _cannot_write(directory: Path, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"cannot write in {directory}, nothing is published: {reason}")
 
 
 def _write(folder: Path, offered: Mapping[str, Signature]) -> None:
