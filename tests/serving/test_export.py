@@ -14,11 +14,9 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 
 import keras_googlenet
 from keras_googlenet import Architecture, GoogLeNet, UserError, export_saved_model, preprocess_input
-from keras_googlenet.serving.export import reference
+from keras_googlenet.serving.export import publish, reference
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
-
-SMALL = {"input_shape": (80, 80, 3), "classes": 7}
 
 # A process without Keras and without this package: what TensorFlow Serving has.
 SERVING_PROCESS = """
@@ -37,6 +35,13 @@ print(json.dumps({
     "classes": [[name.decode() for name in row] for row in outputs["classes"]],
 }))
 """
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_variant):
+    return GoogLeNet(
+        variant=Architecture.from_json(tiny_variant.read_text()), input_shape=(28, 28, 3), classes=3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,7 @@ def test_labels_travel_with_the_version(exported):
 @pytest.mark.parametrize("variant", ["paper", pytest.param("bn", marks=pytest.mark.slow)])
 def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     model = GoogLeNet(variant=variant)
-    folder = export_saved_model(model, tmp_path / "googlenet")
+    folder = export_saved_model(model, tmp_path / "googlenet", warmup_batch_sizes=())
     size = sum(path.stat().st_size for path in (folder / "variables").iterdir())
     assert size <= 28.5e6
     main_path = GoogLeNet(variant=variant, aux_heads=False)
@@ -121,13 +126,12 @@ def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     assert answer["classes"].shape == (2, 5)
 
 
-def test_bfloat16_is_near_and_answers_in_float32(tmp_path, random):
-    model = GoogLeNet(**SMALL)
-    half = SavedModelSession(export_saved_model(model, tmp_path / "m", precision="bfloat16"))
-    x = random.uniform(0, 255, (2, 80, 80, 3)).astype("float32")
+def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
+    half = SavedModelSession(export_saved_model(tiny, tmp_path / "m", precision="bfloat16"))
+    x = random.uniform(0, 255, (2, 28, 28, 3)).astype("float32")
     answer = half.run("tensor", {"images": x})["probabilities"]
     assert answer.dtype == np.float32
-    expected = model.predict(preprocess_input(x), verbose=0)[0]
+    expected = tiny.predict(preprocess_input(x), verbose=0)
     np.testing.assert_allclose(answer, expected, atol=0.02)
     assert (answer != expected).any()
 
@@ -135,7 +139,7 @@ def test_bfloat16_is_near_and_answers_in_float32(tmp_path, random):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"class_names": ["a", "b"]}, "expected 7 class names.* received 2"),
+        ({"class_names": ["a", "b"]}, "expected 3 class names.* received 2"),
         ({"version": -1}, "version of 0 or more"),
         ({"precision": "int8"}, "float32 or bfloat16"),
         ({"temperature": 0}, "temperature of more than 0, got 0"),
@@ -144,9 +148,9 @@ def test_bfloat16_is_near_and_answers_in_float32(tmp_path, random):
         ({"warmup_batch_sizes": range(1, 200)}, "at most 1000 warm-up records, got 199 batch sizes for 6"),
     ],
 )
-def test_wrong_arguments_leave_nothing(arguments, message, tmp_path):
+def test_wrong_arguments_leave_nothing(tiny, arguments, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        export_saved_model(GoogLeNet(**SMALL), tmp_path / "m", **arguments)
+        export_saved_model(tiny, tmp_path / "m", **arguments)
     assert not (tmp_path / "m").exists()
 
 
@@ -166,13 +170,6 @@ except UserError as error:
     print(error)
 """
     assert "KERAS_BACKEND=tensorflow" in run_python(code, str(tmp_path / "m"), env={"KERAS_BACKEND": "jax"})
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_variant):
-    return GoogLeNet(
-        variant=Architecture.from_json(tiny_variant.read_text()), input_shape=(28, 28, 3), classes=3
-    )
 
 
 def test_an_export_that_answers_otherwise_is_not_published(tiny, tmp_path, monkeypatch):
@@ -198,6 +195,18 @@ def test_a_model_that_answers_no_numbers_is_not_published(tiny, tmp_path):
         UserError, match=r"does not load and run, so it is not published: .*answer to these pixels"
     ):
         export_saved_model(model, tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_nothing(tiny, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publish, "sync", full)
+    with pytest.raises(
+        UserError, match=f"cannot write in {tmp_path / 'm'}, nothing is published: .*No space"
+    ):
+        export_saved_model(tiny, tmp_path / "m", warmup_batch_sizes=())
     assert list((tmp_path / "m").iterdir()) == []
 
 
