@@ -15,12 +15,8 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.batching import (
-    BatchingParameters,
-    BatchQueue,
-    BatchScheduler,
-    read_parameters,
-)
+from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
+from keras_googlenet.serving.preview.batching_parameters import BatchingParameters, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.grpc_services import grpc_server

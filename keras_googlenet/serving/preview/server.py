@@ -18,7 +18,8 @@ from typing import IO, Any
 import uvicorn
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.batching import BatchingParameters, BatchScheduler, read_parameters
+from keras_googlenet.serving.preview.batching import BatchScheduler
+from keras_googlenet.serving.preview.batching_parameters import BatchingParameters, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig, find_models, parse_models, read_models
 from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.grpc_services import grpc_server
