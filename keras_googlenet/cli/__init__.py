@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import cyclopts
@@ -16,6 +17,7 @@ app = cyclopts.App(
     help="GoogLeNet (Inception v1) for Keras 3: from images to a served model.",
     version=__version__,
     config=train.fill_in,
+    suppress_keyboard_interrupt=False,
 )
 for command in (
     data.prepare,
@@ -35,6 +37,8 @@ for command in (
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
     quieten()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError, OSError) as error:

@@ -54,7 +54,7 @@ def serve(
     poll_seconds
         Seconds between two looks for new versions; 0 for none after the first.
     rest_timeout_ms
-        Milliseconds that a REST request may compute.
+        Milliseconds that a request may compute.
     max_request_bytes
         Bytes that a request may have.
     access_log
@@ -62,7 +62,6 @@ def serve(
     """
     import_tensorflow()
     try:
-        from keras_googlenet.serving.preview.rest import Limits
         from keras_googlenet.serving.preview.server import Options
         from keras_googlenet.serving.preview.server import serve as serve_preview
     except ModuleNotFoundError as error:
@@ -78,7 +77,8 @@ def serve(
         batching_parameters_file=batching_parameters_file,
         access_log=access_log,
         poll_seconds=poll_seconds,
-        limits=Limits(max_request_bytes, rest_timeout_ms),
+        timeout_ms=rest_timeout_ms,
+        max_request_bytes=max_request_bytes,
     )
     serve_preview(directory, options)
 

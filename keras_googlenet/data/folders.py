@@ -193,6 +193,11 @@ def _class_names(folder: Path) -> tuple[str, ...]:
             f"expected a folder for each class (two at least) in {folder}, found {found}: put the "
             f"images of each class in a folder of their own, such as {folder / 'cat' / '1.jpg'}"
         )
+    for name in names:
+        if name.splitlines() != [name]:  # labels.txt has a name a line
+            raise UserError(
+                f"expected class names of one line, found the folder {name!r} in {folder}: rename it"
+            )
     return names
 
 

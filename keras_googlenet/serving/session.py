@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class SavedModelSession:
 
     Args:
         folder: The version folder.
+        timeout_ms: Milliseconds after which to give up a run; 0 for never.
 
     Attributes:
         signature_defs: All `SignatureDef` protos of the SavedModel by name.
@@ -31,7 +32,8 @@ class SavedModelSession:
         UserError: The folder holds no SavedModel, or a broken one; its cause is the loader's error.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, timeout_ms: int = 0) -> None:
+        self._timeout_ms = timeout_ms
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         loader = tf.compat.v1.saved_model.loader
         try:
@@ -46,14 +48,11 @@ class SavedModelSession:
             for name, signature in self.signature_defs.items()
             if name != "__saved_model_init_op"
         }
-        self._callable = functools.lru_cache(CALLABLES)(self._make_callable)
+        self._callables: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._making = threading.Lock()
 
     def run(
-        self,
-        signature_name: str,
-        inputs: Mapping[str, Any],
-        outputs: Sequence[str] | None = None,
-        timeout_ms: int = 0,
+        self, signature_name: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Run a signature.
 
@@ -61,7 +60,6 @@ class SavedModelSession:
             signature_name: One of `signatures`.
             inputs: A value for each of the signature's inputs, of the dtype that it declares.
             outputs: Names of the outputs to compute; by default all.
-            timeout_ms: Milliseconds after which to give up; 0 for never.
 
         Returns:
             Arrays by output name.
@@ -72,21 +70,34 @@ class SavedModelSession:
         signature = self.signatures[signature_name]
         names = tuple(sorted(signature.outputs)) if outputs is None else tuple(outputs)
         feeds = [_checked(name, inputs[name], signature.inputs[name]) for name in sorted(signature.inputs)]
-        return dict(zip(names, self._callable(signature_name, names, timeout_ms)(*feeds), strict=True))
+        return dict(zip(names, self._callable(signature_name, names)(*feeds), strict=True))
 
-    def _make_callable(self, signature_name: str, outputs: tuple[str, ...], timeout_ms: int) -> Any:
+    def _callable(self, signature_name: str, outputs: tuple[str, ...]) -> Any:
+        key = (signature_name, outputs)
+        found = self._callables.get(key)
+        if found is None:
+            with self._making:  # a second or so each: requests that come together must not make one each
+                found = self._callables.get(key)
+                if found is None:
+                    found = self._make_callable(signature_name, outputs)
+                    if len(self._callables) >= CALLABLES:
+                        del self._callables[next(iter(self._callables))]
+                    self._callables[key] = found
+        return found
+
+    def _make_callable(self, signature_name: str, outputs: tuple[str, ...]) -> Any:
         # Session.run costs seven times as much a call, casts dtypes in silence, and has longer messages.
         signature = self.signatures[signature_name]
         options = CallableOptions(
             feed=[signature.inputs[name].name for name in sorted(signature.inputs)],
             fetch=[signature.outputs[name].name for name in outputs],
-            run_options=RunOptions(timeout_in_ms=timeout_ms),
+            run_options=RunOptions(timeout_in_ms=self._timeout_ms),
         )
         return self._session._make_callable_from_options(options)
 
     def close(self) -> None:
         """Free the session's resources; it is of no more use."""
-        self._callable.cache_clear()
+        self._callables.clear()
         self._session.close()
         # Not before it is deleted does it free the variables, and others may still hold this object.
         del self._session

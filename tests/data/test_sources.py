@@ -166,6 +166,15 @@ def test_folder_without_two_classes_is_named(tmp_path, classes, found):
     assert f"in {tmp_path}, found {found}" in load_error(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "two\u2028lines"])
+def test_class_name_of_several_lines_is_refused(tmp_path, name):
+    """`labels.txt` has a name a line; a run would train and could not be exported."""
+    for folder in ("plain", name):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(UserError, match=r"expected class names of one line, found 'two.+lines'"):
+        load_data(str(tmp_path))
+
+
 @pytest.mark.parametrize("empty", ["dog", "train/dog", "test/dog"])
 def test_empty_class_folder_is_named(tmp_path, empty):
     full = {"train/cat", "train/dog", "test/cat", "test/dog"} if "/" in empty else {"cat", "dog"}

@@ -15,6 +15,8 @@ from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
 from keras_googlenet.serving.versions import WARMUP
 
+TIMEOUT_MS = 3000
+
 
 class Signatures(tf.Module):
     """Signatures whose answers are easy to tell; `value` marks the version."""
@@ -117,8 +119,8 @@ def adders(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def load():
-    """How the preview loads a version."""
-    return lambda name, number, folder: Servable(number, folder)
+    """How the preview loads a version; its `count` can be made to take too long."""
+    return lambda name, number, folder: Servable(number, folder, timeout_ms=TIMEOUT_MS)
 
 
 @pytest.fixture

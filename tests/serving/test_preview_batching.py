@@ -35,14 +35,12 @@ class Double:
     def __init__(self, order=None):
         self.order = [] if order is None else order  # of the batches of several
         self.batches = []
-        self.timeouts = []
         self.entered, self.proceed = threading.Semaphore(0), threading.Event()
         self.proceed.set()
 
-    def __call__(self, inputs, timeout_ms):
+    def __call__(self, inputs):
         self.batches.append(inputs["x"].tolist())
         self.order.append(inputs["x"].tolist())
-        self.timeouts.append(timeout_ms)
         self.entered.release()
         self.proceed.wait()
         if 13 in inputs["x"]:
@@ -50,13 +48,13 @@ class Double:
         return {"y": inputs["x"] * 2}
 
 
-def batching(run, **parameters):
+def batching(run, timeout_ms=0, **parameters):
     settings = {"num_batch_threads": 1, "batch_timeout_micros": FOREVER} | parameters
-    return BatchQueue(BatchScheduler(BatchingParameters(**settings)), run)
+    return BatchQueue(BatchScheduler(BatchingParameters(**settings)), run, timeout_ms)
 
 
-def ask(queue, values, timeout_ms=0):
-    return queue.run({"x": np.array(values)}, timeout_ms)["y"].tolist()
+def ask(queue, values):
+    return queue.run({"x": np.array(values)})["y"].tolist()
 
 
 def until(condition):
@@ -112,9 +110,9 @@ def test_a_batch_is_padded_to_the_next_allowed_size():
     assert run.batches == [[7], [1, 2, 1, 1], [1, 2, 3, 4, 5, 1, 1, 1]]  # a row of a real request
 
 
-def refusal(queue, values, timeout_ms=0):
+def refusal(queue, values):
     with pytest.raises(StatusError) as caught:
-        ask(queue, values, timeout_ms)
+        ask(queue, values)
     return caught.value.code, caught.value.message
 
 
@@ -178,27 +176,18 @@ def test_rows_of_different_lengths(pad, expected):
 
 @pytest.mark.parametrize("output", [np.float32(1), np.zeros(5)], ids=["scalar", "five rows"])
 def test_an_output_without_the_batch_first_is_refused(output):
-    queue = batching(lambda inputs, timeout: {"y": np.asarray(output)}, batch_timeout_micros=0)
+    queue = batching(lambda inputs: {"y": np.asarray(output)}, batch_timeout_micros=0)
     number, message = refusal(queue, [1, 2])
     assert number == code.FAILED_PRECONDITION
     assert "Batched output tensor" in message
 
 
 def test_a_request_whose_time_ran_out_in_the_queue_is_refused():
-    queue = batching(Double(), batch_timeout_micros=5000)
-    assert refusal(queue, [1], timeout_ms=1) == (
+    queue = batching(Double(), timeout_ms=1, batch_timeout_micros=5000)
+    assert refusal(queue, [1]) == (
         code.RESOURCE_EXHAUSTED,
         "Run() timeout exceeded while waiting in batching queue",
     )
-
-
-def test_a_batch_may_take_what_is_left_of_the_longest_timeout():
-    run = Double()
-    queue = batching(run, batch_timeout_micros=0)
-    assert ask(queue, [1], timeout_ms=8000) == [2]
-    assert ask(queue, [1]) == [2]
-    assert run.timeouts[0] in range(7000, 8001, 1000)
-    assert run.timeouts[1] == 0
 
 
 def test_queues_share_the_threads_in_turn():

@@ -19,6 +19,19 @@ def test_models_of_a_directory(adders):
     assert [(m.name, m.folder) for m in find_models(adders / "other")] == [("other", adders / "other")]
 
 
+def test_a_link_names_the_model(adders, tmp_path):
+    (tmp_path / "current").symlink_to(adders / "adder")
+    assert [m.name for m in find_models(tmp_path / "current")] == ["current"]
+    assert [m.name for m in find_models(tmp_path)] == ["current"]
+
+
+def test_a_version_is_no_model(adders):
+    with pytest.raises(
+        UserError, match=f"is one version: give the folder that holds it, {adders / 'adder'}$"
+    ):
+        find_models(adders / "adder/1")
+
+
 CONFIG = """
 model_config_list {
   config {

@@ -19,7 +19,6 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.rest import Limits
 from keras_googlenet.serving.preview.server import Options, serve
 
 pytest_plugins = ["small_models"]
@@ -149,6 +148,35 @@ def test_nothing_that_builds_networks_is_in_the_process(adders):
     assert printed == "{'predictions': [[4.0, 5.0]]} errors serving"
 
 
+def test_a_second_signal_ends_it_at_once(adders, capfd):
+    """The first one waits for a client that sends a byte of its body and no more."""
+    with preview(adders / "adder") as server:
+        host, port = server.rest.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            head = "POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+            slow.sendall(head.encode())
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(10) == 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_answers_that_no_protocol_of_serving_s_has(adders, capfd):
+    """A web socket, and an access log on a full disk."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    with preview(adders / "adder", "--access-log", "/dev/full") as server:
+        model = f"{server.rest}/v1/models/adder"
+        key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        assert httpx.get(model, headers=upgrade | key).status_code == 200
+        for _ in range(2):
+            answer = httpx.post(f"{model}:predict", json={"instances": [[1, 2]]})
+            assert answer.json() == {"predictions": [[4, 5]]}
+    assert capfd.readouterr().err.count("cannot write the access log") == 1
+
+
 # --- what a user can get wrong -------------------------------------------------------------------
 
 
@@ -160,6 +188,18 @@ def test_port_in_use_is_named_before_a_model_is_loaded(tmp_path, protocol):
         options = Options(**{"rest_port": 0, "grpc_port": 0, f"{protocol}_port": port})
         with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}.*--{protocol}-port"):
             serve(tmp_path, options)
+
+
+def test_one_port_for_both_is_refused(tmp_path):
+    (tmp_path / "1").mkdir()  # would not load
+    with pytest.raises(UserError, match="expected two ports, got 12345 for both"):
+        serve(tmp_path, Options(rest_port=12345, grpc_port=12345))
+
+
+def test_an_unknown_host_is_named(tmp_path):
+    (tmp_path / "1").mkdir()  # would not load
+    with pytest.raises(UserError, match=r"cannot listen on nohost\.invalid .*another --host"):
+        serve(tmp_path, Options(host="nohost.invalid", rest_port=0, grpc_port=0))
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
@@ -175,8 +215,8 @@ def test_port_out_of_range_is_refused(tmp_path, protocol, port):
     [
         ({"poll_seconds": -1}, "--poll-seconds of 0 or more, got -1"),
         ({"poll_seconds": float("nan")}, "--poll-seconds of 0 or more, got nan"),
-        ({"limits": Limits(timeout_ms=-5)}, "--rest-timeout-ms of 0 or more, got -5"),
-        ({"limits": Limits(body_bytes=0)}, "--max-request-bytes of 1 or more, got 0"),
+        ({"timeout_ms": -5}, "--rest-timeout-ms of 0 or more, got -5"),
+        ({"max_request_bytes": 0}, "--max-request-bytes of 1 or more, got 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path, options, message):

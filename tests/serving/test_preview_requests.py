@@ -7,7 +7,7 @@ import json
 import pytest
 from conformance.contract import answer, b64, error
 
-from keras_googlenet.serving.preview.rest import Limits, rest_app
+from keras_googlenet.serving.preview.rest import rest_app
 
 pytest_plugins = ["small_models"]
 
@@ -18,7 +18,7 @@ LIMIT = 100_000
 
 @pytest.fixture(scope="module")
 def ask(serving, asking):
-    return asking(serving, limits=Limits(LIMIT, timeout_ms=500))
+    return asking(serving, max_bytes=LIMIT)
 
 
 # --- forms and types -----------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Sender:
 
 
 def test_body_beyond_the_limit_is_refused_while_it_arrives(serving):
-    app = rest_app(serving, limits=Limits(LIMIT))
+    app = rest_app(serving, max_bytes=LIMIT)
     endless = Sender(10**9)
     status, headers, body = endless.send_to(app)
     assert (status, headers[b"connection"]) == (413, b"close")

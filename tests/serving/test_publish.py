@@ -53,6 +53,19 @@ def test_nothing_is_overwritten(tmp_path, taken):
     assert taken != "file" or (tmp_path / "9").read_text() == "mine"
 
 
+@pytest.mark.parametrize("taken", ["file", "link to nothing"])
+def test_the_next_number_that_is_free(tmp_path, taken):
+    """Also where something that is no version has the number."""
+    write_versions(tmp_path, 1)
+    if taken == "file":
+        (tmp_path / "2").write_text("mine")
+    else:
+        (tmp_path / "2").symlink_to("nowhere")
+    assert publish_one(tmp_path).name == "3"
+    with pytest.raises(UserError, match="2 exists: choose another version"):
+        publish_one(tmp_path, 2)
+
+
 def test_no_version_follows_the_last(tmp_path):
     write_versions(tmp_path, MAX_VERSION)
     with pytest.raises(UserError, match="no version is higher"):

@@ -63,23 +63,24 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
+    number = version if version is not None else (latest_version(directory) or 0) + 1
     while True:
-        number = version if version is not None else (latest_version(directory) or 0) + 1
         if number > MAX_VERSION:
             raise UserError(f"no version is higher than {MAX_VERSION}: choose a free one with --version")
         target = directory / str(number)
         # An empty folder would be replaced without a word.
-        if not target.exists():
+        if not os.path.lexists(target):
             try:
                 folder.rename(target)
             except OSError:
-                if not target.exists():
+                if not os.path.lexists(target):
                     raise
             else:
                 sync(directory)
                 return target
         if version is not None:
             check_free(directory, version)
+        number += 1
 
 
 def check_free(directory: Path, version: int) -> None:
@@ -88,7 +89,7 @@ def check_free(directory: Path, version: int) -> None:
     Raises:
         UserError: It does.
     """
-    if (directory / str(version)).exists():
+    if os.path.lexists(directory / str(version)):
         raise UserError(
             f"{directory / str(version)} exists: choose another version, or none for the next free one"
         )

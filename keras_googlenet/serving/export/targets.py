@@ -98,8 +98,11 @@ def export_file(
     _check_free(file, labels)
     with staging(file.parent) as folder:
         staged, staged_labels = folder / file.name, folder / labels.name
-        _from_pixels(network).export(str(staged), format=format, verbose=False)
-        staged_labels.write_text("".join(f"{name}\n" for name in network.class_names))
+        try:
+            _from_pixels(network).export(str(staged), format=format, verbose=False)
+            staged_labels.write_text("".join(f"{name}\n" for name in network.class_names))
+        except OSError as full:
+            raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
         asked = reference.requests(network)
         expected = reference.answers(model, network, asked, precision="float32", cam=False)
         error = np.abs(
@@ -113,8 +116,8 @@ def export_file(
         sync(staged)
         sync(staged_labels)
         _check_free(file, labels)  # the work took its time
-        staged_labels.rename(labels)
         staged.rename(file)
+        staged_labels.rename(labels)
         sync(file.parent)
     return file
 

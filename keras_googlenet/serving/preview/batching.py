@@ -7,7 +7,6 @@ and one of the threads, which all queues share, is free.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -21,14 +20,11 @@ from keras_googlenet.serving.preview.batching_parameters import BatchingParamete
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 
-TIMEOUT_STEPS = 8  # what is left of a timeout is rounded up to one of so many parts: a session compiles each
-
 
 @dataclass
 class _Task:
     inputs: Arrays
     rows: int
-    timeout_ms: int
     enqueued: float = field(default_factory=time.perf_counter)
     done: threading.Event = field(default_factory=threading.Event)
     outputs: Arrays | None = None
@@ -46,14 +42,17 @@ class BatchQueue:
 
     Args:
         scheduler: Has the threads.
-        run: Runs a batch, from merged inputs and a timeout in milliseconds.
+        run: Runs a batch of merged inputs.
+        timeout_ms: Milliseconds that a request may wait; 0 for no bound.
     """
 
-    def __init__(self, scheduler: BatchScheduler, run: Callable[[Arrays, int], Arrays]) -> None:
-        self._scheduler, self._run = scheduler, run
+    def __init__(
+        self, scheduler: BatchScheduler, run: Callable[[Arrays], Arrays], timeout_ms: int = 0
+    ) -> None:
+        self._scheduler, self._run, self._timeout_ms = scheduler, run, timeout_ms
         self._batches: deque[_Batch] = deque([_Batch()])
 
-    def run(self, inputs: Arrays, timeout_ms: int = 0) -> Arrays:
+    def run(self, inputs: Arrays) -> Arrays:
         """Run a request as a part of a batch; returns when its batch is done.
 
         Raises:
@@ -68,7 +67,7 @@ class BatchQueue:
         size = rows.pop() or 0
         if not size:
             raise invalid("Batching Run() input tensors must have at least one row")
-        task = _Task(inputs, size, timeout_ms)
+        task = _Task(inputs, size)
         self._scheduler.enqueue(self, task)
         task.done.wait()
         if task.error is not None:  # an exception of its own: threads would share the traceback
@@ -117,8 +116,13 @@ class BatchQueue:
             now = time.perf_counter()
             for task in batch.tasks:
                 waited(now - task.enqueued)
+            # One that came in time keeps the batch in time, as in TensorFlow Serving.
+            if self._timeout_ms and (now - batch.tasks[-1].enqueued) * 1000 >= self._timeout_ms:
+                raise StatusError(
+                    code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
+                )
             merged = _merge(batch, parameters)
-            outputs = self._run(merged, _timeout_ms(batch, now))
+            outputs = self._run(merged)
             _split(batch, outputs, len(next(iter(merged.values()))))
         except Exception as error:
             for task in batch.tasks:
@@ -185,17 +189,6 @@ class BatchScheduler:
                 shortest = wait if shortest is None else min(shortest, wait)
         self._changed.wait(shortest)
         return None
-
-
-def _timeout_ms(batch: _Batch, now: float) -> int:
-    """The longest that any task of a batch may still take."""
-    if not all(task.timeout_ms for task in batch.tasks):
-        return 0
-    left = max(task.timeout_ms - (now - task.enqueued) * 1000 for task in batch.tasks)
-    if left <= 0:
-        raise StatusError(code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
-    step = max(math.ceil(max(task.timeout_ms for task in batch.tasks) / TIMEOUT_STEPS), 1)
-    return math.ceil(left / step) * step
 
 
 def _merge(batch: _Batch, parameters: BatchingParameters) -> Arrays:

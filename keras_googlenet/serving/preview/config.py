@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -60,8 +61,11 @@ def find_models(directory: Path) -> list[ModelConfig]:
     """
     if not directory.is_dir():
         raise UserError(f"no model at {directory}: expected the folder given to `export --to`")
+    if (directory / "saved_model.pb").is_file():
+        raise UserError(f"{directory} is one version: give the folder that holds it, {directory.parent}")
     if versions(directory):
-        return [ModelConfig(directory.resolve().name, directory)]
+        # The name that was given: a link's own, for what it leads to may change.
+        return [ModelConfig(Path(os.path.abspath(directory)).name, directory)]
     found = [path for path in sorted(directory.iterdir()) if path.is_dir() and versions(path)]
     if not found:
         raise UserError(

@@ -102,7 +102,7 @@ class PredictionService(Answering, prediction_service_pb2_grpc.PredictionService
             with self.models.use(*_servable(of.model_spec)) as handle:
                 entry.version = handle.version
                 start = time.perf_counter()
-                response = work(handle.runner, handle.version, request, _timeout_ms(context))
+                response = work(handle.runner, handle.version, request)
                 entry.runtime = time.perf_counter() - start
                 entry.bytes_out = response.ByteSize()
                 return response
@@ -173,14 +173,3 @@ def _servable(spec: Any) -> tuple[str, int | None, str | None]:
     choice = spec.WhichOneof("version_choice")
     version = spec.version.value if choice == "version" else None
     return spec.name, version, spec.version_label if choice == "version_label" else None
-
-
-def _timeout_ms(context: grpc.ServicerContext) -> int:
-    """Milliseconds of the call's deadline that are left, rounded up to a power of two; 0 without a deadline.
-
-    The client counts the exact time itself; a session keeps a callable for each timeout that it is asked for.
-    """
-    remaining = context.time_remaining()
-    if remaining is None or remaining > 3600:
-        return 0
-    return 1 << max(int(remaining * 1000), 1).bit_length()

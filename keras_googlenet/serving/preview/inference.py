@@ -29,9 +29,7 @@ class Runner(Protocol):
 
     signatures: Mapping[str, Any]
 
-    def run(
-        self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None, timeout_ms: int
-    ) -> Arrays:
+    def run(self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None) -> Arrays:
         """Run a signature."""
 
 
@@ -48,7 +46,6 @@ def predict(
     signature_name: str,
     inputs: Arrays,
     output_filter: Sequence[str] = (),
-    timeout_ms: int = 0,
 ) -> Arrays:
     """Run a signature on arrays.
 
@@ -57,7 +54,6 @@ def predict(
         signature_name: The signature; `serving_default` where empty.
         inputs: Arrays by input name, each with the batch first.
         output_filter: Names of the outputs wanted; all where empty.
-        timeout_ms: Milliseconds after which to give up; 0 for never.
 
     Returns:
         Arrays by output name.
@@ -83,12 +79,10 @@ def predict(
             )
         if wanted in output_filter[:position]:
             raise invalid(f"duplicate output tensor alias: {wanted}")
-    return runner.run(name, inputs, sorted(output_filter) or None, timeout_ms)
+    return runner.run(name, inputs, sorted(output_filter) or None)
 
 
-def classify(
-    runner: Runner, signature_name: str, examples: Sequence[bytes], timeout_ms: int = 0
-) -> list[Classes]:
+def classify(runner: Runner, signature_name: str, examples: Sequence[bytes]) -> list[Classes]:
     """Classify serialized `tf.Example`s; the labels and scores of each.
 
     Raises:
@@ -96,12 +90,10 @@ def classify(
     """
     name = _signature(runner, signature_name, "No signature was found with the name: ")
     outputs = _classify_outputs(runner.signatures[name])
-    return _classes(_run_on_examples(runner, name, examples, outputs, timeout_ms), len(examples))
+    return _classes(_run_on_examples(runner, name, examples, outputs), len(examples))
 
 
-def regress(
-    runner: Runner, signature_name: str, examples: Sequence[bytes], timeout_ms: int = 0
-) -> list[float]:
+def regress(runner: Runner, signature_name: str, examples: Sequence[bytes]) -> list[float]:
     """Regress on serialized `tf.Example`s; the value of each.
 
     Raises:
@@ -109,12 +101,10 @@ def regress(
     """
     name = _signature(runner, signature_name, "No signature was found with the name: ")
     outputs = _regress_outputs(runner.signatures[name])
-    return _values(_run_on_examples(runner, name, examples, outputs, timeout_ms), len(examples))
+    return _values(_run_on_examples(runner, name, examples, outputs), len(examples))
 
 
-def multi_inference(
-    runner: Runner, tasks: Iterable[Task], examples: Sequence[bytes], timeout_ms: int = 0
-) -> list[Any]:
+def multi_inference(runner: Runner, tasks: Iterable[Task], examples: Sequence[bytes]) -> list[Any]:
     """Classify and regress the same examples with several signatures of one input; the answers of each.
 
     Raises:
@@ -137,7 +127,7 @@ def multi_inference(
             raise invalid("Input tensor must be the same for all Signatures.")
         tensor = used
     return [
-        METHODS[method][1](_run_on_examples(runner, name, examples, outputs, timeout_ms), len(examples))
+        METHODS[method][1](_run_on_examples(runner, name, examples, outputs), len(examples))
         for method, (name, outputs) in zip(methods, plans.items(), strict=True)
     ]
 
@@ -168,13 +158,11 @@ def _signature(runner: Runner, name: str, complaint: str) -> str:
     return name
 
 
-def _run_on_examples(
-    runner: Runner, name: str, examples: Sequence[bytes], outputs: list[str], timeout_ms: int
-) -> Arrays:
+def _run_on_examples(runner: Runner, name: str, examples: Sequence[bytes], outputs: list[str]) -> Arrays:
     if not examples:
         raise invalid("Input is empty.")
     array = np.array(examples, dtype=object)
-    return runner.run(name, {"inputs": array}, outputs, timeout_ms)
+    return runner.run(name, {"inputs": array}, outputs)
 
 
 # Serving does not look at the method's name unless told to: what matters is the inputs and outputs.

@@ -106,37 +106,37 @@ def examples_of(request_input: Any) -> list[bytes]:
     return examples
 
 
-def predict(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> PredictResponse:
+def predict(runner: Runner, version: int, request: Any) -> PredictResponse:
     """Answer a `PredictRequest`."""
     spec = request.model_spec
     inputs, wanted = to_arrays(request.inputs), list(request.output_filter)
-    outputs = inference.predict(runner, spec.signature_name, inputs, wanted, timeout_ms)
+    outputs = inference.predict(runner, spec.signature_name, inputs, wanted)
     response = PredictResponse(outputs={name: to_proto(array) for name, array in outputs.items()})
     fill_spec(response.model_spec, spec, version)
     return response
 
 
-def classify(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> ClassificationResponse:
+def classify(runner: Runner, version: int, request: Any) -> ClassificationResponse:
     """Answer a `ClassificationRequest`."""
     examples = examples_of(request.input)
-    results = inference.classify(runner, request.model_spec.signature_name, examples, timeout_ms)
+    results = inference.classify(runner, request.model_spec.signature_name, examples)
     response = ClassificationResponse()
     fill_classes(response.result, results)
     fill_spec(response.model_spec, request.model_spec, version)
     return response
 
 
-def regress(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> RegressionResponse:
+def regress(runner: Runner, version: int, request: Any) -> RegressionResponse:
     """Answer a `RegressionRequest`."""
     examples = examples_of(request.input)
-    values = inference.regress(runner, request.model_spec.signature_name, examples, timeout_ms)
+    values = inference.regress(runner, request.model_spec.signature_name, examples)
     response = RegressionResponse()
     fill_values(response.result, values)
     fill_spec(response.model_spec, request.model_spec, version)
     return response
 
 
-def multi_inference(runner: Runner, version: int, request: Any, timeout_ms: int = 0) -> Any:
+def multi_inference(runner: Runner, version: int, request: Any) -> Any:
     """Answer a `MultiInferenceRequest`."""
     names = {task.model_spec.name for task in request.tasks}
     if "" in names:
@@ -144,7 +144,7 @@ def multi_inference(runner: Runner, version: int, request: Any, timeout_ms: int 
     if len(names) > 1:
         raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
     tasks = [inference.Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
-    results = inference.multi_inference(runner, tasks, examples_of(request.input), timeout_ms)
+    results = inference.multi_inference(runner, tasks, examples_of(request.input))
     response = MultiInferenceResponse()
     for task, result in zip(request.tasks, results, strict=True):
         filled = response.results.add()

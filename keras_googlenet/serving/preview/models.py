@@ -236,7 +236,8 @@ class Models:
             found = versions(config.folder)
         except OSError as error:
             # A folder that is gone, perhaps for a moment, unloads nothing; an empty one does.
-            self._complain(name, f"Could not find base path {config.folder}: {error.strerror}")
+            expected = f"expected the folder of {name}'s versions there"
+            self._complain(name, f"Could not find base path {config.folder} ({error.strerror}): {expected}")
             return None
         aspired = config.policy.aspired(found)
         if not aspired:

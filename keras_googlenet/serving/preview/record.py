@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Recorder:
         self, log: IO[str] | None = None, observers: tuple[Callable[[Entry], None], ...] = ()
     ) -> None:
         self._log, self._observers = log, observers
+        self._complained = False
 
     def record(self, entry: Entry) -> None:
         """Take in an answered request."""
@@ -60,8 +62,17 @@ class Recorder:
         for observe in self._observers:
             observe(entry)
         if self._log is not None:
-            self._log.write(json.dumps(_line(entry)) + "\n")  # one write: lines of threads do not mix
+            self._write(json.dumps(_line(entry)) + "\n")
+
+    def _write(self, line: str) -> None:
+        assert self._log is not None
+        try:
+            self._log.write(line)  # one write: lines of threads do not mix
             self._log.flush()
+        except OSError as error:  # a full disk is no reason to answer nobody
+            if not self._complained:
+                print(f"preview: cannot write the access log: {error.strerror}", file=sys.stderr, flush=True)
+            self._complained = True
 
 
 def _line(entry: Entry) -> dict[str, Any]:

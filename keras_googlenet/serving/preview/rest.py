@@ -6,11 +6,11 @@ Sources: TensorFlow Serving's `http_rest_api_util.cc` (paths), `http_rest_api_ha
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -51,20 +51,8 @@ HTTP_STATUS = {
     code.UNAUTHENTICATED: 401,
 }
 TOO_LARGE = 413
+MAX_BYTES = 2**28
 THREADS = 64  # a request that waits in a batch keeps one
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on a request.
-
-    Attributes:
-        body_bytes: The body's, as sent and as unpacked.
-        timeout_ms: Milliseconds for the model to run; 0 for no bound.
-    """
-
-    body_bytes: int = 2**28
-    timeout_ms: int = 30_000
 
 
 class BodyTooLargeError(Exception):
@@ -74,7 +62,7 @@ class BodyTooLargeError(Exception):
 def rest_app(
     models: Models,
     *,
-    limits: Limits = Limits(),
+    max_bytes: int = MAX_BYTES,
     recorder: Recorder | None = None,
     monitoring: tuple[str, Callable[[], bytes]] | None = None,
 ) -> ASGIApp:
@@ -82,7 +70,7 @@ def rest_app(
 
     Args:
         models: The models.
-        limits: Bounds on a request.
+        max_bytes: Of a body, as sent and as unpacked.
         recorder: Is told of every request.
         monitoring: A path, and what to answer there.
     """
@@ -103,17 +91,17 @@ def rest_app(
                 target += "?" + scope["query_string"].decode("latin-1")
             entry = Entry("REST", f"{request.method} {target}", time.perf_counter())
             try:
-                body = await _body(request, limits.body_bytes)
+                body = await _body(request, max_bytes)
             except BodyTooLargeError:
                 # The rest of the body is not read: the connection is of no more use.
-                message = f"Request body exceeds the limit of {limits.body_bytes} bytes"
+                message = f"Request body exceeds the limit of {max_bytes} bytes"
                 response = _error(TOO_LARGE, message, {"connection": "close"})
                 entry.code, entry.status = code.INVALID_ARGUMENT, TOO_LARGE
-            except ClientDisconnect:
+            except (ClientDisconnect, asyncio.CancelledError):  # gone, or too slow for the server's end
                 return
             else:
                 entry.bytes_in = len(body)
-                work = partial(_answer, models, request.method, target, body, limits, entry)
+                work = partial(_answer, models, request.method, target, body, entry)
                 response = await anyio.to_thread.run_sync(work, limiter=limiter)
             entry.bytes_out = len(response.body)
             recorder.record(entry)
@@ -144,9 +132,9 @@ async def _body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _answer(models: Models, method: str, target: str, body: bytes, limits: Limits, entry: Entry) -> Response:
+def _answer(models: Models, method: str, target: str, body: bytes, entry: Entry) -> Response:
     try:
-        content = _dispatch(models, method, target, body, limits, entry)
+        content = _dispatch(models, method, target, body, entry)
     except Exception as caught:
         error = StatusError.of(caught)
         entry.code, entry.status = error.code, HTTP_STATUS.get(error.code, 500)
@@ -155,7 +143,7 @@ def _answer(models: Models, method: str, target: str, body: bytes, limits: Limit
     return Response(content, media_type="application/json")
 
 
-def _dispatch(models: Models, method: str, target: str, body: bytes, limits: Limits, entry: Entry) -> bytes:
+def _dispatch(models: Models, method: str, target: str, body: bytes, entry: Entry) -> bytes:
     pattern = {"POST": PREDICTION, "GET": STATUS}.get(method)
     match = pattern.fullmatch(target) if pattern else None
     if match is None:
@@ -171,7 +159,7 @@ def _dispatch(models: Models, method: str, target: str, body: bytes, limits: Lim
         entry.api = match["method"].capitalize()
         with models.use(name, version, label) as handle:
             entry.version = handle.version
-            return METHODS[match["method"].lower()](handle.runner, body, limits.timeout_ms, entry)
+            return METHODS[match["method"].lower()](handle.runner, body, entry)
     if match["metadata"]:
         entry.api = "GetModelMetadata"
         with models.use(name, version, label) as handle:
@@ -181,20 +169,20 @@ def _dispatch(models: Models, method: str, target: str, body: bytes, limits: Lim
     return wire.dumps(_as_json(models.status(name, version, label)))
 
 
-def _predict(runner: inference.Runner, body: bytes, timeout_ms: int, entry: Entry) -> bytes:
+def _predict(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
     request = wire.parse_predict(body, runner.signatures)
     start = time.perf_counter()
-    outputs = inference.predict(runner, request.signature_name, request.inputs, timeout_ms=timeout_ms)
+    outputs = inference.predict(runner, request.signature_name, request.inputs)
     entry.runtime = time.perf_counter() - start
     return wire.format_predict(outputs, row_form=request.row_form)
 
 
-def _classify(runner: inference.Runner, body: bytes, timeout_ms: int, entry: Entry) -> bytes:
-    return wire.dumps({"results": inference.classify(runner, *examples.parse_examples(body), timeout_ms)})
+def _classify(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
+    return wire.dumps({"results": inference.classify(runner, *examples.parse_examples(body))})
 
 
-def _regress(runner: inference.Runner, body: bytes, timeout_ms: int, entry: Entry) -> bytes:
-    return wire.dumps({"results": inference.regress(runner, *examples.parse_examples(body), timeout_ms)})
+def _regress(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
+    return wire.dumps({"results": inference.regress(runner, *examples.parse_examples(body))})
 
 
 METHODS = {"predict": _predict, "classify": _classify, "regress": _regress}

@@ -28,6 +28,7 @@ class Servable:
         number: The version's number.
         folder: The version's folder.
         scheduler: Batches the requests of each signature.
+        timeout_ms: Milliseconds that a request may run, and wait for its batch; 0 for no bound.
 
     Attributes:
         signature_defs: All `SignatureDef` protos of the SavedModel by name.
@@ -37,11 +38,13 @@ class Servable:
         StatusError: It does not load, or a warm-up record fails.
     """
 
-    def __init__(self, number: int, folder: Path, scheduler: BatchScheduler | None = None) -> None:
-        self._scheduler = scheduler
+    def __init__(
+        self, number: int, folder: Path, scheduler: BatchScheduler | None = None, timeout_ms: int = 0
+    ) -> None:
+        self._scheduler, self._timeout_ms = scheduler, timeout_ms
         self._queues: dict[tuple[str, tuple[str, ...]], BatchQueue] = {}
         try:
-            self._session = SavedModelSession(folder)
+            self._session = SavedModelSession(folder, timeout_ms)
         except UserError as error:
             raise StatusError.of(error.__cause__ or error) from None
         self.signature_defs: Mapping[str, Any] = self._session.signature_defs
@@ -52,21 +55,20 @@ class Servable:
             self.close()
             raise StatusError.of(error) from None
 
-    def run(
-        self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None, timeout_ms: int = 0
-    ) -> Arrays:
+    def run(self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run a signature, as `SavedModelSession.run`, alone or in a batch."""
         if self._scheduler is None:
-            return self._session.run(signature_name, inputs, outputs, timeout_ms)
+            return self._session.run(signature_name, inputs, outputs)
         names = tuple(sorted(self.signatures[signature_name].outputs) if outputs is None else outputs)
         queue = self._queues.get((signature_name, names))
         if queue is None:
             made = BatchQueue(
                 self._scheduler,
-                lambda merged, timeout: self._session.run(signature_name, merged, names, timeout),
+                lambda merged: self._session.run(signature_name, merged, names),
+                self._timeout_ms,
             )
             queue = self._queues.setdefault((signature_name, names), made)
-        return queue.run(inputs, timeout_ms)
+        return queue.run(inputs)
 
     def close(self) -> None:
         """Free what the version holds."""

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ from keras_googlenet.serving.preview.metrics import Metrics
 from keras_googlenet.serving.preview.metrics import read_path as metrics_path
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Recorder
-from keras_googlenet.serving.preview.rest import Limits, rest_app
+from keras_googlenet.serving.preview.rest import MAX_BYTES, rest_app
 from keras_googlenet.serving.preview.servable import Servable
 
 GRACE_SECONDS = 30  # for the requests in flight when the preview is told to stop
@@ -48,7 +48,8 @@ class Options:
         batching_parameters_file: The `BatchingParameters` to do so.
         access_log: Where a JSON line is written for each request: a file, `-` for standard error.
         poll_seconds: Seconds between two looks for new versions; 0 for none after the first.
-        limits: Bounds on a request.
+        timeout_ms: Milliseconds that a request may run, and wait for its batch; 0 for no bound.
+        max_request_bytes: Bytes of a request, as sent and as unpacked.
     """
 
     host: str = "127.0.0.1"
@@ -60,7 +61,8 @@ class Options:
     batching_parameters_file: Path | None = None
     access_log: str | None = None
     poll_seconds: float = 1.0
-    limits: Limits = field(default_factory=Limits)
+    timeout_ms: int = 30_000
+    max_request_bytes: int = MAX_BYTES
 
 
 def serve(directory: Path, options: Options = Options()) -> None:
@@ -82,7 +84,7 @@ def serve(directory: Path, options: Options = Options()) -> None:
     def load(name: str, number: int, folder: Path) -> Servable:
         start, failed = time.perf_counter(), True
         try:
-            servable = Servable(number, folder, scheduler)
+            servable = Servable(number, folder, scheduler, options.timeout_ms)
             failed = False
             return servable
         finally:
@@ -91,14 +93,14 @@ def serve(directory: Path, options: Options = Options()) -> None:
     models = Models(load)
     with contextlib.ExitStack() as stack:
         recorder = Recorder(stack.enter_context(_opened(options.access_log)), (metrics.answered,))
-        listener = stack.enter_context(_bound(options.host, options.rest_port))
+        listener = stack.enter_context(_bound(options))
         grpc, grpc_port = grpc_server(
             models,
             lambda message: models.reload(parse_models(message, directory)),
             host=options.host,
             port=_port(options.grpc_port),
             recorder=recorder,
-            max_message_bytes=options.limits.body_bytes,
+            max_message_bytes=options.max_request_bytes,
         )
         try:
             models.reload(configs, first=True)
@@ -113,22 +115,24 @@ def serve(directory: Path, options: Options = Options()) -> None:
         if options.poll_seconds:
             threading.Thread(target=keep_polling, daemon=True).start()
         grpc.start()
-        listener.listen()
+        with _port_errors(options):
+            listener.listen()
 
         def announce() -> None:
             _announce(models, options.host, listener.getsockname()[1], grpc_port)
 
+        patient = True
         try:
             app = rest_app(
                 models,
-                limits=options.limits,
+                max_bytes=options.max_request_bytes,
                 recorder=recorder,
                 monitoring=(monitoring_path, metrics.text) if monitoring_path else None,
             )
-            asyncio.run(_run(app, listener, announce))
+            patient = asyncio.run(_run(app, listener, announce))
         finally:
             stop.set()
-            grpc.stop(GRACE_SECONDS).wait()
+            grpc.stop(GRACE_SECONDS if patient else 0).wait()
             models.close()
             print(f"{NAME}: stopped", flush=True)
 
@@ -137,8 +141,8 @@ def _check(options: Options) -> None:
     """Refuse numbers that would make it poll without a pause, or answer nothing."""
     for flag, value, least in (
         ("--poll-seconds", options.poll_seconds, 0),
-        ("--rest-timeout-ms", options.limits.timeout_ms, 0),
-        ("--max-request-bytes", options.limits.body_bytes, 1),
+        ("--rest-timeout-ms", options.timeout_ms, 0),
+        ("--max-request-bytes", options.max_request_bytes, 1),
     ):
         if not value >= least:
             raise UserError(f"expected {flag} of {least} or more, got {value}")
@@ -161,16 +165,28 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> None:
+async def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> bool:
+    """Answer until told to stop; whether once, so that requests in flight may be finished."""
     config = uvicorn.Config(
-        app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+        app,
+        lifespan="off",
+        ws="none",
+        log_level="critical",  # it would show a traceback for each client too slow for the end
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config)
+
+    def stop() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        loop.add_signal_handler(number, stop)
     announce()
     await server.serve(sockets=[listener])
+    return not server.force_exit
 
 
 def _configs(directory: Path, file: Path | None) -> list[ModelConfig]:
@@ -188,19 +204,33 @@ def _port(port: int) -> int:
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def _bound(options: Options) -> Iterator[socket.socket]:
     # Bound before the models load, so that a used port is told at once; it listens only once they serve.
+    host, port = options.host, _port(options.rest_port)
+    if port and port == options.grpc_port:
+        raise UserError(f"expected two ports, got {port} for both: choose another --rest-port or --grpc-port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer waits 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, _port(port)))
-        except OSError as error:
-            raise UserError(
-                f"cannot listen on {host}:{port} ({error.strerror}): choose another --rest-port"
-            ) from None
+        with _port_errors(options):
+            listener.bind((host, port))
         yield listener
+
+
+@contextlib.contextmanager
+def _port_errors(options: Options) -> Iterator[None]:
+    try:
+        yield
+    except socket.gaierror as error:
+        raise UserError(
+            f"cannot listen on {options.host} ({error.strerror}): choose another --host"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {options.host}:{options.rest_port} ({error.strerror}): choose another "
+            "--rest-port, or --host"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -212,8 +242,11 @@ def _opened(log: str | None) -> Iterator[IO[str] | None]:
         file = open(log, "a")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UserError(f"cannot write to {log} ({error.strerror}): choose another --access-log") from None
-    with file:
+    try:
         yield file
+    finally:
+        with contextlib.suppress(OSError):  # a full disk was told of when it was met
+            file.close()
 
 
 def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None:
