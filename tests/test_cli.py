@@ -235,3 +235,27 @@ def test_a_mistake_in_a_real_process_prints_nothing_else(image_folder, tmp_path)
     assert result.stdout == ""
     way_out = "choose another run folder, delete it, or go on with its run: --resume"
     assert result.stderr == f"error: {tmp_path} exists: {way_out}\n"
+
+
+COMMAND = """
+import sys
+from keras_googlenet import cli
+
+def command():
+    {body}
+
+cli.app.command(command, name="command")
+sys.argv = ["keras-googlenet", "command"]
+cli.main()
+"""
+
+
+def test_names_that_the_terminal_cannot_show_do_not_end_the_work():
+    body = "print('\\u00e9t\\u00e9')"
+    assert run_python(COMMAND.format(body=body), env={"PYTHONIOENCODING": "ascii"}) == "\\xe9t\\xe9\n"
+
+
+def test_ctrl_c_is_told_in_one_word():
+    command = [sys.executable, "-c", COMMAND.format(body="raise KeyboardInterrupt")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
