@@ -8,10 +8,11 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving.versions import MAX_VERSION
 
 GRPC_PORT = 8500
 MODEL = re.compile(
-    r"(?P<prefix>.*)/v1/models/(?P<model>[^/:]+)(?:/(?:versions/(?P<version>\d+)|labels/(?P<label>[^/:]+)))?"
+    r"(?P<prefix>.*)/v1/models/(?P<model>[^/:]+)(?:/(?:versions/(?P<version>[0-9]+)|labels/(?P<label>[^/:]+)))?"
     r"(?::predict)?"
 )
 EXAMPLES = (
@@ -47,14 +48,19 @@ def parse(
     """A model's address from a URL of it, or from a server's URL and the model's name.
 
     Raises:
-        UserError: It is no such URL, or says twice which model or version.
+        UserError: It is no such URL, or says twice which model or version, or what is given is none.
     """
+    for what, given in (("url", url), ("model", model), ("label", label)):
+        if not isinstance(given, str) and (given is not None or what == "url"):
+            raise UserError(f"expected {what} to be text; got {given!r}")
     try:
         parts = urlsplit(url.rstrip("/"))
         port = parts.port
+        (parts.hostname or "").encode("idna")  # a UnicodeError is a ValueError
     except ValueError as error:
         raise UserError(f"expected a model's address such as {EXAMPLES}; got {url} ({error})") from None
-    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+    known = parts.scheme in ("http", "https", "grpc", "grpcs")
+    if not known or not parts.hostname or parts.query or parts.fragment:
         raise UserError(f"expected a model's address such as {EXAMPLES}; got {url}")
     named = MODEL.fullmatch(parts.path)
     if named is None and "/v1/models" in parts.path:
@@ -66,6 +72,8 @@ def parse(
     label = _once("label", url, found["label"] and unquote(found["label"]), label)
     if not model:
         raise UserError(f"which model? Expected an address such as {EXAMPLES}; got {url}")
+    if version_text and not (version_text.isdecimal() and int(version_text) <= MAX_VERSION):
+        raise UserError(f"expected version to be a number from 0 to {MAX_VERSION}; got {version_text}")
     if version_text and label:
         raise UserError(f"expected either a version or a label, and not both: {version_text} and {label}")
     host = parts.netloc
