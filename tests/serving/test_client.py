@@ -3,6 +3,7 @@ import socket
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from conformance.server import preview
 from scripted_server import Script, rest_server
 
@@ -163,6 +164,30 @@ def test_broken_model_is_named(tmp_path, image_folder, exported, broken):
     whole = (exported / "saved_model.pb").read_bytes()
     (tmp_path / "saved_model.pb").write_bytes(whole if broken == "without variables" else b"\xff")
     assert str(tmp_path) in refusal([image_folder], model=tmp_path)
+
+
+def test_model_of_another_maker_is_named(tmp_path, image_folder):
+    class Doubler(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+        def double(self, images):
+            return {"scores": 2 * images}
+
+    doubler = Doubler()
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"))
+    tf.saved_model.save(doubler, str(tmp_path / "2"), {"serving_default": doubler.double})
+    ours = "expected a model that `export` wrote, which takes encoded images"
+    message = refusal([image_folder], model=tmp_path / "1")
+    assert message == f"{tmp_path / '1'} has no signature `serving_default`: {ours}"
+    message = refusal([image_folder], model=tmp_path)
+    assert message == f"{tmp_path} takes images and gives scores: {ours}"
+
+
+def test_trouble_within_a_model_is_one_line(image_folder, exported, monkeypatch):
+    def run(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory\nat a node")
+
+    monkeypatch.setattr("keras_googlenet.serving.session.SavedModelSession.run", run)
+    assert refusal([image_folder], model=exported) == "out of memory at a node"
 
 
 def test_unreachable_server_is_named(image_folder):
