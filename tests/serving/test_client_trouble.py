@@ -1,6 +1,7 @@
 """The client against servers that are busy, slow, broken, away or not ready, over REST and gRPC alike."""
 
 import email.utils
+import math
 import socket
 import threading
 import time
@@ -8,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from scripted_server import GOOD_PNG, Script, failure, rest_server
+from scripted_server import GOOD_PNG, Script, failure, grpc_server, rest_server
 
+from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client
 
 pytest_plugins = ["scripted_clients"]
@@ -154,6 +156,47 @@ def test_absent_server_is_named(scheme, free_port):
     assert "is the server running?" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("server", "scheme", "advice"),
+    [
+        (grpc_server, "http", "does not speak HTTP/1.1: is it gRPC's, grpc://?"),
+        (rest_server, "grpc", "does not speak gRPC: is it REST's, http://?"),
+        (rest_server, "https", "does not speak TLS"),
+        (grpc_server, "grpcs", "does not speak TLS"),
+    ],
+)
+def test_port_of_another_protocol_is_told_at_once(server, scheme, advice):
+    with server(Script()) as url, Client(f"{scheme}://{url.split('://')[1]}", "m") as client:
+        for ask in (lambda: client.predict(GOOD_PNG), client.wait_until_ready):
+            error = failure(ask)
+            assert (error.code, error.lasting) == ("UNAVAILABLE", True)
+            assert advice in str(error)
+            assert "tried" not in str(error)
+
+
+# --- the client itself --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": 0}, {"timeout": math.nan}, {"timeout": math.inf}, {"retries": -1}, {"batch_size": 0}],
+)
+def test_options_out_of_range(options):
+    with pytest.raises(UserError, match="expected a timeout above 0"):
+        Client("http://localhost", "m", **options)
+
+
+def test_closed_client_is_of_no_more_use(connect):
+    script = Script()
+    client = connect(script)
+    client.close()
+    client.close()
+    for ask in (lambda: client.predict(GOOD_PNG), client.labels, client.status, client.wait_until_ready):
+        with pytest.raises(UserError, match="is closed: make a new one"):
+            ask()
+    assert script.asked == []
+
+
 # --- readiness -----------------------------------------------------------------------------------
 
 
@@ -166,6 +209,12 @@ def test_ready_once_the_version_is_loaded(connect):
 def test_a_label_may_be_unknown_at_first(connect):
     connect(Script("INVALID_ARGUMENT"), label="stable").wait_until_ready(10)
     assert failure(connect(Script("INVALID_ARGUMENT")).wait_until_ready, 10).code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, math.inf])
+def test_a_time_to_wait_that_is_none(timeout):
+    with Client("http://localhost", "m") as client, pytest.raises(UserError, match="timeout of 0 or more"):
+        client.wait_until_ready(timeout)
 
 
 def test_never_ready(connect):

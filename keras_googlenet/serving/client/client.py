@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from keras_googlenet.serving.client.answers import Prediction, Run
 from keras_googlenet.serving.client.images import Image, find_files
 from keras_googlenet.serving.client.rest import RestModel
 from keras_googlenet.serving.client.retries import PASSING, Deadline, ServingError, with_retries
+
+if TYPE_CHECKING:
+    from keras_googlenet.serving.client.rpc import GrpcModel
 
 __all__ = ["Client", "Prediction", "ServingError", "VersionStatus", "classify"]
 
@@ -60,7 +64,7 @@ class Client:
         ca: A PEM file of the certificates to trust, where it is not the system's.
 
     Raises:
-        UserError: The URL is no model's, or gRPC's packages are not installed.
+        UserError: The URL is no model's, gRPC's packages are not installed, or another argument is none.
     """
 
     def __init__(
@@ -75,15 +79,16 @@ class Client:
         batch_size: int = BATCH,
         ca: str | Path | None = None,
     ) -> None:
-        if timeout <= 0 or retries < 0 or batch_size < 1:
+        if not 0 < timeout < math.inf or retries < 0 or batch_size < 1:
             raise UserError(
-                "expected a timeout above 0, retries of 0 or more and a batch_size of 1 or more; received "
-                f"timeout={timeout}, retries={retries}, batch_size={batch_size}"
+                "expected a timeout above 0 and finite, retries of 0 or more and a batch_size of 1 or more; "
+                f"received timeout={timeout}, retries={retries}, batch_size={batch_size}"
             )
         self.address = address.parse(url, model=model, version=version, label=label)
         self.timeout = timeout
         self.retries = retries
         self.batch_size = batch_size
+        self._closed = False
         ca = Path(ca) if ca is not None else None
         if ca is not None and not ca.is_file():
             raise UserError(f"no file of certificates at {ca}")
@@ -103,7 +108,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; the client is of no more use."""
+        self._closed = True
         self._model.close()
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
@@ -111,8 +117,9 @@ class Client:
 
         Args:
             images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
-                has them, uint8 (height, width, 3) in the order blue, green, red, or (height, width). JPEG and
-                PNG are sent as they are; pixels and other formats as PNG, which changes no pixel.
+                has them, uint8 (height, width, 3) in the order blue, green, red, or grey, (height, width) or
+                (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats as PNG, which
+                changes no pixel. EXIF orientation is not applied; only a TIFF's own is.
 
         Returns:
             A prediction for each image, in order.
@@ -147,7 +154,7 @@ class Client:
             ServingError: The server gave no answer, or the model has no signature `labels`.
         """
         deadline = Deadline(self.timeout)
-        metadata = self._retried(lambda: self._model.metadata(deadline), deadline)
+        metadata = self._retried(lambda: self._open().metadata(deadline), deadline)
         try:
             version = int(metadata["model_spec"]["version"])
             signatures = metadata["metadata"]["signature_def"]["signature_def"]
@@ -160,7 +167,7 @@ class Client:
         names: list[str] = []
         for start in range(0, count, self.batch_size):  # a server that batches takes no more at once
             indices = list(range(start, min(start + self.batch_size, count)))
-            ask = partial(self._model.run, "labels", "indices", indices, deadline, version)
+            ask = partial(self._open().run, "labels", "indices", indices, deadline, version)
             outputs = self._retried(ask, deadline)
             names += answers.checked(
                 outputs, "labels", len(indices), answers.TEXT, str(self.address), ndim=1
@@ -174,7 +181,7 @@ class Client:
             ServingError: The server gave no answer, or the version is not loaded: `NOT_FOUND`.
         """
         deadline = Deadline(self.timeout)
-        return self._retried(lambda: self._model.metadata(deadline), deadline)
+        return self._retried(lambda: self._open().metadata(deadline), deadline)
 
     def status(self) -> list[VersionStatus]:
         """The versions that the server knows of, as it lists them.
@@ -183,7 +190,7 @@ class Client:
             ServingError: The server gave no answer, or has no such model.
         """
         deadline = Deadline(self.timeout)
-        rows = self._retried(lambda: self._model.status(deadline), deadline)
+        rows = self._retried(lambda: self._open().status(deadline), deadline)
         return [
             VersionStatus(int(row["version"]), row["state"], row.get("status", {}).get("error_message", ""))
             for row in rows
@@ -198,11 +205,13 @@ class Client:
         Raises:
             ServingError: `DEADLINE_EXCEEDED` where it does not in time; another where it never will.
         """
+        if not 0 <= timeout < math.inf:
+            raise UserError(f"expected a timeout of 0 or more seconds, and finite; received {timeout}")
         deadline = Deadline(timeout)
         # A label is unknown, not absent, until its version is loaded.
         unready = {*PASSING, "NOT_FOUND", *(["INVALID_ARGUMENT"] if self.address.label else [])}
         with_retries(
-            lambda: self._model.metadata(deadline),
+            lambda: self._open().metadata(deadline),
             deadline=deadline,
             retries=None,
             codes=unready,
@@ -211,8 +220,13 @@ class Client:
 
     def _run(self, deadline: Deadline) -> Run:
         return lambda signature, encoded: self._retried(
-            lambda: self._model.run(signature, "images", encoded, deadline), deadline
+            lambda: self._open().run(signature, "images", encoded, deadline), deadline
         )
+
+    def _open(self) -> RestModel | GrpcModel:
+        if self._closed:
+            raise UserError(f"the client of {self.address} is closed: make a new one")
+        return self._model
 
     def _retried(self, attempt: Callable[[], Any], deadline: Deadline) -> Any:
         return with_retries(attempt, deadline=deadline, retries=self.retries)

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client.address import Address
-from keras_googlenet.serving.client.retries import Deadline, ServingError
+from keras_googlenet.serving.client.retries import Deadline, ServingError, unreachable
 
 # The canonical codes of HTTP statuses, as TensorFlow Serving and the proxies before it send them.
 CODES = {
@@ -24,6 +24,7 @@ CODES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    413: "RESOURCE_EXHAUSTED",  # as gRPC calls a message that is too large
     429: "RESOURCE_EXHAUSTED",
     501: "UNIMPLEMENTED",
     502: "UNAVAILABLE",
@@ -102,13 +103,10 @@ class RestModel:
             raise ServingError(
                 "DEADLINE_EXCEEDED", f"no answer from {self.address} in {deadline.seconds:g} s"
             ) from None
+        except httpx.TransportError as error:
+            raise unreachable(self.address, str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # A certificate that is not trusted today will not be on another try.
-            code = "UNAVAILABLE" if isinstance(error, httpx.TransportError) else "UNKNOWN"
-            code = "UNAUTHENTICATED" if "CERTIFICATE_VERIFY_FAILED" in str(error) else code
-            raise ServingError(
-                code, f"cannot reach {self.address}: {error}; is the server running?"
-            ) from None
+            raise ServingError("UNKNOWN", f"cannot ask {self.address}: {error}") from None
         return self._object(response, content)
 
     def _object(self, response: httpx.Response, content: bytes) -> dict[str, Any]:
@@ -125,7 +123,10 @@ class RestModel:
             text = content.decode(errors="replace")
         message = f"{self.address} answered {status}: {' '.join(text.split())[:MOST_OF_A_MESSAGE]}"
         raise ServingError(
-            CODES.get(status, "UNKNOWN"), message, _seconds(response.headers.get("retry-after"))
+            CODES.get(status, "UNKNOWN"),
+            message,
+            _seconds(response.headers.get("retry-after")),
+            lasting=status == httpx.codes.REQUEST_ENTITY_TOO_LARGE,
         )
 
 

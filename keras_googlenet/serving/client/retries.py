@@ -15,6 +15,16 @@ PASSING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 5.0
 
+# What a failed connection says where every other try will fail too: the code, and what to do.
+NO_TLS = ("UNAVAILABLE", "that port does not speak TLS: is it one of http:// or grpc://?")
+LASTING = {
+    "illegal ": ("UNAVAILABLE", "that port does not speak HTTP/1.1: is it gRPC's, grpc://?"),
+    "Failed parsing HTTP/2": ("UNAVAILABLE", "that port does not speak gRPC: is it REST's, http://?"),
+    "WRONG_VERSION_NUMBER": NO_TLS,
+    "RECORD_LAYER_FAILURE": NO_TLS,  # the same, of another OpenSSL
+    "CERTIFICATE_VERIFY_FAILED": ("UNAUTHENTICATED", "its certificate is not among those to trust"),
+}
+
 Result = TypeVar("Result")
 
 
@@ -27,12 +37,24 @@ class ServingError(UserError):
             `RESOURCE_EXHAUSTED` for a full queue, `DEADLINE_EXCEEDED`, and so on; `UNKNOWN` for an answer
             that is none of TensorFlow Serving's.
         retry_after: Seconds that the server asks to be left alone, or 0.
+        lasting: Whether another try would end the same, whatever the code: the port speaks another protocol
+            (`UNAVAILABLE`), or the request is too large (`RESOURCE_EXHAUSTED`).
     """
 
-    def __init__(self, code: str, message: str, retry_after: float = 0) -> None:
+    def __init__(self, code: str, message: str, retry_after: float = 0, *, lasting: bool = False) -> None:
         super().__init__(" ".join(message.split()))
         self.code = code
         self.retry_after = retry_after
+        self.lasting = lasting
+
+
+def unreachable(address: object, reason: str) -> ServingError:
+    """The error of a connection that failed, with what to do about it."""
+    message = f"cannot reach {address}: {reason}"
+    for sign, (code, advice) in LASTING.items():
+        if sign in reason:
+            return ServingError(code, f"{message}; {advice}", lasting=True)
+    return ServingError("UNAVAILABLE", f"{message}; is the server running?")
 
 
 class Deadline:
@@ -61,7 +83,7 @@ def with_retries(
         attempt: Raises `ServingError` where it fails.
         deadline: No try starts after it.
         retries: How many more times to try; `None` for as many as the deadline allows.
-        codes: Which errors are worth another try.
+        codes: Which errors are worth another try, unless they last.
         longest_wait: Seconds between two tries at most, unless the server asks for more. They double
             each time, and are drawn at random below that, so that clients do not come back together.
 
@@ -94,7 +116,9 @@ def with_retries(
         raise error
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServingError) and e.code in codes),
+        retry=tenacity.retry_if_exception(
+            lambda e: isinstance(e, ServingError) and e.code in codes and not e.lasting
+        ),
         wait=wait,
         stop=stop,
         retry_error_callback=give_up,

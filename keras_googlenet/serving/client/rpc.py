@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client.address import Address
-from keras_googlenet.serving.client.retries import Deadline, ServingError
+from keras_googlenet.serving.client.retries import Deadline, ServingError, unreachable
 
 try:
     import grpc
@@ -32,6 +32,8 @@ OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),  # by default a second, in which our tries would all fail
     ("grpc.max_reconnect_backoff_ms", 5000),
 ]
+
+TOO_LARGE = "message larger than max"  # gRPC's own words; its code is that of a full queue
 
 
 class GrpcModel:
@@ -99,12 +101,13 @@ class GrpcModel:
             return method(request, timeout=deadline.left())
         except grpc.RpcError as failure:
             code, details = failure.code().name, failure.details()
-            message = f"{self.address} answered {code}: {details}"
             if code == "UNAVAILABLE":
-                message = f"cannot reach {self.address}: {details}; is the server running?"
-            elif code == "DEADLINE_EXCEEDED":
+                raise unreachable(self.address, str(details)) from None
+            message = f"{self.address} answered {code}: {details}"
+            if code == "DEADLINE_EXCEEDED":
                 message = f"no answer from {self.address} in {deadline.seconds:g} s"
-            raise ServingError(code, message) from None
+            too_large = code == "RESOURCE_EXHAUSTED" and TOO_LARGE in str(details)
+            raise ServingError(code, message, lasting=too_large) from None
 
 
 def _array(tensor: Any) -> np.ndarray:
