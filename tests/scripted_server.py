@@ -70,6 +70,7 @@ class Script:
         self.asked = []  # (method or path, signature, values, when)
         self.connections = 0
         self.max_batch = 32
+        self.max_bytes = 2**20  # of a request
         self._lock = threading.Lock()
 
     def next(self, *asked):
@@ -124,7 +125,11 @@ def rest_server(script: Script, context=None) -> Iterator[str]:
             self.reply(b"")
 
         def do_POST(self):
-            self.reply(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if len(body) > script.max_bytes:
+                self.send(413, b"<html>Request Entity Too Large</html>", {})
+            else:
+                self.reply(body)
 
         def reply(self, body):
             request = json.loads(body) if body else {}
@@ -251,7 +256,8 @@ class Servicer(
 @contextmanager
 def grpc_server(script: Script, credentials=None) -> Iterator[str]:
     """Serve the script over gRPC (over TLS with `credentials`); yields the server's URL."""
-    server = grpc.server(futures.ThreadPoolExecutor(4))
+    limit = [("grpc.max_receive_message_length", script.max_bytes)]
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=limit)
     servicer = Servicer(script)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import cyclopts
 
-from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
 
 
@@ -112,7 +112,8 @@ def predict(
 
     if model is not None or (url or "").startswith("grpc"):
         import_tensorflow()
-    predictions = classify(images, model=model, url=url)
+    with silenced_libraries():
+        predictions = classify(images, model=model, url=url)
     if as_json:
         rows = [
             {

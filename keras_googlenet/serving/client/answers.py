@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from keras_googlenet.serving.client.retries import ServingError
 GOOD_IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+
+# How a model refuses an image for its size, among what TensorFlow puts around it.
+WRONG_SIZE = re.compile(r"E(xpected an image of [^\]]*)\] \[(\d+)\] \[(\d+)\]")
 
 NUMBERS, TEXT = "fiu", "U"  # kinds of NumPy's dtypes
 
@@ -81,7 +85,7 @@ def _answers(
         try:
             outputs = run(signature, [image.data for image in batch])
         except ServingError as refusal:
-            if refusal.code != "INVALID_ARGUMENT":
+            if not _is_of_content(refusal):
                 raise
             outputs = _second_try(run, signature, batch, refusal)
         yield batch, outputs
@@ -95,25 +99,37 @@ def _second_try(
     A server that batches requests refuses a whole batch for one corrupt image, maybe of another client.
     """
 
-    def refused(data: bytes) -> bool:
+    def refused(data: bytes) -> ServingError | None:
         try:
             run(signature, [data])
         except ServingError as error:
-            if error.code != "INVALID_ARGUMENT":
+            if not _is_of_content(error):
                 raise
-            return True
-        return False
+            return error
+        return None
 
     if refused(GOOD_IMAGE):
         raise refusal
     for image in batch:
-        if refused(image.data):
-            raise ServingError(refusal.code, unreadable(image.name)) from None
+        if error := refused(image.data):
+            raise _of_image(image.name, error) from None
     try:
         return run(signature, [image.data for image in batch])
     except ServingError as error:
         reason = f"the model takes each of {len(batch)} images, but not all at once: {error}"
         raise ServingError(error.code, f"{reason}; choose a smaller batch_size") from None
+
+
+def _is_of_content(error: ServingError) -> bool:
+    """Whether it is about what was sent: a corrupt image, say, or more bytes than the server takes."""
+    return error.code == "INVALID_ARGUMENT" or (error.code == "RESOURCE_EXHAUSTED" and error.lasting)
+
+
+def _of_image(name: str, error: ServingError) -> ServingError:
+    if error.code == "RESOURCE_EXHAUSTED":
+        return ServingError(error.code, f"{name} is too large for the server: {error}", lasting=True)
+    size = WRONG_SIZE.search(str(error))
+    return ServingError(error.code, unreadable(name, size and "e{} {} {}".format(*size.groups())))
 
 
 def checked(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,17 @@ from keras_googlenet.preprocessing import JPEG_MAGIC, PNG_MAGIC
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
-Image = str | Path | bytes | np.ndarray
+# Of a batch, at most. As base64 a third more, well below the 256 MB that a server takes over REST.
+BATCH_BYTES = 64 * 2**20
+
+PNG_SIDE = 1_000_000  # libpng writes no longer one
+
+EXPECTED = (
+    "expected a JPEG or PNG image, or another that OpenCV reads (BMP, PPM, TIFF of 8 bits, WebP), "
+    "whole and not corrupt"
+)
+
+Image = str | Path | bytes | bytearray | memoryview | np.ndarray
 
 
 class Encoded(NamedTuple):
@@ -28,12 +38,12 @@ def find_files(images: Sequence[Path]) -> list[Path]:
     """The files named, and the image files in the folders named."""
     files: list[Path] = []
     for path in images:
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path's, it takes a name of any length
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not found:
                 raise UserError(f"no image in folder {path}")
             files += found
-        elif path.is_file():
+        elif os.path.isfile(path):
             files.append(path)
         else:
             raise UserError(f"no image file or folder at {path}")
@@ -43,11 +53,18 @@ def find_files(images: Sequence[Path]) -> list[Path]:
 
 
 def batches(images: Image | Iterable[Image], size: int) -> Iterator[list[Encoded]]:
-    """Encode one image or several, `size` at a time, each read when its batch is asked for."""
-    if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim < 4):
-        images = [images]
-    encoded = (encode(image, f"image {index}") for index, image in enumerate(images))
-    while batch := list(islice(encoded, size)):
+    """Encode one image or several, up to `size` and `BATCH_BYTES` a batch, read as batches are asked for."""
+    alone = images.ndim < 4 if isinstance(images, np.ndarray) else isinstance(images, Image)
+    several: Iterable[Any] = images if isinstance(images, Iterable) and not alone else [images]
+    batch: list[Encoded] = []
+    for index, image in enumerate(several):
+        encoded = encode(image, f"image {index}")
+        held = sum(len(one.data) for one in batch)
+        if len(batch) == size or (batch and held + len(encoded.data) > BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(encoded)
+    if batch:
         yield batch
 
 
@@ -56,51 +73,65 @@ def encode(image: Image, name: str) -> Encoded:
 
     Args:
         image: A file's path; the bytes of a file; or pixels as OpenCV has them, uint8, (height, width, 3)
-            in the order blue, green, red, or (height, width). Files other than JPEG and PNG, and pixels, are
-            sent as PNG, which changes no pixel.
+            in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
+            PNG, and pixels, are sent as PNG, which changes no pixel. EXIF orientation is not applied; only
+            a TIFF's own is, by which it stores its pixels.
         name: What to call it where it has no path.
 
     Raises:
-        UserError: There is no such file, or it is no image.
+        UserError: There is no such file, or it is no image, or none that can be sent.
     """
     if isinstance(image, str | Path):
         path = Path(image)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(f"no image file at {path}")
-        return Encoded(str(path), _as_jpeg_or_png(path.read_bytes(), str(path)))
-    if isinstance(image, bytes):
-        return Encoded(name, _as_jpeg_or_png(image, name))
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(unreadable(str(path), error.strerror)) from None
+        return Encoded(str(path), _as_jpeg_or_png(data, str(path)))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return Encoded(name, _as_jpeg_or_png(bytes(image), name))
     if isinstance(image, np.ndarray):
-        return Encoded(name, _png(_checked(image, name)))
+        return Encoded(name, _png(_checked(image, name), name))
     raise UserError(f"{name}: expected a path, bytes or an array of pixels; received {type(image).__name__}")
 
 
-def unreadable(name: str) -> str:
+def unreadable(name: str, reason: str | None = None) -> str:
     """The message that names an image at fault."""
-    return f"cannot read {name}: expected a JPEG or PNG image, whole and not corrupt"
+    return f"cannot read {name}: {reason or EXPECTED}"
 
 
 def _as_jpeg_or_png(data: bytes, name: str) -> bytes:
     if data.startswith((JPEG_MAGIC, PNG_MAGIC)):
         return data
     cv2 = _opencv()
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # the model turns no JPEG or PNG either
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:  # of more than 2**30 pixels
+        pixels = None
     if pixels is None:
         raise UserError(unreadable(name))
-    return _png(pixels)
+    return _png(pixels, name)
 
 
 def _checked(pixels: np.ndarray, name: str) -> np.ndarray:
-    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)
+    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (1, 3))
     if pixels.dtype != np.uint8 or not shaped or not pixels.size:
         raise UserError(
             f"{name}: expected uint8 pixels of shape (height, width, 3), blue, green, red, or of shape "
-            f"(height, width); received {pixels.dtype} of shape {pixels.shape}"
+            f"(height, width) or (height, width, 1); received {pixels.dtype} of shape {pixels.shape}"
         )
     return pixels
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: np.ndarray, name: str) -> bytes:
+    height, width = pixels.shape[:2]
+    if max(height, width) > PNG_SIDE:
+        raise UserError(
+            f"{name}: expected at most {PNG_SIDE} pixels a side, to be sent as PNG; got {height} x {width}"
+        )
     encoded: bytes = _opencv().imencode(".png", pixels)[1].tobytes()
     return encoded
 
