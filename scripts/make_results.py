@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.training import run_folder
@@ -226,8 +225,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.axhline(result.summary["test_accuracy"], color="grey", linestyle=":", label="test, at the end")
         axes.set_title(result.name, fontsize=10)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
     for axes in fields[len(results) :]:
         axes.set_axis_off()
