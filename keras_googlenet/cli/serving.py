@@ -12,23 +12,13 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview.options import Options
+
+DEFAULTS = Options()
 
 
 def serve(
-    directory: Path,
-    /,
-    *,
-    rest_port: int = 8501,
-    grpc_port: int = 8500,
-    host: str = "127.0.0.1",
-    model_config_file: Path | None = None,
-    monitoring_config_file: Path | None = None,
-    enable_batching: bool = False,
-    batching_parameters_file: Path | None = None,
-    poll_seconds: float = 1.0,
-    rest_timeout_ms: int = 30_000,
-    max_request_bytes: int = 2**28,
-    access_log: str | None = None,
+    directory: Path, /, *, options: Annotated[Options, cyclopts.Parameter(name="*")] = DEFAULTS
 ) -> None:
     """Serve exports with a local preview of TensorFlow Serving (REST and gRPC).
 
@@ -36,50 +26,13 @@ def serve(
     ----------
     directory
         One model's directory, as given to export, or a folder of such directories.
-    rest_port
-        Port of the REST interface; 0 for any free one.
-    grpc_port
-        Port of the gRPC interface; 0 for any free one.
-    host
-        Address to listen on.
-    model_config_file
-        Models, version policies and labels, as TensorFlow Serving's own flag takes them. Of each base_path
-        the last component counts: a folder in the directory.
-    monitoring_config_file
-        Where to answer with Prometheus metrics, on the REST port.
-    enable_batching
-        Run concurrent requests as one batch.
-    batching_parameters_file
-        How large batches get and how long they wait.
-    poll_seconds
-        Seconds between two looks for new versions; 0 for none after the first.
-    rest_timeout_ms
-        Milliseconds that a request may compute.
-    max_request_bytes
-        Bytes that a request may have.
-    access_log
-        Write a line of JSON for each request to this file; - for standard error.
     """
     import_tensorflow()
     try:
-        from keras_googlenet.serving.preview.server import Options
         from keras_googlenet.serving.preview.server import serve as serve_preview
     except ModuleNotFoundError as error:
         raise UserError(f'{error.name} is not installed: pip install "keras-googlenet[serving]"') from None
 
-    options = Options(
-        host=host,
-        rest_port=rest_port,
-        grpc_port=grpc_port,
-        model_config_file=model_config_file,
-        monitoring_config_file=monitoring_config_file,
-        enable_batching=enable_batching,
-        batching_parameters_file=batching_parameters_file,
-        access_log=access_log,
-        poll_seconds=poll_seconds,
-        timeout_ms=rest_timeout_ms,
-        max_request_bytes=max_request_bytes,
-    )
     serve_preview(directory, options)
 
 

@@ -38,8 +38,13 @@ def create(folder: Path, config: dict[str, Any], class_names: Sequence[str]) -> 
     shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed here
     (unfinished / "plots").mkdir(parents=True)
     write_json(unfinished / CONFIG, config)
-    (unfinished / LABELS).write_text("".join(f"{name}\n" for name in class_names))
+    write_labels(unfinished / LABELS, class_names)
     unfinished.rename(folder)
+
+
+def write_labels(path: Path, class_names: Sequence[str]) -> None:
+    """Write class names in label order, a name a line."""
+    path.write_text("".join(f"{name}\n" for name in class_names))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet.serving.export.publish import STAGING, publish, staging
-from keras_googlenet.serving.export.verify import replay
-from keras_googlenet.serving.session import SavedModelSession
+from keras_googlenet.serving.preview.servable import Servable
 from keras_googlenet.serving.versions import versions
 
 # Exports again and again, so that a kill also hits the moments between two.
@@ -71,9 +70,9 @@ def test_a_killed_export_leaves_no_half_version(kills, tiny_variant, tmp_path):
 
 
 def assert_whole(folder):
-    session = SavedModelSession(folder)
+    servable = Servable(int(folder.name), folder)
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} >= FILES
-    assert replay(folder, session.run) == 12
-    answer = session.run("tensor", {"images": np.zeros((2, 28, 28, 1), "float32")})
+    assert servable.warmup_records == 12
+    answer = servable.run("tensor", {"images": np.zeros((2, 28, 28, 1), "float32")})
     assert answer["probabilities"].shape == (2, 3)
-    session.close()
+    servable.close()

@@ -19,7 +19,8 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview.server import Options, serve
+from keras_googlenet.serving.preview.options import Options
+from keras_googlenet.serving.preview.server import serve
 
 pytest_plugins = ["small_models"]
 
@@ -215,7 +216,7 @@ def test_port_out_of_range_is_refused(tmp_path, protocol, port):
     [
         ({"poll_seconds": -1}, "--poll-seconds of 0 or more, got -1"),
         ({"poll_seconds": float("nan")}, "--poll-seconds of 0 or more, got nan"),
-        ({"timeout_ms": -5}, "--rest-timeout-ms of 0 or more, got -5"),
+        ({"rest_timeout_ms": -5}, "--rest-timeout-ms of 0 or more, got -5"),
         ({"max_request_bytes": 0}, "--max-request-bytes of 1 or more, got 0"),
     ],
 )
@@ -227,7 +228,7 @@ def test_numbers_out_of_range_are_refused(tmp_path, options, message):
 @pytest.mark.parametrize(("name", "message"), [(".", "no version in {}:"), ("absent", "no model at {}:")])
 def test_missing_model_is_named(tmp_path, name, message):
     with pytest.raises(UserError, match=message.format(tmp_path / name)):
-        serve(tmp_path / name)
+        serve(tmp_path / name, Options())
 
 
 @pytest.mark.parametrize("file", [None, "saved_model.pb"], ids=["empty", "without variables"])

@@ -21,7 +21,6 @@ from keras_googlenet.training import run_folder
 from keras_googlenet.training.run import read_metrics
 
 EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
-LABELS = "labels.txt"
 PROVENANCE = "provenance.json"
 HASHED = (
     "for each of tf.train.list_variables, but its object graph, in order of names: name, dtype, shape, values"
@@ -44,7 +43,7 @@ def write_provenance(
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
-    (extra / LABELS).write_text("".join(f"{name}\n" for name in network.class_names))
+    run_folder.write_labels(extra / run_folder.LABELS, network.class_names)
     told = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
@@ -62,7 +61,7 @@ def write_provenance(
         "weights_sha256_of": HASHED,
         **origin,
     }
-    (extra / PROVENANCE).write_text(json.dumps(told, indent=2) + "\n")
+    run_folder.write_json(extra / PROVENANCE, told)
 
 
 def weights_sha256(folder: Path) -> str:

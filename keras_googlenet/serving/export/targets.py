@@ -16,6 +16,7 @@ from keras_googlenet.serving.export import reference
 from keras_googlenet.serving.export.network import ServedNetwork, served_network
 from keras_googlenet.serving.export.publish import staging, sync
 from keras_googlenet.serving.export.verify import TOLERANCES
+from keras_googlenet.training.run_folder import write_labels
 
 
 def _run_onnx(file: Path, pixels: np.ndarray) -> np.ndarray:
@@ -100,7 +101,7 @@ def export_file(
         staged, staged_labels = folder / file.name, folder / labels.name
         try:
             _from_pixels(network).export(str(staged), format=format, verbose=False)
-            staged_labels.write_text("".join(f"{name}\n" for name in network.class_names))
+            write_labels(staged_labels, network.class_names)
         except OSError as full:
             raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
         asked = reference.requests(network)

@@ -10,10 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -118,57 +117,24 @@ def _load(path: Path) -> Values:
     return values
 
 
-def replay(folder: Path, run: Callable[[str, Mapping[str, Any]], Any]) -> int:
-    """Run a version's warm-up records, as TensorFlow Serving does before the first request.
-
-    Args:
-        folder: The version's.
-        run: Runs a signature, by its name, on inputs by name.
-
-    Returns:
-        How many there are.
-    """
-    import tensorflow as tf
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    from keras_googlenet.serving.versions import WARMUP
-
-    if not (folder / WARMUP).is_file():
-        return 0
-    count = 0
-    for record in tf.compat.v1.io.tf_record_iterator(str(folder / WARMUP)):
-        log = prediction_log_pb2.PredictionLog.FromString(record)
-        if log.WhichOneof("log_type") == "classify_log":
-            request = log.classify_log.request
-            examples = [each.SerializeToString() for each in request.input.example_list.examples]
-            inputs: dict[str, Any] = {"inputs": np.array(examples, object)}
-        else:
-            request = log.predict_log.request
-            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        run(request.model_spec.signature_name, inputs)
-        count += 1
-    return count
-
-
 def main(folder: str, requests: str, answers: str) -> None:
     """Answer the requests of a file into another, and print how many warm-up records ran."""
     sys.modules["keras"] = None  # type: ignore[assignment]  # a server has none: an import now fails
     import tensorflow as tf
 
-    from keras_googlenet.serving.session import SavedModelSession
+    # What the preview serves with: one way to load a version and to warm it up.
+    from keras_googlenet.serving.preview.errors import StatusError
+    from keras_googlenet.serving.preview.servable import Servable
 
     try:
-        session = SavedModelSession(Path(folder))
-        replayed = replay(Path(folder), session.run)
+        servable = Servable(0, Path(folder))
         asked = _load(Path(requests))
-        _save(Path(answers), {name: session.run(name, inputs) for name, inputs in asked.items()})
-    except UserError as error:
-        sys.exit(str(error))
-    except tf.errors.OpError as error:
+        _save(Path(answers), {name: servable.run(name, inputs) for name, inputs in asked.items()})
+    except (StatusError, tf.errors.OpError) as error:
         lines = error.message.splitlines()
         # The reason stands before the first node; a stack trace may stand before the reason.
         sys.exit(next((line for line, node in pairwise(lines) if "[[{{" in node), lines[0]))
-    print(replayed)
+    print(servable.warmup_records)
 
 
 if __name__ == "__main__":

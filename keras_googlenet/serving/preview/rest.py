@@ -26,6 +26,7 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 from keras_googlenet.serving.preview import examples, inference, wire
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.models import Models
+from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.serving.preview.record import Entry, Recorder
 
 V1 = re.compile(r"(?i)/v1/.*", re.DOTALL)
@@ -51,7 +52,6 @@ HTTP_STATUS = {
     code.UNAUTHENTICATED: 401,
 }
 TOO_LARGE = 413
-MAX_BYTES = 2**28
 THREADS = 64  # a request that waits in a batch keeps one
 
 
@@ -62,7 +62,7 @@ class BodyTooLargeError(Exception):
 def rest_app(
     models: Models,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int = Options.max_request_bytes,
     recorder: Recorder | None = None,
     monitoring: tuple[str, Callable[[], bytes]] | None = None,
 ) -> ASGIApp:

@@ -33,6 +33,7 @@ class Servable:
     Attributes:
         signature_defs: All `SignatureDef` protos of the SavedModel by name.
         signatures: Those that can be run.
+        warmup_records: How many warm-up records it has run.
 
     Raises:
         StatusError: It does not load, or a warm-up record fails.
@@ -50,7 +51,7 @@ class Servable:
         self.signature_defs: Mapping[str, Any] = self._session.signature_defs
         self.signatures: Mapping[str, Any] = self._session.signatures
         try:
-            _warm_up(self, number, folder / WARMUP)
+            self.warmup_records = _warm_up(self, number, folder / WARMUP)
         except Exception as error:
             self.close()
             raise StatusError.of(error) from None
@@ -75,15 +76,18 @@ class Servable:
         self._session.close()
 
 
-def _warm_up(servable: Servable, number: int, path: Path) -> None:
+def _warm_up(servable: Servable, number: int, path: Path) -> int:
     # Source: `saved_model_warmup_util.cc`.
     if not path.is_file():
-        return
-    for index, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
-        if index == MAX_WARMUP_RECORDS:
+        return 0
+    count = 0
+    for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+        if count == MAX_WARMUP_RECORDS:
             raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
         try:
             log = PredictionLog.FromString(record)
         except DecodeError:
-            raise invalid(f"Failed to parse warmup record: record {index} of {path}") from None
+            raise invalid(f"Failed to parse warmup record: record {count} of {path}") from None
         messages.answer(servable, number, log)
+        count += 1
+    return count

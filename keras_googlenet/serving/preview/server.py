@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -26,46 +25,16 @@ from keras_googlenet.serving.preview.grpc_services import grpc_server
 from keras_googlenet.serving.preview.metrics import Metrics
 from keras_googlenet.serving.preview.metrics import read_path as metrics_path
 from keras_googlenet.serving.preview.models import Models
+from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.serving.preview.record import Recorder
-from keras_googlenet.serving.preview.rest import MAX_BYTES, rest_app
+from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
 
 GRACE_SECONDS = 30  # for the requests in flight when the preview is told to stop
 NAME = "preview of TensorFlow Serving"
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to serve.
-
-    Attributes:
-        host: Address to listen on.
-        rest_port: Port of the REST interface; 0 for any free one.
-        grpc_port: Port of the gRPC interface; 0 for any free one.
-        model_config_file: A `ModelServerConfig` that lists the models.
-        monitoring_config_file: A `MonitoringConfig` that says where the metrics are.
-        enable_batching: Run concurrent requests as one batch.
-        batching_parameters_file: The `BatchingParameters` to do so.
-        access_log: Where a JSON line is written for each request: a file, `-` for standard error.
-        poll_seconds: Seconds between two looks for new versions; 0 for none after the first.
-        timeout_ms: Milliseconds that a request may run, and wait for its batch; 0 for no bound.
-        max_request_bytes: Bytes of a request, as sent and as unpacked.
-    """
-
-    host: str = "127.0.0.1"
-    rest_port: int = 8501
-    grpc_port: int = 8500
-    model_config_file: Path | None = None
-    monitoring_config_file: Path | None = None
-    enable_batching: bool = False
-    batching_parameters_file: Path | None = None
-    access_log: str | None = None
-    poll_seconds: float = 1.0
-    timeout_ms: int = 30_000
-    max_request_bytes: int = MAX_BYTES
-
-
-def serve(directory: Path, options: Options = Options()) -> None:
+def serve(directory: Path, options: Options) -> None:
     """Serve until told to stop by SIGINT or SIGTERM.
 
     Args:
@@ -75,7 +44,7 @@ def serve(directory: Path, options: Options = Options()) -> None:
     Raises:
         UserError: A port is in use, a file is wrong, or a model does not load.
     """
-    _check(options)
+    options.check()
     configs = _configs(directory, options.model_config_file)
     metrics = Metrics(lambda name: name in models.available())
     scheduler = _scheduler(options, metrics)
@@ -84,7 +53,7 @@ def serve(directory: Path, options: Options = Options()) -> None:
     def load(name: str, number: int, folder: Path) -> Servable:
         start, failed = time.perf_counter(), True
         try:
-            servable = Servable(number, folder, scheduler, options.timeout_ms)
+            servable = Servable(number, folder, scheduler, options.rest_timeout_ms)
             failed = False
             return servable
         finally:
@@ -135,17 +104,6 @@ def serve(directory: Path, options: Options = Options()) -> None:
             grpc.stop(GRACE_SECONDS if patient else 0).wait()
             models.close()
             print(f"{NAME}: stopped", flush=True)
-
-
-def _check(options: Options) -> None:
-    """Refuse numbers that would make it poll without a pause, or answer nothing."""
-    for flag, value, least in (
-        ("--poll-seconds", options.poll_seconds, 0),
-        ("--rest-timeout-ms", options.timeout_ms, 0),
-        ("--max-request-bytes", options.max_request_bytes, 1),
-    ):
-        if not value >= least:
-            raise UserError(f"expected {flag} of {least} or more, got {value}")
 
 
 def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:

@@ -1,0 +1,61 @@
+"""How to serve. Imports no server: the command line reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_googlenet.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every field is an option of `keras-googlenet serve`."""
+
+    rest_port: int = 8501
+    """Port of the REST interface; 0 for any free one."""
+
+    grpc_port: int = 8500
+    """Port of the gRPC interface; 0 for any free one."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    model_config_file: Path | None = None
+    """Models, version policies and labels, as TensorFlow Serving's own flag takes them. Of each base_path the
+    last component counts: a folder in the directory."""
+
+    monitoring_config_file: Path | None = None
+    """Where to answer with Prometheus metrics, on the REST port."""
+
+    enable_batching: bool = False
+    """Run concurrent requests as one batch."""
+
+    batching_parameters_file: Path | None = None
+    """How large batches get and how long they wait."""
+
+    poll_seconds: float = 1.0
+    """Seconds between two looks for new versions; 0 for none after the first."""
+
+    rest_timeout_ms: int = 30_000
+    """Milliseconds that a request may compute, and wait for its batch; 0 for no bound."""
+
+    max_request_bytes: int = 2**28
+    """Bytes that a request may have, as sent and as unpacked."""
+
+    access_log: str | None = None
+    """Write a line of JSON for each request to this file; - for standard error."""
+
+    def check(self) -> None:
+        """Refuse numbers that would make it poll without a pause, or answer nothing.
+
+        Raises:
+            UserError: One is out of its range.
+        """
+        for flag, value, least in (
+            ("--poll-seconds", self.poll_seconds, 0),
+            ("--rest-timeout-ms", self.rest_timeout_ms, 0),
+            ("--max-request-bytes", self.max_request_bytes, 1),
+        ):
+            if not value >= least:
+                raise UserError(f"expected {flag} of {least} or more, got {value}")
