@@ -107,16 +107,16 @@ def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) ->
     costs = [cost(space.architecture(space.sample(source)), size) for _ in range(DRAWS)]
     if sum(map(budget.admits, costs)) >= FEWEST:
         return
-    ways_out = []
+    limits = []
     for name, most, spent in (
         ("max_params", budget.parameters, sorted(cost.parameters for cost in costs)),
         ("max_macs", budget.macs, sorted(cost.macs for cost in costs)),
     ):
         if most is not None:
-            ways_out.append(
-                f"{name} {most:,} (the samples have {spent[0]:,} at least, one in a hundred {spent[DRAWS // 100]:,})"
+            limits.append(
+                f"{name} {most:,} (they need {spent[0]:,}, one in a hundred {spent[DRAWS // 100]:,})"
             )
     raise UserError(
-        f"hardly any of {DRAWS} samples of the space {space.name} obeys {' and '.join(ways_out)}: allow more, "
-        "search another space or begin with a smaller --width"
+        f"hardly any of {DRAWS} samples of the space {space.name} obeys {' and '.join(limits)}: allow more, "
+        "choose another space, or begin with a smaller width"
     )
