@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,7 +80,9 @@ def as_typed(option: str, value: Any) -> str:
     flag = option.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"
-    return " ".join(f"--{flag} {each}" for each in (value if isinstance(value, tuple) else (value,)))
+    return " ".join(
+        f"--{flag} {shlex.quote(str(each))}" for each in (value if isinstance(value, tuple) else (value,))
+    )
 
 
 def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:

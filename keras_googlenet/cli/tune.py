@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.cli.train import as_typed
 from keras_googlenet.errors import UserError
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.tuning.config import Algorithm, TuneConfig
+from keras_googlenet.tuning.results import BEST, Trial, best_trial
+from keras_googlenet.tuning.results import report as rebuild
 from keras_googlenet.tuning.spaces import Extra, SpaceName
 
 
@@ -61,8 +66,6 @@ def tune(
         Make the table and the pictures of this search's folder anew, and nothing else.
     """
     if report is not None:
-        from keras_googlenet.tuning.results import report as rebuild
-
         rebuild(report)
         return
     if training is None:
@@ -82,7 +85,23 @@ def tune(
     import_tensorflow()
     from keras_googlenet.tuning.search import tune as search
 
-    search(config)
+    best = best_trial(search(config))
+    if best is not None:
+        print(f"train it in full: {command(config, best)}")
+
+
+def command(config: TuneConfig, best: Trial) -> str:
+    """What trains the best network as the search trained it, for more --epochs if wanted."""
+    replaced = ("run", "recipe", "variant", "width", "dropout")  # the architecture holds the last three
+    options = {
+        field.name: getattr(config.training, field.name)
+        for field in fields(RunConfig)
+        if field.name not in replaced and getattr(config.training, field.name) != field.default
+    }
+    options |= {name: best.values[name] for name in config.extras if name != "dropout"}
+    folder = config.training.run
+    words = ["keras-googlenet train", f"--architecture {shlex.quote(str(folder / BEST))}", "--run RUN"]
+    return " ".join([*words, *(as_typed(name, value) for name, value in options.items())])
 
 
 def _join(tuner_id: str | None, oracle: str | None) -> None:

@@ -7,6 +7,7 @@ the oracle's state are written whole or not at all, so a search that was killed 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ TRIAL_FILE, ORACLE_FILE = "trial.json", "oracle.json"  # keras-tuner's
 MOST_DRAWS = 20_000  # for one sample within the budget
 MOST_SLOW = 50  # of those in a row that turn out too slow, each of which was built and measured
 MOST_COLLISIONS = 1000  # in a row, after which a space counts as exhausted
-CANDIDATES = 200  # of the Bayesian oracle, where its optimum is beyond the budget
+CANDIDATES = 500  # drawn by the Bayesian oracle for each of its proposals
+PARENTS, MOST_CHANGES = 3, 4  # best trials that are changed a little as well, and in how many values
 
 Values = dict[str, Any]
 
@@ -57,7 +59,6 @@ class BudgetOracle(kt.Oracle):
         self.on_end = on_end
         super().__init__(**options)
         self.verbose = 0
-        self._max_collisions = MOST_COLLISIONS
 
     def populate_space(self, trial_id: str) -> Values:
         """The first trial is the unchanged network."""
@@ -78,10 +79,18 @@ class BudgetOracle(kt.Oracle):
         return None
 
     def _affordable_values(self) -> Values | None:
+        """A new sample within the budget, or none where the space seems to have no more."""
+        collisions = 0
         for _ in range(MOST_DRAWS):
-            values = super()._random_values()
-            if values is None or self.affordable(self.space.architecture(values)):
+            self._seed_state += 1
+            values = self.space.sample(random.Random(self._seed_state))
+            if not self.affordable(self.space.architecture(values)):
+                continue
+            if not self._duplicate(values):
                 return values
+            collisions += 1
+            if collisions == MOST_COLLISIONS:
+                break
         return None
 
     def _compute_values_hash(self, values: Values) -> str:
@@ -129,30 +138,47 @@ class HyperbandOracle(BudgetOracle, kt.oracles.HyperbandOracle):
 
 
 class BayesianOracle(BudgetOracle, kt.oracles.BayesianOptimizationOracle):
-    """Bayesian optimization, whose optimum is looked for among affordable samples where it is beyond them."""
+    """Bayesian optimization, whose optimum is looked for among samples within the budget.
+
+    keras-tuner's own search of the optimum knows no budget, and its result could only be refused.
+    """
 
     def populate_space(self, trial_id: str) -> Values:
-        """keras-tuner's proposal, or the best of many affordable ones by its own measure."""
-        response = super().populate_space(trial_id)
-        values = response["values"]
-        if not self.trials or values is None or self._allowed(values):
-            return response
-        samples = (self._affordable_values() for _ in range(CANDIDATES))
-        candidates = [sample for sample in samples if sample is not None]
-        for values in sorted(candidates, key=self._promise):
-            if self.fast(self.space.architecture(values)):
-                return {"status": RUNNING, "values": values}
+        """At random at first; then the candidate that keras-tuner's Gaussian process promises most of."""
+        completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        if len(completed) < self.num_initial_points:
+            return super().populate_space(trial_id)
+        self.gpr.fit(*self._vectorize_trials())
+        candidates = self._candidates(sorted(completed, key=lambda trial: -trial.score)[:PARENTS])
+        for number in np.argsort(self._bounds(candidates)) if candidates else ():
+            if self.fast(self.space.architecture(candidates[number])):
+                return {"status": RUNNING, "values": candidates[number]}
         return {"status": STOPPED, "values": None}
 
-    def _allowed(self, values: Values) -> bool:
-        network = self.space.architecture(values)
-        return not self._duplicate(values) and self.affordable(network) and self.fast(network)
+    def _candidates(self, parents: list[Any]) -> list[Values]:
+        """Samples, and the best trials with a few values of samples."""
+        source = random.Random(self._seed_state)
+        found = []
+        for number in range(CANDIDATES):
+            values = self._affordable_values()
+            if values is None:
+                break
+            found.append(values)
+            parent = parents[number % len(parents)].hyperparameters.values
+            taken = source.sample(sorted(values), min(len(values), source.randint(1, MOST_CHANGES)))
+            child = {name: values[name] if name in taken else parent[name] for name in values}
+            if not self._duplicate(child) and self.affordable(self.space.architecture(child)):
+                found.append(child)
+        return found
 
-    def _promise(self, values: Values) -> float:
-        """The lower confidence bound of the loss, which keras-tuner minimizes."""
-        point = [[parameter.value_to_prob(values[parameter.name]) for parameter in self._nonfixed_space()]]
-        mean, deviation = self.gpr.predict(np.array(point), return_std=True)
-        return float(mean[0] - self.beta * deviation[0])
+    def _bounds(self, candidates: list[Values]) -> np.ndarray:
+        """The lower confidence bounds of their losses, which keras-tuner minimizes."""
+        points = [
+            [parameter.value_to_prob(values[parameter.name]) for parameter in self._nonfixed_space()]
+            for values in candidates
+        ]
+        mean, deviation = self.gpr.predict(np.array(points), return_std=True)
+        return mean - self.beta * deviation
 
 
 def make_oracle(

@@ -230,16 +230,8 @@ def _print_end(search: Search, trials: list[Trial]) -> None:
         return
     print(
         f"{folder}: best {best.score:.4f} of trial {best.name}, {best.cost.parameters:,} parameters, "
-        f"{best.cost.macs:,} multiply-adds\n"
-        f"train it in full: keras-googlenet train --architecture {folder / results.BEST} "
-        f"--data {config.training.data} --run RUN" + _chosen(best, config)
+        f"{best.cost.macs:,} multiply-adds: {folder / results.BEST}"
     )
-
-
-def _chosen(best: Trial, config: TuneConfig) -> str:
-    """The options of the training that the search chose; the architecture holds the dropout."""
-    names = [name for name in config.extras if name != "dropout"]
-    return "".join(f" --{name.replace('_', '-')} {best.values[name]}" for name in names)
 
 
 def _check_environment(config: TuneConfig) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from keras_googlenet.architecture import (
@@ -130,7 +131,7 @@ class SearchSpace:
     bases: tuple[Architecture, ...]
     extras: tuple[tuple[Extra, float], ...] = ()
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Everything that a sample has a value of."""
         names = tuple(base.name for base in self.bases)
