@@ -36,8 +36,7 @@ def plot_pareto(trials: Sequence[Trial], best: Trial | None, budget: Budget, pat
     left.set_ylabel("validation accuracy, best epoch")
     handles, labels = left.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    more = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
-    named |= more
+    named |= dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))  # its budget, perhaps
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
     figure.savefig(path, dpi=DPI)
 
@@ -63,11 +62,9 @@ def _costs(
     if most is not None:
         axes.axvline(most, color="grey", linestyle="--", label="budget")
     axes.set_xlabel(label)
-    axes.set_xscale("log" if max(x for x, *_ in points) > 5 * min(x for x, *_ in points) else "linear")
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.xaxis.set_minor_formatter(EngFormatter(sep=" "))
-    axes.tick_params(axis="x", which="both", labelrotation=30)
-    axes.grid(alpha=0.3, which="both")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -97,7 +94,7 @@ def plot_importance(trials: Sequence[Trial], path: Path) -> None:
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlim(-1, 1)
     chance = min(1.0, SURE / math.sqrt(max(len(trials) - 1, 1)))
-    axes.axvspan(-chance, chance, color="grey", alpha=0.15, label="what chance alone does, 19 times in 20")
+    axes.axvspan(-chance, chance, color="0.9", zorder=0, label="what chance alone does, 19 times in 20")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("rank correlation with the score: right, more is better")
     which = (
