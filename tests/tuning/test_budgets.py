@@ -36,13 +36,12 @@ def test_the_paper_s_network():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_costs_are_those_of_the_built_network(variant):
-    """Each variant as it is and as a sample, in sizes that are not square."""
+    """A sample of each variant, in sizes that are not square."""
     source = random.Random(variant)
     space = SearchSpace(source.choice(list(SPACES)), (VARIANTS[variant],))
     size = InputSize(source.randint(64, 120), source.randint(64, 120), source.choice([1, 3]), 7)
-    for values in (space.defaults, space.sample(source)):
-        architecture = space.architecture(values)
-        assert budgets.cost(architecture, size) == built(architecture, size)
+    architecture = space.architecture(space.sample(source))
+    assert budgets.cost(architecture, size) == built(architecture, size)
 
 
 def test_heads_do_not_count():
