@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from keras_googlenet.surgery import feature_model, freeze, replace_heads, strip_aux
     from keras_googlenet.training.config import RunConfig
     from keras_googlenet.training.run import train
+    from keras_googlenet.tuning.config import TuneConfig
+    from keras_googlenet.tuning.hypermodel import HyperGoogLeNet
+    from keras_googlenet.tuning.search import tune
 
 _MODULES = {
     "Architecture": "architecture",
     "GoogLeNet": "googlenet",
+    "HyperGoogLeNet": "tuning.hypermodel",
     "ImageData": "data.parts",
     "Interrupted": "errors",
     "Preprocessing": "preprocessing",
     "RunConfig": "training.config",
+    "TuneConfig": "tuning.config",
     "UserError": "errors",
     "decode_predictions": "preprocessing",
     "evaluate": "evaluation.evaluate",
@@ -39,15 +44,18 @@ _MODULES = {
     "replace_heads": "surgery",
     "strip_aux": "surgery",
     "train": "training.run",
+    "tune": "tuning.search",
 }
 
 __all__ = [
     "Architecture",
     "GoogLeNet",
+    "HyperGoogLeNet",
     "ImageData",
     "Interrupted",
     "Preprocessing",
     "RunConfig",
+    "TuneConfig",
     "UserError",
     "decode_predictions",
     "evaluate",
@@ -58,6 +66,7 @@ __all__ = [
     "replace_heads",
     "strip_aux",
     "train",
+    "tune",
 ]
 
 

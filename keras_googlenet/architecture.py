@@ -180,9 +180,9 @@ class Architecture:
 
         def stage(old: Stage) -> Stage:
             if isinstance(old, Conv):
-                return replace(old, filters=_scaled(old.filters, width))
+                return replace(old, filters=scaled_channels(old.filters, width))
             if isinstance(old, Inception):
-                return Inception(old.name, *(_scaled(count, width) for count in old.channels))
+                return Inception(old.name, *(scaled_channels(count, width) for count in old.channels))
             return old
 
         return replace(self, stages=tuple(map(stage, self.stages)))
@@ -213,7 +213,8 @@ def _stage(fields: dict[str, Any]) -> Stage:
     return STAGES[fields.pop("type")](**fields)
 
 
-def _scaled(channels: int, width: float) -> int:
+def scaled_channels(channels: int, width: float) -> int:
+    """`channels` times `width`, to the nearest multiple of 8 that is no 0."""
     return max(CHANNEL_MULTIPLE, round(channels * width / CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE)
 
 

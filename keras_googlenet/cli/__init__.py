@@ -8,7 +8,7 @@ import sys
 import cyclopts
 
 from keras_googlenet import __version__
-from keras_googlenet.cli import data, evaluate, export, profile, serving, train, weights
+from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
 from keras_googlenet.cli.quiet import quieten
 from keras_googlenet.errors import Interrupted, UserError
 
@@ -24,6 +24,7 @@ for command in (
     data.inspect,
     train.train,
     train.recipes,
+    tune.tune,
     evaluate.evaluate,
     export.export,
     serving.serve,

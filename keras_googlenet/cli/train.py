@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from keras_googlenet.training.recipes import RECIPES, recipe_options
 def train(
     *,
     config: Annotated[RunConfig, cyclopts.Parameter(name="*")],
+    architecture: Path | None = None,
     resume: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     distributed: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     coordinator_address: str | None = None,
@@ -27,6 +30,8 @@ def train(
 
     Parameters
     ----------
+    architecture
+        The JSON file of a network, such as a search's best.json, in place of --variant and --width.
     resume
         Go on with the run in --run, from its last checkpoint; start it if there is none.
     distributed
@@ -44,6 +49,8 @@ def train(
         connect(coordinator_address, processes, process_id)
     elif coordinator_address is not None or processes is not None or process_id is not None:
         raise UserError("--coordinator-address, --processes and --process-id need --distributed beside them")
+    if architecture is not None:
+        config = replace(config, variant=str(architecture), width=1.0)
     import_tensorflow()
     from keras_googlenet.training.run import train as train_run
 
@@ -73,12 +80,14 @@ def as_typed(option: str, value: Any) -> str:
     flag = option.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"
-    return " ".join(f"--{flag} {each}" for each in (value if isinstance(value, tuple) else (value,)))
+    return " ".join(
+        f"--{flag} {shlex.quote(str(each))}" for each in (value if isinstance(value, tuple) else (value,))
+    )
 
 
 def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
-    """Give `train` the options of its recipe, or those of the run to resume, where none are given."""
-    if tuple(commands) != ("train",):
+    """Give `train` and `tune` the options of a recipe, and `train` those of the run to resume."""
+    if tuple(commands) not in (("train",), ("tune",)):
         return
 
     def given(name: str) -> str | None:
@@ -87,9 +96,10 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
 
     values: dict[str, Any] = {}
     recipe, run = given("--recipe"), given("--run")
+    is_resumed = commands[0] == "train" and arguments.get("--resume").has_tokens
     if recipe is not None:
         values = recipe_options(recipe)
-    elif run is not None and arguments.get("--resume").has_tokens and given("--data") is None:
+    elif is_resumed and run is not None and given("--data") is None:
         config = Path(run) / "config.json"
         if not config.is_file():
             raise UserError(f"nothing to resume at {run}: expected a run's folder, or --data to start one")
@@ -101,4 +111,4 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
         name.replace("_", "-"): value for name, value in values.items() if value is not None and name != "run"
     }
     # Below the command's name: at the top, `weights` would be taken for the command of that name.
-    cyclopts.config.Dict({"train": flags}, source=recipe or f"{run}")(app, commands, arguments)
+    cyclopts.config.Dict({commands[0]: flags}, source=recipe or f"{run}")(app, commands, arguments)

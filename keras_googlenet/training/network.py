@@ -41,6 +41,12 @@ def build(
             raise UserError(f"{reason}: {way_out}") from None
     if config.freeze is not None:
         freeze(model, config.freeze)
+    compile_model(model, config, steps_per_epoch)
+    return model
+
+
+def compile_model(model: keras.Model, config: RunConfig, steps_per_epoch: int) -> None:
+    """Give a network of any number of heads the losses, metrics and solver of a run."""
     heads = len(model.outputs)
     model.compile(
         optimizer=solver(config, steps_per_epoch),
@@ -48,7 +54,6 @@ def build(
         loss_weights=[1.0] + [config.aux_weight] * (heads - 1),
         metrics=[["accuracy"] for _ in range(heads)],
     )
-    return model
 
 
 def _network(config: RunConfig, preprocessing: Preprocessing, classes: int) -> keras.Model:

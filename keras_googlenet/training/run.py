@@ -78,7 +78,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         data = open_data(config)
     preprocessing = run_preprocessing(config, data)
     policy = dtype_policy(config.precision)
-    order = _order(config, data)
+    order = epoch_order(config, data)
     with distribution.scope():
         model = build(config, preprocessing, len(data.class_names), policy, order.steps)
         fresh = start_weights(model, config)
@@ -151,7 +151,41 @@ def class_weights(part: Part, classes: int) -> np.ndarray:
     return (part.count / (classes * np.maximum(counts, 1))).astype("float32")
 
 
-def _order(config: RunConfig, data: ImageData) -> Order:
+def fit_data(
+    config: RunConfig,
+    preprocessing: Preprocessing,
+    data: ImageData,
+    order: Order,
+    cursor: Cursor,
+    outputs: int,
+) -> dict[str, Any]:
+    """What `keras.Model.fit` takes to train on a run's images from `cursor` on, and to validate."""
+    classes = len(data.class_names)
+    spec = BatchSpec(
+        classes=classes,
+        outputs=outputs,
+        augment=config.augment,
+        min_area=config.min_area,
+        label_smoothing=config.label_smoothing,
+        class_weights=class_weights(data.train, classes) if config.class_weights else None,
+    )
+    return {
+        "x": training_batches(data.train, preprocessing, order, cursor, spec),
+        "validation_data": evaluation_batches(
+            distribution.share(data.validation),
+            preprocessing,
+            batch_size=distribution.divisible(EVALUATION_BATCH),
+            outputs=outputs,
+            classes=classes,
+            keep=True,
+        ),
+        "steps_per_epoch": order.steps,
+        "shuffle": False,  # the batches are shuffled already
+    }
+
+
+def epoch_order(config: RunConfig, data: ImageData) -> Order:
+    """In what order a run takes its training images."""
     process, processes = distribution.this_process()
     if min(config.batch_size, data.train.count) < distribution.devices():
         raise UserError(
@@ -210,7 +244,6 @@ def _fit(
         AverageStatistics(data.train, preprocessing, config.seed) if config.average is not None else None
     )
     if entered.epoch < config.epochs and not is_exhausted(progress.rows, config.early_stopping):
-        classes, outputs = len(data.class_names), len(model.outputs)
         callbacks: list[keras.callbacks.Callback] = []
         if averaged is not None:
             callbacks += [keras.callbacks.SwapEMAWeights(), averaged]  # validation is the average's
@@ -231,32 +264,9 @@ def _fit(
             callbacks.append(keras.callbacks.TensorBoard(config.run / "tensorboard"))
         with stop.watched():
             model.fit(
-                training_batches(
-                    data.train,
-                    preprocessing,
-                    order,
-                    progress.cursor,
-                    BatchSpec(
-                        classes=classes,
-                        outputs=outputs,
-                        augment=config.augment,
-                        min_area=config.min_area,
-                        label_smoothing=config.label_smoothing,
-                        class_weights=class_weights(data.train, classes) if config.class_weights else None,
-                    ),
-                ),
-                validation_data=evaluation_batches(
-                    distribution.share(data.validation),
-                    preprocessing,
-                    batch_size=distribution.divisible(EVALUATION_BATCH),
-                    outputs=outputs,
-                    classes=classes,
-                    keep=True,
-                ),
+                **fit_data(config, preprocessing, data, order, progress.cursor, len(model.outputs)),
                 initial_epoch=entered.epoch,
                 epochs=config.epochs,
-                steps_per_epoch=order.steps,
-                shuffle=False,  # the batches are shuffled already
                 verbose=(1 if sys.stdout.isatty() else 2) if distribution.is_first() else 0,
                 callbacks=callbacks,
             )

@@ -1,0 +1,122 @@
+"""What a network costs, from its rows alone, before anything is built; and what a search allows it to cost.
+
+Costs are the main path's: auxiliary heads are gone when a network is served.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_googlenet.architecture import Architecture, Conv, Inception, MaxPool, output_side
+from keras_googlenet.errors import UserError
+from keras_googlenet.tuning.spaces import SearchSpace
+
+DRAWS = 2000  # samples that a budget is tried on before a search
+FEWEST = 2  # of them that have to obey it
+KERNELS = {"5x5": (5,), "3x3": (3,), "two_3x3": (3, 3)}  # of the third branch, by `branch_5x5`
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """What a network is built for."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+
+class Cost(NamedTuple):
+    """Of the main path, for one image."""
+
+    parameters: int
+    macs: int  # multiply-adds of convolutions and fully connected layers
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each sample may cost at most; `None` for no limit."""
+
+    parameters: int | None = None
+    macs: int | None = None
+
+    def admits(self, cost: Cost) -> bool:
+        """Whether a network of this cost is allowed."""
+        return all(
+            most is None or spent <= most
+            for most, spent in ((self.parameters, cost.parameters), (self.macs, cost.macs))
+        )
+
+
+def cost(architecture: Architecture, size: InputSize) -> Cost:
+    """What `profile` counts on the built main path, from the rows.
+
+    Args:
+        architecture: The network.
+        size: Its input and number of classes.
+    """
+    height, width, channels = size.height, size.width, size.channels
+    parameters = macs = 0
+
+    def convolve(inputs: int, filters: int, kernel: int) -> int:
+        nonlocal parameters, macs
+        weights = kernel * kernel * inputs * filters
+        parameters += weights + filters * _vectors(architecture)
+        macs += height * width * weights
+        return filters
+
+    for stage in architecture.stages:
+        if isinstance(stage, Conv | MaxPool):
+            height, width = output_side(stage, height), output_side(stage, width)
+        if isinstance(stage, Conv):
+            channels = convolve(channels, stage.filters, stage.kernel)
+        elif isinstance(stage, Inception):
+            reduced_3x3 = reduced_5x5 = pooled = channels
+            if architecture.reductions:
+                reduced_3x3 = convolve(channels, stage.reduce_3x3, 1)
+                reduced_5x5 = convolve(channels, stage.reduce_5x5, 1)
+                pooled = convolve(channels, stage.pool_proj, 1)
+            for kernel in KERNELS[architecture.branch_5x5]:
+                reduced_5x5 = convolve(reduced_5x5, stage.conv_5x5, kernel)
+            filters = (
+                convolve(channels, stage.conv_1x1, 1)
+                + convolve(reduced_3x3, stage.conv_3x3, 3)
+                + reduced_5x5
+                + pooled
+            )
+            channels = convolve(channels, filters, 1) if architecture.residual else filters
+    return Cost(parameters + (channels + 1) * size.classes, macs + channels * size.classes)
+
+
+def _vectors(architecture: Architecture) -> int:
+    """Numbers beside its kernel that each filter has: a bias, or batch normalisation's own."""
+    if not architecture.batch_norm:
+        return 1
+    return 4 if architecture.batch_norm_scale else 3
+
+
+def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) -> None:
+    """Refuse a budget that a search would look in vain for samples of.
+
+    Raises:
+        UserError: Hardly any sample of the space obeys it.
+    """
+    source = random.Random(seed)
+    costs = [cost(space.architecture(space.sample(source)), size) for _ in range(DRAWS)]
+    if sum(map(budget.admits, costs)) >= FEWEST:
+        return
+    limits = []
+    for name, most, spent in (
+        ("max_params", budget.parameters, sorted(cost.parameters for cost in costs)),
+        ("max_macs", budget.macs, sorted(cost.macs for cost in costs)),
+    ):
+        if most is not None:
+            limits.append(
+                f"{name} {most:,} (they need {spent[0]:,}, one in a hundred {spent[DRAWS // 100]:,})"
+            )
+    raise UserError(
+        f"hardly any of {DRAWS} samples of the space {space.name} obeys {' and '.join(limits)}: allow more, "
+        "choose another space, or begin with a smaller width"
+    )

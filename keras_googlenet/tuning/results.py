@@ -1,0 +1,230 @@
+"""What a search found, from its folder alone: the table of trials, the best network, and how to train it.
+
+Reads the files that keras-tuner and the trials wrote, and needs neither of them, nor Keras.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_googlenet.architecture import Architecture
+from keras_googlenet.errors import UserError
+from keras_googlenet.tuning.budgets import Budget, Cost, InputSize, cost
+from keras_googlenet.tuning.config import TuneConfig
+
+SEARCH, TABLE, BEST = "search.json", "trials.csv", "best.json"
+ARCHITECTURE, EPOCHS, ERROR = "architecture.json", "epochs.csv", "error.txt"  # of a trial
+PARETO, IMPORTANCE = "pareto.png", "importance.png"
+COMPLETED, FAILED, RUNNING = "COMPLETED", "FAILED", "RUNNING"  # keras-tuner's words
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `search.json` holds: the options, and what networks are built for."""
+
+    config: TuneConfig
+    size: InputSize
+
+    @property
+    def budget(self) -> Budget:
+        """What can be told from the rows."""
+        return Budget(self.config.max_params, self.config.max_macs)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network of a search."""
+
+    name: str
+    status: str
+    values: dict[str, Any]  # by parameter; Hyperband's own begin with "tuner/"
+    architecture: Architecture | None  # None before its training began
+    cost: Cost | None
+    score: float | None  # the best epoch's validation accuracy
+    by_epoch: tuple[float, ...]
+    seconds: float | None
+    latency_ms: float | None
+    within_budget: bool
+    error: str
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is the unchanged network: the first trial."""
+        return int(self.name) == 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended with a score."""
+        return self.status == COMPLETED and self.score is not None
+
+
+def record(search: Search) -> None:
+    """Make a search's folder; of several processes at once, one does.
+
+    Raises:
+        UserError: The folder is another's, or a search of other options.
+    """
+    folder = search.config.training.run
+    target = folder / SEARCH
+    if folder.exists() and not target.is_file() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and holds no search: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = folder / f".{SEARCH}.{os.getpid()}"
+    mine.write_text(
+        json.dumps({"config": search.config.to_dict(), "size": vars(search.size)}, indent=2) + "\n"
+    )
+    try:
+        os.link(mine, target)
+    except FileExistsError:
+        found = load(folder)
+        different = search.config.differences(found.config)
+        if different or found.size != search.size:
+            raise UserError(
+                f"{folder} was begun with another {', '.join(different) or 'data set'}: go on with the same "
+                "options, or choose another folder"
+            ) from None
+        if search.config.trials != found.config.trials:
+            mine.replace(target)
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def load(folder: Path) -> Search:
+    """Read a search's options.
+
+    Raises:
+        UserError: There is no search in the folder.
+    """
+    try:
+        found = json.loads((folder / SEARCH).read_text())
+        return Search(TuneConfig.from_dict(found["config"]), InputSize(**found["size"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"no search at {folder}: expected the folder that `tune` made ({error!r})") from None
+
+
+def read_trials(folder: Path, search: Search) -> list[Trial]:
+    """All trials of a folder, in their order."""
+    files = folder.glob("trial_*/trial.json")
+    return sorted((_trial(file, search) for file in files), key=lambda trial: int(trial.name))
+
+
+def _trial(file: Path, search: Search) -> Trial:
+    state = json.loads(file.read_text())
+    metrics = {
+        name: metric["observations"][-1]["value"][0]
+        for name, metric in state["metrics"]["metrics"].items()
+        if metric["observations"]
+    }
+    architecture = None
+    if (file.parent / ARCHITECTURE).is_file():
+        architecture = Architecture.from_json((file.parent / ARCHITECTURE).read_text())
+    network = None if architecture is None else cost(architecture, search.size)
+    latency = metrics.get("latency_ms")
+    most = search.config.max_latency_ms
+    is_slow = latency is not None and most is not None and latency > most
+    is_baseline = int(state["trial_id"]) == 0
+    return Trial(
+        state["trial_id"],
+        state["status"],
+        state["hyperparameters"]["values"],
+        architecture,
+        network,
+        state["score"],
+        _by_epoch(file.parent / EPOCHS),
+        metrics.get("seconds"),
+        latency,
+        # A sample was fast enough when it was drawn; a later measurement may be a little off.
+        network is not None and search.budget.admits(network) and not (is_baseline and is_slow),
+        _last_line(file.parent / ERROR) if state["status"] == FAILED else "",
+    )
+
+
+def _by_epoch(table: Path) -> tuple[float, ...]:
+    if not table.is_file():
+        return ()
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return tuple(float(row.get("val_main_accuracy") or row["val_accuracy"]) for row in rows)
+
+
+def _last_line(file: Path) -> str:
+    return file.read_text().strip().splitlines()[-1] if file.is_file() else "unknown"
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The best within the budget, and of equally good ones the smallest."""
+    allowed = [trial for trial in trials if trial.is_done and trial.within_budget and trial.cost]
+    return max(allowed, key=lambda trial: (trial.score, -trial.cost.parameters), default=None)  # type: ignore[union-attr]
+
+
+def report(folder: Path) -> list[Trial]:
+    """Write `trials.csv`, `best.json`, `pareto.png` and `importance.png` from a search's folder.
+
+    Args:
+        folder: The search's, finished or not.
+
+    Returns:
+        The trials, in their order.
+
+    Raises:
+        UserError: There is no search, or none of its trials ended with a score.
+    """
+    from keras_googlenet.tuning.plots import plot_importance, plot_pareto
+
+    search = load(folder)
+    trials = read_trials(folder, search)
+    write_table(trials, folder / TABLE)
+    done = [trial for trial in trials if trial.is_done]
+    if not done:
+        errors = [f"trial {trial.name}: {trial.error}" for trial in trials if trial.status == FAILED]
+        raise UserError(
+            f"no trial of {folder} ended with a score"
+            + (f": all {len(errors)} failed, the last was {errors[-1]}" if errors else "")
+        )
+    best = best_trial(trials)
+    if best is not None and best.architecture is not None:
+        (folder / BEST).write_text(best.architecture.to_json())
+    plot_pareto(done, best, search.budget, folder / PARETO)
+    plot_importance(done, folder / IMPORTANCE)
+    return trials
+
+
+def write_table(trials: Sequence[Trial], path: Path) -> None:
+    """The trials as CSV: a row each, with the channels of each block in Table 1's order."""
+    blocks = next((trial.architecture.blocks for trial in trials if trial.architecture), ())
+    parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            [
+                *("trial", "status", "val_main_accuracy", "epochs", "seconds"),
+                *("parameters", "multiply_adds", "latency_ms", "within_budget"),
+                *parameters,
+                *(f"block {block.name}" for block in blocks),
+                *("val_main_accuracy_by_epoch", "error"),
+            ]
+        )
+        for trial in trials:
+            rows = trial.architecture.blocks if trial.architecture else ()
+            writer.writerow(
+                [
+                    *(trial.name, trial.status, _rounded(trial.score, 4), len(trial.by_epoch)),
+                    *(_rounded(trial.seconds, 1), *(trial.cost or ("", "")), _rounded(trial.latency_ms, 2)),
+                    trial.within_budget,
+                    *(trial.values.get(name, "") for name in parameters),
+                    *(" ".join(map(str, row.channels)) for row in rows),
+                    *("" for _ in blocks[len(rows) :]),
+                    " ".join(f"{score:.4f}" for score in trial.by_epoch),
+                    trial.error,
+                ]
+            )
+
+
+def _rounded(value: float | None, digits: int) -> float | str:
+    return "" if value is None else round(value, digits)

@@ -1,0 +1,245 @@
+"""`tune(config)`: from images to the network whose channels suit them and a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from signal import SIGINT
+from typing import Any
+
+import keras
+import keras_tuner as kt
+
+from keras_googlenet.architecture import Architecture, smallest_input
+from keras_googlenet.data.feed import check_augmentations
+from keras_googlenet.data.parts import ImageData
+from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.googlenet import GoogLeNet
+from keras_googlenet.training.callbacks import StopSignals
+from keras_googlenet.training.network import architecture, run_preprocessing
+from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
+from keras_googlenet.training.run import epoch_order, open_data
+from keras_googlenet.tuning import budgets, results
+from keras_googlenet.tuning.budgets import InputSize, cost
+from keras_googlenet.tuning.config import TuneConfig
+from keras_googlenet.tuning.hypermodel import with_defaults
+from keras_googlenet.tuning.latency import latency_ms
+from keras_googlenet.tuning.oracles import BudgetOracle, make_oracle
+from keras_googlenet.tuning.results import COMPLETED, RUNNING, Search, Trial
+from keras_googlenet.tuning.spaces import SearchSpace
+from keras_googlenet.tuning.trials import ChannelTuner, SearchStopped, TrainedAsRun, Training
+
+TUNER_ID, ORACLE_IP, ORACLE_PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
+CHIEF = "chief"  # what the identifier of the process that holds the oracle contains
+
+
+def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
+    """Search the channels of a network within a budget, and leave a folder of results.
+
+    The folder, `config.training.run`, holds `trials.csv`, `best.json` (an `Architecture`), `pareto.png`,
+    `importance.png`, `tensorboard/` and a folder for each trial. The first trial is the unchanged network.
+    A search in the folder is gone on with; more `trials` than before lengthen it. With keras-tuner's
+    environment (`KERASTUNER_TUNER_ID`, `_ORACLE_IP`, `_ORACLE_PORT`) the process whose identifier contains
+    "chief" proposes networks, and the others, each of its own identifier, train them: all share the folder.
+
+    Args:
+        config: The search's options.
+        data: The images, in place of those that `config.training.data` names.
+
+    Returns:
+        The trials of the folder so far, in their order; of all workers.
+
+    Raises:
+        UserError: The folder is of another search, the data cannot be used, the budget admits hardly any
+            network, or no trial succeeded.
+        Interrupted: SIGTERM or SIGINT came; the search can be gone on with.
+    """
+    _check_environment(config)
+    training = config.training
+    check_augmentations(training.augment)
+    if data is None:
+        data = open_data(training)
+    preprocessing = run_preprocessing(training, data)
+    size = InputSize(preprocessing.height, preprocessing.width, preprocessing.channels, len(data.class_names))
+    space = search_space(config)
+    for base in space.bases:
+        smallest = smallest_input(base, aux_heads=training.aux_heads)
+        if min(size.height, size.width) < smallest:
+            raise UserError(
+                f"{base.name} needs images of {smallest} pixels at least, got {size.height}: choose another "
+                "image size or variant, or no auxiliary heads"
+            )
+    search = Search(config, size)
+    budgets.check(space, search.budget, size, training.seed)
+    stop = StopSignals()
+    shared = Training(
+        training,
+        data,
+        preprocessing,
+        epoch_order(training, data),
+        dtype_policy(training.precision),
+        stop,
+        keeps_weights=config.algorithm == "hyperband",
+    )
+    fast = _fast_enough(config, size, shared.policy)
+    if not fast(space.architecture({one.name: one.values[0] for one in space.parameters})):
+        raise UserError(f"the narrowest network takes longer than {config.max_latency_ms} ms: allow more")
+    results.record(search)
+    if not _is_finished(search):
+        _search(search, space, shared, fast)
+    trials = results.report(training.run)
+    _print_end(search, trials)
+    return trials
+
+
+def search_space(config: TuneConfig) -> SearchSpace:
+    """The space of a search.
+
+    Raises:
+        UserError: A variant's file cannot be read, or holds no architecture.
+    """
+    training = config.training
+    bases = [
+        architecture(replace(training, variant=name))
+        for name in dict.fromkeys([training.variant, *config.variants])
+    ]
+    if training.dropout is not None:
+        bases = [replace(base, dropout=training.dropout) for base in bases]
+    return SearchSpace(config.space, tuple(bases), with_defaults(config.extras, bases[0], training))
+
+
+def _search(
+    search: Search, space: SearchSpace, shared: Training, fast: Callable[[Architecture], bool]
+) -> None:
+    """Run all trials that are still to be run."""
+    config = search.config
+    folder = config.training.run
+    hypermodel = TrainedAsRun(shared, space=space)
+    hyperparameters = kt.HyperParameters()
+    hypermodel.declare_hyperparameters(hyperparameters)
+    oracle = make_oracle(
+        config,
+        space,
+        hyperparameters,
+        affordable=lambda network: search.budget.admits(cost(network, search.size)),
+        fast=fast,
+        on_end=Progress(search),
+    )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # that it reloads is told below
+            tuner = ChannelTuner(oracle, hypermodel, folder.absolute())
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"cannot go on with the search in {folder}: {error!r}") from error
+    role = os.environ.get(TUNER_ID) if ORACLE_IP in os.environ else None
+    done = sum(trial.status != RUNNING for trial in oracle.trials.values())
+    print(
+        f"{folder}: {config.algorithm} search of {config.trials} trials in {config.space}"
+        + f", {done} done already" * bool(done)
+        + f", as {role}" * bool(role),
+        flush=True,
+    )
+    watched = contextlib.nullcontext() if role and CHIEF in role else shared.stop.watched()
+    try:
+        with watched:
+            tuner.search()
+    except (SearchStopped, KeyboardInterrupt):
+        raise Interrupted(
+            f"the search in {folder} stopped; the same command goes on with it",
+            shared.stop.received or SIGINT,
+        ) from None
+    except RuntimeError as error:
+        if "Failed to bind" not in str(error):
+            raise
+        address = f"{os.environ[ORACLE_IP]}:{os.environ[ORACLE_PORT]}"
+        raise UserError(f"the chief cannot listen on {address}: {error}") from None
+
+
+class Progress:
+    """The line that follows each trial: how many are done, the best so far, and the time left."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.began = time.monotonic()
+        self.here = 0  # trials that ended since
+
+    def __call__(self, oracle: BudgetOracle, trial: Any) -> None:
+        config = self.search.config
+        self.here += 1
+        trials = results.read_trials(config.training.run, self.search)
+        done = sum(one.status != RUNNING for one in trials)
+        left = (time.monotonic() - self.began) / self.here * (config.trials - done)
+        best = results.best_trial(trials)
+        score = f"{trial.score:.4f}" if trial.status == COMPLETED else "FAILED"
+        print(
+            f"{config.training.run}: trial {trial.trial_id} {score}; {done} of {config.trials} done, "
+            + (f"best {best.score:.4f} (trial {best.name})" if best else "none within the budget yet")
+            + f", about {_duration(left)} left" * (done < config.trials),
+            flush=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _fast_enough(config: TuneConfig, size: InputSize, policy: str) -> Callable[[Architecture], bool]:
+    """Whether a network keeps to the budget of time: builds and measures each once."""
+    measured: dict[Architecture, float] = {}
+
+    def fast(network: Architecture) -> bool:
+        if config.max_latency_ms is None:
+            return True
+        if network not in measured:
+            with using_dtype_policy(policy):
+                model = GoogLeNet(
+                    variant=network,
+                    input_shape=(size.height, size.width, size.channels),
+                    classes=size.classes,
+                    aux_heads=False,
+                )
+            measured[network] = latency_ms(model)
+            keras.backend.clear_session()
+        return measured[network] <= config.max_latency_ms
+
+    return fast
+
+
+def _is_finished(search: Search) -> bool:
+    trials = results.read_trials(search.config.training.run, search)
+    return sum(trial.status != RUNNING for trial in trials) >= search.config.trials
+
+
+def _print_end(search: Search, trials: list[Trial]) -> None:
+    folder, config = search.config.training.run, search.config
+    failed = sum(trial.status == results.FAILED for trial in trials)
+    if failed:
+        print(f"{folder}: {failed} of {len(trials)} trials FAILED, see {results.TABLE}", file=sys.stderr)
+    if len(trials) < config.trials:
+        print(f"{folder}: no more networks within the budget were found after {len(trials)} trials")
+    best = results.best_trial(trials)
+    if best is None or best.cost is None:
+        print(f"{folder}: no network within the budget ended with a score")
+        return
+    print(
+        f"{folder}: best {best.score:.4f} of trial {best.name}, {best.cost.parameters:,} parameters, "
+        f"{best.cost.macs:,} multiply-adds: {folder / results.BEST}"
+    )
+
+
+def _check_environment(config: TuneConfig) -> None:
+    names = (ORACLE_IP, ORACLE_PORT, TUNER_ID)
+    missing = [name for name in names if not os.environ.get(name)]
+    if ORACLE_IP in os.environ and missing:
+        raise UserError(
+            f"expected {' and '.join(missing)} beside {ORACLE_IP}, to search in several processes"
+        )
+    if config.algorithm == "bayesian" and not importlib.util.find_spec("sklearn"):
+        raise UserError("the Bayesian search needs scikit-learn: pip install scikit-learn")
