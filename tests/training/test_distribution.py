@@ -20,8 +20,8 @@ COMMON = [
 ]  # fmt: skip
 
 
-def start(run, variant, *flags, env=None) -> subprocess.Popen:
-    command = [sys.executable, "-m", "keras_googlenet.cli", "train", "--run", str(run)]
+def start(run, variant, *flags, env=None, program=("-m", "keras_googlenet.cli")) -> subprocess.Popen:
+    command = [sys.executable, *program, "train", "--run", str(run)]
     return subprocess.Popen(
         [*command, "--variant", str(variant), *COMMON, *flags],
         stdout=subprocess.PIPE,
@@ -63,6 +63,23 @@ def check_like(run, alone) -> None:
         np.testing.assert_allclose(ours, expected, atol=2e-3)
 
 
+# The command itself, whose processes leave their weights as well.
+LEAVES_WEIGHTS = """
+import os
+from keras_googlenet.cli import main
+from keras_googlenet.training import run
+fit = run._fit
+def leave(model, config, *others):
+    import numpy as np
+    result = fit(model, config, *others)
+    arrays = [np.asarray(v.value.addressable_data(0)) for v in model.trainable_variables]
+    np.savez(f"{config.run}.{os.environ['KERAS_DISTRIBUTION_PROCESS_ID']}.npz", *arrays)
+    return result
+run._fit = leave
+main()
+"""
+
+
 def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
     """Each with its half of every batch, joined by the variables of a launcher."""
     port, run = free_port(), tmp_path / "run"
@@ -71,6 +88,7 @@ def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
             run,
             tiny_variant,
             "--distributed",
+            program=("-c", LEAVES_WEIGHTS),
             env={
                 "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
                 "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
@@ -83,47 +101,10 @@ def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
     assert "2 devices, 2 processes" in first
     assert "Epoch" not in second  # one of them tells
     check_like(run, alone)
-
-
-WEIGHTS_OF_BOTH = """
-import sys
-from keras_googlenet.training import distribution
-port, number, variant, run = sys.argv[1:]
-distribution.connect(f"127.0.0.1:{port}", 2, int(number))
-import keras, numpy as np
-from keras_googlenet.training import run as training
-from keras_googlenet import RunConfig
-kept = {}
-fit = training._fit
-def keep(model, *arguments):
-    result = fit(model, *arguments)
-    arrays = [np.asarray(v.value.addressable_data(0)) for v in model.trainable_variables]
-    np.savez(f"{run}.{number}.npz", *arrays)
-    return result
-training._fit = keep
-options = dict(data="sample", classes=("Trouser", "Bag"), variant=variant, image_size=28, epochs=1)
-training.train(RunConfig(run=run, batch_size=40, precision="float32", **options))
-"""
-
-
-def test_both_processes_hold_equal_weights(tiny_variant, tmp_path):
-    port, run = str(free_port()), tmp_path / "run"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WEIGHTS_OF_BOTH, port, number, str(tiny_variant), str(run)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"KERAS_BACKEND": "jax"},
-        )
-        for number in ("0", "1")
-    ]
-    for process in processes:
-        output(process)
-    first, second = (np.load(f"{run}.{number}.npz") for number in (0, 1))
-    assert first.files
-    for name in first.files:
-        np.testing.assert_array_equal(first[name], second[name])
+    ours, theirs = (np.load(f"{run}.{number}.npz") for number in (0, 1))
+    assert ours.files
+    for name in ours.files:
+        np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 def test_two_local_devices_train_as_one_with_jax(alone, tiny_variant, tmp_path):
