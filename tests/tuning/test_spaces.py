@@ -45,7 +45,18 @@ def test_every_sample_is_an_architecture_with_json(name):
         assert all(count >= 8 and count % 8 == 0 for row in architecture.blocks for count in row.channels)
         assert [row.name for row in architecture.blocks] == [row.name for row in BN.blocks]
         seen.add(architecture.stages)
-    assert len(seen) > 190
+    assert len(seen) > 170
+
+
+def test_samples_are_small_and_large_and_not_all_middling():
+    space, source = SearchSpace("block", (BN,)), random.Random(0)
+    whole = sum(sum(block.channels) for block in BN.blocks)
+    sizes = [
+        sum(sum(block.channels) for block in space.architecture(space.sample(source)).blocks) / whole
+        for _ in range(500)
+    ]
+    for low, high in ((0.2, 0.6), (0.6, 1.0), (1.0, 1.5)):
+        assert sum(low <= size < high for size in sizes) > 80
 
 
 def test_a_stage_s_width_is_on_all_its_channels():
