@@ -101,11 +101,14 @@ def load(folder: Path) -> Search:
     Raises:
         UserError: There is no search in the folder.
     """
+    file = folder / SEARCH
+    if not file.is_file():
+        raise UserError(f"no search at {folder}: expected the folder that `tune` made")
     try:
-        found = json.loads((folder / SEARCH).read_text())
+        found = json.loads(file.read_text())
         return Search(TuneConfig.from_dict(found["config"]), InputSize(**found["size"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"no search at {folder}: expected the folder that `tune` made ({error!r})") from None
+        raise UserError(f"cannot read {file}: expected what `tune` wrote there ({error!r})") from None
 
 
 def read_trials(folder: Path, search: Search) -> list[Trial]:
