@@ -1,5 +1,6 @@
 """The examples that are quick enough for every day; `test_package.py` has the slow ones."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -54,3 +55,24 @@ def test_the_listing_trains(listing, image_folder, tmp_path):
     assert (run / "summary.json").is_file()
     for head in ("main", "aux1", "aux2"):
         assert f"{head}_accuracy" in (run / "metrics.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_channel_search_is_judged_by_training_again(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "examples/channel_search")
+    import channel_search
+
+    data = ["--data", "sample", "--images", "64", "--image-size", "28", "--variant", "light_stem"]
+    search = ["--algorithm", "random", "--trials", "2", "--epochs", "1", "--run", str(tmp_path / "run")]
+    channel_search.main([*data, *search])
+    with (tmp_path / "run/comparison.csv").open(newline="") as file:
+        rows = {row.pop("network"): row for row in csv.DictReader(file)}
+    assert set(rows) == {"unchanged", "winner"}
+    for name, row in rows.items():
+        scores = [float(row[f"test_accuracy_seed_{seed}"]) for seed in channel_search.SEEDS]
+        assert float(row["mean"]) == pytest.approx(np.mean(scores), abs=1e-4)
+        folder = tmp_path / f"run/again/{'best' if name == 'winner' else 'light_stem'}-0"
+        assert json.loads((folder / "summary.json").read_text())["test_accuracy"] == pytest.approx(
+            scores[0], abs=1e-4
+        )
+    assert (tmp_path / "run/search/pareto.png").is_file()

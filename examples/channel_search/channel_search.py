@@ -11,6 +11,7 @@ import argparse
 import csv
 import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def accuracies(network: str, training: RunConfig, data: ImageData, folder: Path)
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="tfds:fashion_mnist")
     parser.add_argument("--run", type=Path, default=Path("runs/channel_search"))
     parser.add_argument("--variant", default="bn")
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--space", default="stage_width")
     parser.add_argument("--algorithm", default="bayesian")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     training = RunConfig(
         data=options.data,
