@@ -16,7 +16,6 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.tuning.config import Algorithm, TuneConfig
 from keras_googlenet.tuning.results import BEST, Trial, best_trial
-from keras_googlenet.tuning.results import report as rebuild
 from keras_googlenet.tuning.spaces import Extra, SpaceName
 
 
@@ -66,6 +65,8 @@ def tune(
         Make the table and the pictures of this search's folder anew, and nothing else.
     """
     if report is not None:
+        from keras_googlenet.tuning.report import report as rebuild
+
         rebuild(report)
         return
     if training is None:

@@ -1,4 +1,4 @@
-"""What a search found, from its folder alone: the table of trials, the best network, and how to train it.
+"""What a search's folder holds: its options and its trials.
 
 Reads the files that keras-tuner and the trials wrote, and needs neither of them, nor Keras.
 """
@@ -19,8 +19,8 @@ from keras_googlenet.tuning.budgets import Budget, Cost, InputSize, cost
 from keras_googlenet.tuning.config import TuneConfig
 
 SEARCH, TABLE, BEST = "search.json", "trials.csv", "best.json"
-ARCHITECTURE, EPOCHS, ERROR = "architecture.json", "epochs.csv", "error.txt"  # of a trial
 PARETO, IMPORTANCE = "pareto.png", "importance.png"
+ARCHITECTURE, EPOCHS, ERROR = "architecture.json", "epochs.csv", "error.txt"  # of a trial
 COMPLETED, FAILED, RUNNING = "COMPLETED", "FAILED", "RUNNING"  # keras-tuner's words
 
 
@@ -164,70 +164,3 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """The best within the budget, and of equally good ones the smallest."""
     allowed = [trial for trial in trials if trial.is_done and trial.within_budget and trial.cost]
     return max(allowed, key=lambda trial: (trial.score, -trial.cost.parameters), default=None)  # type: ignore[union-attr]
-
-
-def report(folder: Path) -> list[Trial]:
-    """Write `trials.csv`, `best.json`, `pareto.png` and `importance.png` from a search's folder.
-
-    Args:
-        folder: The search's, finished or not.
-
-    Returns:
-        The trials, in their order.
-
-    Raises:
-        UserError: There is no search, or none of its trials ended with a score.
-    """
-    from keras_googlenet.tuning.plots import plot_importance, plot_pareto
-
-    search = load(folder)
-    trials = read_trials(folder, search)
-    write_table(trials, folder / TABLE)
-    done = [trial for trial in trials if trial.is_done]
-    if not done:
-        errors = [f"trial {trial.name}: {trial.error}" for trial in trials if trial.status == FAILED]
-        raise UserError(
-            f"no trial of {folder} ended with a score"
-            + (f": all {len(errors)} failed, the last was {errors[-1]}" if errors else "")
-        )
-    best = best_trial(trials)
-    if best is not None and best.architecture is not None:
-        (folder / BEST).write_text(best.architecture.to_json())
-    plot_pareto(done, best, search.budget, folder / PARETO)
-    plot_importance(done, folder / IMPORTANCE)
-    return trials
-
-
-def write_table(trials: Sequence[Trial], path: Path) -> None:
-    """The trials as CSV: a row each, with the channels of each block in Table 1's order."""
-    blocks = next((trial.architecture.blocks for trial in trials if trial.architecture), ())
-    parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            [
-                *("trial", "status", "val_main_accuracy", "epochs", "seconds"),
-                *("parameters", "multiply_adds", "latency_ms", "within_budget"),
-                *parameters,
-                *(f"block {block.name}" for block in blocks),
-                *("val_main_accuracy_by_epoch", "error"),
-            ]
-        )
-        for trial in trials:
-            rows = trial.architecture.blocks if trial.architecture else ()
-            writer.writerow(
-                [
-                    *(trial.name, trial.status, _rounded(trial.score, 4), len(trial.by_epoch)),
-                    *(_rounded(trial.seconds, 1), *(trial.cost or ("", "")), _rounded(trial.latency_ms, 2)),
-                    trial.within_budget,
-                    *(trial.values.get(name, "") for name in parameters),
-                    *(" ".join(map(str, row.channels)) for row in rows),
-                    *("" for _ in blocks[len(rows) :]),
-                    " ".join(f"{score:.4f}" for score in trial.by_epoch),
-                    trial.error,
-                ]
-            )
-
-
-def _rounded(value: float | None, digits: int) -> float | str:
-    return "" if value is None else round(value, digits)

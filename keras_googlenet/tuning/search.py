@@ -31,6 +31,7 @@ from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.hypermodel import with_defaults
 from keras_googlenet.tuning.latency import latency_ms
 from keras_googlenet.tuning.oracles import BudgetOracle, make_oracle
+from keras_googlenet.tuning.report import report
 from keras_googlenet.tuning.results import COMPLETED, RUNNING, Search, Trial
 from keras_googlenet.tuning.spaces import SearchSpace
 from keras_googlenet.tuning.trials import ChannelTuner, SearchStopped, TrainedAsRun, Training
@@ -93,7 +94,7 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
     results.record(search)
     if not _is_finished(search):
         _search(search, space, shared, fast)
-    trials = results.report(training.run)
+    trials = report(training.run)
     _print_end(search, trials)
     return trials
 

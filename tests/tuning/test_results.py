@@ -6,7 +6,8 @@ import pytest
 
 from keras_googlenet.tuning.budgets import Cost
 from keras_googlenet.tuning.plots import importance, pareto_front, plot_importance
-from keras_googlenet.tuning.results import Trial, best_trial, write_table
+from keras_googlenet.tuning.report import write_table
+from keras_googlenet.tuning.results import Trial, best_trial
 from keras_googlenet.variants import BN, PAPER
 
 

@@ -23,6 +23,7 @@ from keras_googlenet import (
     tune,
 )
 from keras_googlenet.tuning import results
+from keras_googlenet.tuning.report import report
 
 CLASSES = ("Sneaker", "Trouser")
 
@@ -218,7 +219,7 @@ def test_a_search_whose_trials_all_fail_is_an_error(data, options, capsys):
         tune(TuneConfig(training=training, space="block", trials=5), data=data)
     assert capsys.readouterr().err.count("FAILED") >= 3
     with pytest.raises(UserError, match=r"no trial of .* all 3 failed, the last was trial 2: .*not finite"):
-        results.report(options["run"])
+        report(options["run"])
 
 
 def test_a_failed_trial_is_told_and_counts(data, options, capsys, monkeypatch):
