@@ -34,6 +34,7 @@ from keras_googlenet.training.callbacks import (
 )
 from keras_googlenet.training.checkpoint import Progress
 from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.kernels import with_keras_layers
 from keras_googlenet.training.network import build, run_preprocessing, start_weights
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
@@ -101,7 +102,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         return {}
     # A process that was killed after its last checkpoint may have left a row out.
     write_metrics(config.run / run_folder.METRICS, progress.rows)
-    model = with_dtype_policy(model, "float32")
+    model = with_dtype_policy(with_keras_layers(model), "float32")
     summary = {
         "variant": config.variant,
         "precision": policy.removeprefix("mixed_"),
