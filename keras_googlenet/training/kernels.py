@@ -125,7 +125,12 @@ def _fast(layer: keras.Layer) -> type:
 def _is_slow(layer: keras.layers.Conv2D) -> bool:
     """Whether oneDNN's gradient of the convolution's kernel is slower than a product of matrices."""
     _, height, width, _ = layer.input.shape
-    if None in (height, width) or layer.strides != (1, 1) or layer.groups != 1 or layer.dilation_rate != (1, 1):
+    if (
+        None in (height, width)
+        or layer.strides != (1, 1)
+        or layer.groups != 1
+        or layer.dilation_rate != (1, 1)
+    ):
         return False
     size = layer.kernel_size[0]
     same = layer.padding == "same" and layer.kernel_size == (size, size) and size % 2 == 1
