@@ -2,10 +2,10 @@
 
     python benchmarks/cold_start.py
 
-Each is a fresh process, timed from its start to its end, one after the other in turn. `keras-googlenet predict
-IMAGE --model DIR` stands beside what it is made of: an interpreter, the import of TensorFlow, and the same
-SavedModel loaded and asked by a few lines of TensorFlow. The plain way is Keras's: import it, load the network
-from its .keras file, predict. The first predictions must name the same class before anything is timed.
+Each is a fresh process, timed from its start to its end, one after the other in turn. `keras-googlenet
+predict IMAGE --model DIR` stands beside what it is made of: an interpreter, the import of TensorFlow, and the
+same SavedModel loaded and asked by a few lines of TensorFlow. The plain way is Keras's: import it, load the
+network from its .keras file, predict. The three must name the same class before anything is timed.
 
 Leaves `cold_start.csv` and a picture of it in benchmarks/results.
 """
@@ -69,7 +69,13 @@ def processes(folder: Path, variant: str, size: int) -> dict[str, list[str]]:
         "import keras": [python, "-c", "import keras"],
         "keras-googlenet predict": [*cli, "predict", str(image), "--model", str(folder / "model")],
         "bare TensorFlow, the same SavedModel": [python, "-c", BARE, str(version), str(image)],
-        "plain Keras, load_model and predict": [python, "-c", LISTED, str(folder / "network.keras"), str(image)],
+        "plain Keras, load_model and predict": [
+            python,
+            "-c",
+            LISTED,
+            str(folder / "network.keras"),
+            str(image),
+        ],
     }
 
 

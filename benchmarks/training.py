@@ -4,17 +4,18 @@
     python benchmarks/training.py --device gpu
 
 Ours are `bn` and `paper` as `keras_googlenet.train` builds them, with `precision=auto` and in float32. The
-plain listing is the variant `listing` of Keras's layers alone, compiled with `SGD(0.01, momentum=0.9)` as the
-listing does, in float32 and under `mixed_bfloat16`. torchvision's is `googlenet(aux_logits=True)` with its SGD,
-channels last, in float32 and under autocast to bfloat16. All have three heads, 1000 classes, the paper's loss
+plain listing is the variant `listing` of Keras's layers alone, compiled with `SGD(0.01, momentum=0.9)` as
+the listing does, in float32 and under `mixed_bfloat16`. torchvision's is `googlenet(aux_logits=True)` with
+PyTorch's SGD, channels last, in float32 and under autocast to bfloat16. All have three heads, 1000 classes, the paper's loss
 weights, and take the same batch, which is in the memory already. Below 224 pixels the auxiliary heads differ:
 torchvision's pool to 4 x 4 whatever the image, the others' fully connected layers shrink with it.
 
 Before it is timed, each must have the number of parameters that is known of it, and lower its loss in a few
 steps on one batch. The Keras networks take `Model.train_step`, compiled as `fit` does.
 
-With `--device gpu` Keras runs on JAX, which needs no TensorFlow; torchvision's is compiled by `torch.compile`;
-and the share of the chip's peak in bfloat16 is printed, 2 x 3 operations for each of a network's multiply-adds.
+With `--device gpu` Keras runs on JAX, which needs no TensorFlow; torchvision's is compiled by
+`torch.compile`; and the share of the chip's peak in bfloat16 is printed, of 2 x 3 operations for each of a
+network's multiply-adds.
 `--device cpu --backend jax` goes the same way on a processor.
 
 Leaves `training.csv`, or `training_gpu.csv`, and a picture of it in benchmarks/results.
@@ -32,27 +33,9 @@ from pathlib import Path
 from typing import Any
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--backend", choices=("tensorflow", "jax"), help="Keras's; by default JAX on a GPU")
-    parser.add_argument("--image-sizes", nargs="+", type=int, default=[96, 224])
-    parser.add_argument("--batch-sizes", nargs="+", type=int, help="one for each image size")
-    parser.add_argument("--contenders", nargs="+", help="parts of names; by default all")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="in a round, of each contender")
-    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
-    options.backend = options.backend or {"cpu": "tensorflow", "gpu": "jax"}[options.device]
-    default = {"cpu": {96: 128}, "gpu": {96: 1024, 224: 256}}[options.device]
-    options.batch_sizes = options.batch_sizes or [default.get(size, 32) for size in options.image_sizes]
-    if len(options.batch_sizes) != len(options.image_sizes):
-        parser.error("expected as many --batch-sizes as --image-sizes")
-    return options
-
-
 if __name__ == "__main__":  # before Keras is imported
-    os.environ["KERAS_BACKEND"] = parse(None).backend
+    on_jax = any(word.endswith(("gpu", "jax")) for word in sys.argv[1:])
+    os.environ.setdefault("KERAS_BACKEND", "jax" if on_jax else "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
@@ -84,7 +67,9 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
     for name, found in rates.items():
         row: dict[str, Any] = {"image_size": size, "batch_size": batch, "contender": name}
         row |= {"parameters": made[name].parameters, "precision": made[name].precision}
-        row |= columns("images_per_second", spread(found)) | columns("ratio", ratio(found, base_of(rates, base)))
+        row |= columns("images_per_second", spread(found)) | columns(
+            "ratio", ratio(found, base_of(rates, base))
+        )
         fastest_torch = max(torch_rates, key=lambda one: spread(one).median, default=None)
         times_torch = None if fastest_torch is None else ratio(found, fastest_torch).median
         flops = 2 * 3 * made[name].macs * spread(found).median
@@ -109,7 +94,16 @@ def columns(name: str, figures: Spread) -> dict[str, float]:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The figures for people to read."""
     form = "{:>5} {:>6}  {:34} {:>24} {:>18} {:>18} {:>9} {:>6}"
-    head = ("size", "batch", "contender", "images/s (spread)", "ratio (spread)", "times torchvision", "TFLOP/s", "peak")
+    head = (
+        "size",
+        "batch",
+        "contender",
+        "images/s (spread)",
+        "ratio (spread)",
+        "times torchvision",
+        "TFLOP/s",
+        "peak",
+    )
     lines = [form.format(*head)]
     for row in rows:
         rate, ratios = (
@@ -143,6 +137,25 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--backend", choices=("tensorflow", "jax"), help="Keras's; by default JAX on a GPU")
+    parser.add_argument("--image-sizes", nargs="+", type=int, default=[96, 224])
+    parser.add_argument("--batch-sizes", nargs="+", type=int, help="one for each image size")
+    parser.add_argument("--contenders", nargs="+", help="parts of names; by default all")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="in a round, of each contender")
+    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args(arguments)
+    options.backend = options.backend or {"cpu": "tensorflow", "gpu": "jax"}[options.device]
+    default = {"cpu": {96: 128}, "gpu": {96: 1024, 224: 256}}[options.device]
+    options.batch_sizes = options.batch_sizes or [default.get(size, 32) for size in options.image_sizes]
+    if len(options.batch_sizes) != len(options.image_sizes):
+        parser.error("expected as many --batch-sizes as --image-sizes")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if keras.backend.backend() != options.backend:
@@ -163,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += [common | row for row in found]
     file = options.to / ("training_gpu.csv" if options.device == "gpu" else "training.csv")
     write_csv(file, rows)
-    draw(rows, f"Training steps, three heads, {options.backend}: {common['machine']}", file.with_suffix(".png"))
+    draw(
+        rows, f"Training steps, three heads, {options.backend}: {common['machine']}", file.with_suffix(".png")
+    )
     print(f"wrote {file} and {file.with_suffix('.png')}")
 
 

@@ -128,7 +128,8 @@ def device_name(device: str) -> str:
         gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in found]
     if not gpus:
         raise UserError(
-            f"no GPU that {keras.backend.backend()} could use: choose --device cpu, or install its build for GPUs"
+            f"no GPU that {keras.backend.backend()} could use: choose --device cpu, or install its build "
+            "for GPUs"
         )
     return str(gpus[0])
 
@@ -190,8 +191,11 @@ def _jax_step(model: keras.Model, images: np.ndarray, one_hot: np.ndarray) -> Ca
     batch = (jax.device_put(images), (jax.device_put(one_hot),) * 3)
     model._symbolic_build(data_batch=batch)  # makes the metrics' variables
     groups = (
-        model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
-    )  # fmt: skip
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
     state = [[variable.value for variable in group] for group in groups]
     step = jax.jit(model.train_step, donate_argnums=0)
 
@@ -219,7 +223,8 @@ def _torchvision_s() -> Callable[..., Any]:
         _KEPT.append(library)
     from torchvision.models import googlenet
 
-    return googlenet  # type: ignore[no-any-return]
+    found: Callable[..., Any] = googlenet
+    return found
 
 
 _KEPT: list[Any] = []  # libraries end with the last reference to them

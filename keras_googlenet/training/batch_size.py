@@ -70,8 +70,8 @@ def with_largest_batch(
     limit = int(SHARE * available_bytes()) - images
     found = find(config, preprocessing, classes, most, limit)
     print(
-        f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to {most} "
-        f"that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB for each image); the "
+        f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to "
+        f"{most} that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB for each image); the "
         f"learning rate stays {config.learning_rate:g}",
         flush=True,
     )
@@ -104,8 +104,8 @@ def find(config: RunConfig, preprocessing: Preprocessing, classes: int, most: in
         if child.returncode > 0:
             raise UserError(f"cannot try batch sizes: {child.stderr.strip().splitlines()[-1]}")
         raise UserError(
-            f"expected memory for a batch of {FIRST} images at least ({max(limit, 0) / GB:.1f} GB are to be had): "
-            "choose a smaller --image-size, or give --batch-size"
+            f"expected memory for a batch of {FIRST} images at least ({max(limit, 0) / GB:.1f} GB are to be "
+            "had): choose a smaller --image-size, or give --batch-size"
         )
     before, last = tried[-2:]
     growth = (last.peak_bytes - before.peak_bytes) / (last.batch_size - before.batch_size)
