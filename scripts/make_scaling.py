@@ -180,9 +180,9 @@ for batch normalisation, ReLU and pools touch every value and compute next to no
 {IMAGENET_IMAGES:,} training images of {JPEG_BYTES / 1e3:.0f} KB, {EPOCHS} epochs (the BVLC solver's 2.4
 million steps of 32 images), 224 x 224, `bn` with three heads: {PARAMETERS:,} trainable parameters.
 **Assumed**, not measured: {ASSUMED.images_per_second:,.0f} images/s of one GPU ({limits}, a twentieth of an
-H100's peak in bfloat16; `benchmarks/training.py --device gpu` measures it), {ASSUMED.local_bytes / 1e9:.0f} GB/s
-each way between the {ASSUMED.gpus_in_machine} GPUs of a machine, {ASSUMED.network_bytes / 1e9:.0f} GB/s between
-machines, {ASSUMED.decoding:.0f} JPEG files a second of one core.
+H100's peak in bfloat16; `benchmarks/training.py --device gpu` measures it), {ASSUMED.local_bytes / 1e9:.0f}
+GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
+{ASSUMED.network_bytes / 1e9:.0f} GB/s between machines, {ASSUMED.decoding:.0f} JPEG files a second of a core.
 
 {imagenet()}
 

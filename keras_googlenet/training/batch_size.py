@@ -71,8 +71,8 @@ def with_largest_batch(
     found = find(config, preprocessing, classes, most, limit)
     print(
         f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to "
-        f"{most} that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB for each image); the "
-        f"learning rate stays {config.learning_rate:g}",
+        f"{most} that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB an image); "
+        f"the learning rate stays {config.learning_rate:g}",
         flush=True,
     )
     return replace(config, batch_size=found.batch_size), found.bytes_per_image
