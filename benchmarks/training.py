@@ -7,8 +7,9 @@ Ours are `bn` and `paper` as `keras_googlenet.train` builds them, with `precisio
 plain listing is the variant `listing` of Keras's layers alone, compiled with `SGD(0.01, momentum=0.9)` as
 the listing does, in float32 and under `mixed_bfloat16`. torchvision's is `googlenet(aux_logits=True)` with
 PyTorch's SGD, channels last, in float32 and under autocast to bfloat16. All have three heads, 1000 classes,
-the paper's loss weights, and take the same batch, which is in the memory already. Below 224 pixels the auxiliary heads differ:
-torchvision's pool to 4 x 4 whatever the image, the others' fully connected layers shrink with it.
+the paper's loss weights, and take the same batch, which is in the memory already. Below 224 pixels the
+auxiliary heads differ: torchvision's pool to 4 x 4 whatever the image, the others' fully connected layers
+shrink with it.
 
 Before it is timed, each must have the number of parameters that is known of it, and lower its loss in a few
 steps on one batch. The Keras networks take `Model.train_step`, compiled as `fit` does.

@@ -95,6 +95,8 @@ def check(name: str, contender: Contender, size: int) -> None:
     losses = [contender.loss(contender.step()) for _ in range(LEARNING_STEPS)]
     if not losses[-1] < losses[0]:
         raise UserError(f"{name}: expected a loss that falls on one batch, got {losses}")
+    told = f"{contender.parameters:,} parameters, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+    print(f"{name}, {size} x {size}: {told} in {LEARNING_STEPS} steps", flush=True)
 
 
 def measured(contender: Contender, batch: int, seconds: float) -> float:
