@@ -76,7 +76,12 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
     times = Times()
     model.fit(
-        batches(), steps_per_epoch=options.steps, epochs=1 + options.rounds, callbacks=[times], verbose=0
+        batches(),
+        steps_per_epoch=options.steps,
+        epochs=1 + options.rounds,
+        callbacks=[times],
+        verbose=0,
+        shuffle=False,
     )
     values = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     return {
@@ -123,7 +128,7 @@ def measure(processes: int, arguments: Sequence[str]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--variant", default="bn")
-    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--image-size", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=8, help="of each process")
     parser.add_argument("--steps", type=int, default=3, help="in a round")
