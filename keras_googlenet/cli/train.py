@@ -44,6 +44,8 @@ def train(
         With --distributed: this one's number, from 0.
     """
     if distributed:
+        if config.batch_size == "auto":  # each process would find its own
+            raise UserError("expected a number as --batch-size with --distributed")
         from keras_googlenet.training.distribution import connect
 
         connect(coordinator_address, processes, process_id)

@@ -91,8 +91,8 @@ class RunConfig:
     epochs: int = 8
     """Passes over the training images."""
 
-    batch_size: int = 32  # the BVLC solver's
-    """Images in a training step, on all devices together."""
+    batch_size: int | Literal["auto"] = 32  # the BVLC solver's
+    """Images in a training step, on all devices together; auto finds the most that fit in memory."""
 
     accumulate: int = 1
     """Training steps whose gradients make one update of the weights."""
@@ -161,7 +161,7 @@ class RunConfig:
             )
         for name, fine, expected in (
             ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("batch_size", self.batch_size == "auto" or self.batch_size >= 1, "at least 1, or auto"),
             ("accumulate", self.accumulate >= 1, "at least 1"),
             ("image_size", self.image_size is None or self.image_size >= 1, "at least 1"),
             ("channels", self.channels in (None, 1, 3), "1 or 3"),

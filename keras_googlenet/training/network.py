@@ -15,6 +15,7 @@ from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import freeze
 from keras_googlenet.training import run_folder
 from keras_googlenet.training.config import CLASSICS, RunConfig
+from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
 from keras_googlenet.training.precision import using_dtype_policy
 from keras_googlenet.variants import VARIANTS
@@ -32,7 +33,7 @@ def build(
     wrong: tuple[type[Exception], ...] = (ValueError, TypeError) if from_file else (ValueError,)
     with using_dtype_policy(policy):
         try:
-            model = _network(config, preprocessing, classes)
+            model = with_fast_layers(_network(config, preprocessing, classes))
         except UserError:
             raise
         except wrong as error:

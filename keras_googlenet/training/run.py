@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 from keras_googlenet.training import checkpoint, distribution, machine, run_folder
 from keras_googlenet.training.averaging import AverageStatistics
+from keras_googlenet.training.batch_size import device_peak, resident_peak, with_largest_batch
 from keras_googlenet.training.callbacks import (
     KeepProgress,
     StopSignals,
@@ -34,6 +36,7 @@ from keras_googlenet.training.callbacks import (
 )
 from keras_googlenet.training.checkpoint import Progress
 from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.kernels import with_keras_layers
 from keras_googlenet.training.network import build, run_preprocessing, start_weights
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
@@ -64,7 +67,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
     if resume and (config.run / run_folder.CONFIG).is_file():
-        _check_same(config)
+        config = _check_same(config)
         if (config.run / run_folder.SUMMARY).is_file():
             print(f"{config.run}: finished already")
             return json.loads((config.run / run_folder.SUMMARY).read_text())
@@ -77,6 +80,9 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
     if data is None:
         data = open_data(config)
     preprocessing = run_preprocessing(config, data)
+    facts: dict[str, Any] = {}
+    if config.batch_size == "auto":
+        config, facts["bytes_per_image"] = with_largest_batch(config, preprocessing, data)
     policy = dtype_policy(config.precision)
     order = epoch_order(config, data)
     with distribution.scope():
@@ -84,7 +90,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         fresh = start_weights(model, config)
         model.optimizer.build(model.trainable_variables)
     if distribution.is_first() and not (config.run / run_folder.CONFIG).is_file():
-        _create(config, data, preprocessing, policy)
+        _create(config, data, preprocessing, facts | {"dtype_policy": policy})
     if distribution.is_first():
         size = preprocessing.height
         print(
@@ -101,7 +107,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         return {}
     # A process that was killed after its last checkpoint may have left a row out.
     write_metrics(config.run / run_folder.METRICS, progress.rows)
-    model = with_dtype_policy(model, "float32")
+    model = with_dtype_policy(with_keras_layers(model), "float32")
     summary = {
         "variant": config.variant,
         "precision": policy.removeprefix("mixed_"),
@@ -111,6 +117,10 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         "versions": {"keras_googlenet": __version__, "keras": keras.__version__},
         "train_images": data.train.count,
         "train_seconds": round(progress.seconds, 1),
+        "batch_size": order.size,
+        "peak_resident_bytes": resident_peak(),
+        "peak_device_bytes": device_peak(),
+        "bytes_per_image": run_folder.recorded(config.run).get("bytes_per_image"),
         "epochs": len(progress.rows),
         "saved_epoch": _saved_epoch(config, progress) + 1,
         "test_images": data.test.count,
@@ -187,6 +197,8 @@ def fit_data(
 def epoch_order(config: RunConfig, data: ImageData) -> Order:
     """In what order a run takes its training images."""
     process, processes = distribution.this_process()
+    if config.batch_size == "auto":
+        raise UserError("expected batch_size to be a number here: auto is for `train`")
     if min(config.batch_size, data.train.count) < distribution.devices():
         raise UserError(
             f"expected a batch of at least {distribution.devices()} images, one for each device; got "
@@ -203,26 +215,30 @@ def epoch_order(config: RunConfig, data: ImageData) -> Order:
     )
 
 
-def _check_same(config: RunConfig) -> None:
+def _check_same(config: RunConfig) -> RunConfig:
+    """The options as they are recorded, with the number in place of an "auto"."""
     recorded = run_folder.load_config(config.run)
+    if config.batch_size == "auto":
+        config = replace(config, batch_size=recorded.batch_size)
     different = config.differences(recorded)
     if different:
         raise UserError(
             f"{config.run} was begun with another {', '.join(different)}: resume it with the same "
             "options, or with none but --run"
         )
+    return config
 
 
-def _create(config: RunConfig, data: ImageData, preprocessing: Preprocessing, policy: str) -> None:
+def _create(config: RunConfig, data: ImageData, preprocessing: Preprocessing, facts: dict[str, Any]) -> None:
     run_folder.create(
         config.run,
         config.to_dict()
         | {
             "preprocessing": preprocessing.to_dict(),
-            "dtype_policy": policy,
             "backend": keras.backend.backend(),
             "skipped_files": list(data.skipped),
-        },
+        }
+        | facts,
         data.class_names,
     )
 

@@ -52,6 +52,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def recorded(folder: Path) -> dict[str, Any]:
+    """All that a run's `config.json` holds: its options, and what was known before its first step."""
+    return dict(json.loads((folder / CONFIG).read_text()))
+
+
 def load_config(folder: Path) -> RunConfig:
     """The options of a run.
 

@@ -1,0 +1,164 @@
+"""What a second process adds to a training step: the check of docs/scaling.md's model of many.
+
+    python benchmarks/two_processes.py
+
+On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
+processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
+large. So each still computes as much, and what the step takes longer is the exchange of gradients. The same
+processes also sum arrays as large as the gradients, and nothing else: the model says that a step of two takes
+a step of one and this sum.
+
+Leaves `two_processes.csv` in benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+if __name__ == "__main__":  # before Keras is imported
+    os.environ["KERAS_BACKEND"] = "jax"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from timing import circumstances, write_csv
+
+from keras_googlenet import RunConfig
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training import distribution
+from keras_googlenet.training.network import build
+
+CLASSES = 1000
+
+
+class Times(keras.callbacks.Callback):
+    """Seconds for each step, by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seconds.append((time.perf_counter() - self.begun) / self.params["steps"])
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """In a process of its own: seconds of a step, and of a sum as large as the gradients."""
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[options.process]})
+    if options.processes > 1:
+        distribution.connect(options.address, options.processes, options.process)
+    config = RunConfig(data="none", run=Path("none"), variant=options.variant, width=options.width)
+    side, heads = options.image_size, 3
+    with distribution.scope():
+        model = build(config, Preprocessing(side, side, 3), CLASSES, "float32")
+        model.optimizer.build(model.trainable_variables)
+    random = np.random.default_rng(options.process)
+    images = random.standard_normal((options.batch_size, side, side, 3), "float32")
+    labels = np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, options.batch_size)]
+
+    def batches() -> Iterator[Any]:
+        while True:
+            yield images, (labels,) * heads
+
+    times = Times()
+    model.fit(
+        batches(),
+        steps_per_epoch=options.steps,
+        epochs=1 + options.rounds,
+        callbacks=[times],
+        verbose=0,
+        shuffle=False,
+    )
+    values = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    return {
+        "values": values,
+        "step": times.seconds[1:],
+        "sum": sums(values, options.rounds),
+    }  # first: compiling
+
+
+def sums(values: int, rounds: int) -> list[float]:
+    """Seconds to add up a float32 array of each process."""
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    mesh = Mesh(np.array(jax.devices()), ("process",))
+    mine = np.ones((1, values), "float32")
+    array = jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec("process")), mine)
+    add = jax.jit(lambda x: x.sum(axis=0), out_shardings=NamedSharding(mesh, PartitionSpec()))
+    add(array).block_until_ready()
+    found = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        add(array).block_until_ready()
+        found.append(time.perf_counter() - begun)
+    return found
+
+
+def measure(processes: int, arguments: Sequence[str]) -> dict[str, Any]:
+    """The first process's figures."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, __file__, *arguments, "--processes", str(processes), "--address", address]
+    begun = [
+        subprocess.Popen([*command, "--process", str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(processes)
+    ]
+    first, *_ = [process.communicate()[0] for process in begun]
+    if any(process.returncode for process in begun):
+        raise UserError(f"a process of {processes} failed")
+    return dict(json.loads(first.splitlines()[-1]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--variant", default="bn")
+    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--image-size", type=int, default=80)
+    parser.add_argument("--batch-size", type=int, default=8, help="of each process")
+    parser.add_argument("--steps", type=int, default=3, help="in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
+    if options.processes is not None:
+        print(json.dumps(train(options)))
+        return
+    one, two = measure(1, given), measure(2, given)
+    alone, together, exchange = median(one["step"]), median(two["step"]), median(two["sum"])
+    row = {
+        "variant": options.variant, "width": options.width, "image_size": options.image_size,
+        "batch_size": options.batch_size, "parameters": one["values"], "rounds": options.rounds,
+        "step_of_one": alone, "sum_of_two": exchange, "step_of_two": together,
+        "expected": alone + exchange, "expected_to_measured": (alone + exchange) / together,
+        "efficiency": alone / together,
+    }  # fmt: skip
+    for name, value in row.items():
+        print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
+    write_csv(options.to / "two_processes.csv", [circumstances("keras", "jax") | row])
+    print(f"wrote {options.to / 'two_processes.csv'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,204 @@
+"""`batch_size="auto"`: the largest batch that fits, found by taking real steps in a process of its own.
+
+Batches double from `FIRST` on. On a GPU, until its memory is exhausted; on a CPU, where that would end
+other programs, as long as the next batch fits what memory is available, as the last two sizes foretell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_googlenet.data import parts
+from keras_googlenet.data.parts import ImageData
+from keras_googlenet.errors import UserError
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training import distribution
+from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.network import build
+from keras_googlenet.training.precision import dtype_policy
+
+FIRST = 8
+MOST = 512  # few epochs of larger batches hardly change the weights
+LEAST_STEPS = 8  # in an epoch
+SHARE = 0.8  # of the available memory
+STEPS = 2  # the first one makes what the second keeps
+MEMORY_INFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+GB, MB = 1e9, 1e6
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A batch size that steps were taken with."""
+
+    batch_size: int
+    peak_bytes: int
+    """On a CPU, the most of the memory that the process had; on a GPU, the most that was allocated."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The largest batch size that fits."""
+
+    batch_size: int
+    peak_bytes: int
+    bytes_per_image: int
+    """By how much the peak grew with each image that was added."""
+
+
+def with_largest_batch(
+    config: RunConfig, preprocessing: Preprocessing, data: ImageData
+) -> tuple[RunConfig, int]:
+    """The options of a run with the largest batch size in place of "auto", and the bytes for each image.
+
+    Raises:
+        UserError: Not even the smallest batch fits.
+    """
+    classes, most = len(data.class_names), min(MOST, max(FIRST, data.train.count // LEAST_STEPS))
+    shape = (data.train.count, preprocessing.height, preprocessing.width, preprocessing.channels)
+    images = min(2 * int(np.prod(shape)), parts.MEMORY_BYTES)  # which the run may keep beside
+    limit = int(SHARE * available_bytes()) - images
+    found = find(config, preprocessing, classes, most, limit)
+    print(
+        f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to "
+        f"{most} that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB an image); "
+        f"the learning rate stays {config.learning_rate:g}",
+        flush=True,
+    )
+    return replace(config, batch_size=found.batch_size), found.bytes_per_image
+
+
+def find(config: RunConfig, preprocessing: Preprocessing, classes: int, most: int, limit: int) -> Found:
+    """The largest batch size up to `most` that fits; a CPU's steps may take `limit` bytes.
+
+    Raises:
+        UserError: There is none.
+    """
+    request = {
+        "config": config.to_dict(),
+        "preprocessing": preprocessing.to_dict(),
+        "classes": classes,
+        "most": most,
+        "limit": limit,
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": keras.backend.backend()},
+    )
+    # A process that memory ran out for may have been killed: what it had told by then holds.
+    tried = [Tried(**json.loads(line)) for line in child.stdout.splitlines() if line.startswith("{")]
+    if len(tried) < 2:  # the first is that of no step
+        if child.returncode > 0:
+            raise UserError(f"cannot try batch sizes: {child.stderr.strip().splitlines()[-1]}")
+        raise UserError(
+            f"expected memory for a batch of {FIRST} images at least ({max(limit, 0) / GB:.1f} GB are to be "
+            "had): choose a smaller --image-size, or give --batch-size"
+        )
+    before, last = tried[-2:]
+    growth = (last.peak_bytes - before.peak_bytes) / (last.batch_size - before.batch_size)
+    return Found(last.batch_size, last.peak_bytes, round(growth))
+
+
+def foretold(before: Tried, last: Tried) -> float:
+    """The peak of a batch twice as large as `last`, from the growth between two."""
+    return last.peak_bytes + last.batch_size * (
+        (last.peak_bytes - before.peak_bytes) / (last.batch_size - before.batch_size)
+    )
+
+
+def available_bytes() -> int:
+    """Memory that a new process can have: what the machine has left, or the container."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if MEMORY_INFO.exists():
+        fields = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
+        free = 1024 * int(fields["MemAvailable"].split()[0])
+    most, used = (CGROUP / name for name in ("memory.max", "memory.current"))
+    if most.exists() and (text := most.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return free
+
+
+def resident_peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def device_peak() -> int | None:
+    """The most of a GPU's memory that was allocated, in bytes; None on a CPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return statistics.get("peak_bytes_in_use")
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+
+def main() -> None:
+    """In the process of its own: try batch sizes, and tell each that fitted in a line."""
+    request = json.load(sys.stdin)
+    config = RunConfig.from_dict(request["config"])
+    preprocessing = Preprocessing.from_dict(request["preprocessing"])
+    with distribution.scope():
+        model = build(config, preprocessing, request["classes"], dtype_policy(config.precision))
+        model.optimizer.build(model.trainable_variables)
+    before = tell(Tried(0, _peak()))
+    size = FIRST
+    while size <= request["most"]:
+        if size % distribution.devices() == 0:
+            try:
+                _take_steps(model, size, request["classes"])
+            except Exception as error:
+                if "exhausted" in f"{type(error).__name__} {error}".lower() or isinstance(error, MemoryError):
+                    return
+                raise
+            last = Tried(size, _peak())
+            if device_peak() is None and last.peak_bytes > request["limit"]:
+                return
+            tell(last)
+            if device_peak() is None and foretold(before, last) > request["limit"]:
+                return
+            before = last
+        size *= 2
+
+
+def tell(tried: Tried) -> Tried:
+    """Print it as a line of JSON at once."""
+    print(json.dumps(asdict(tried)), flush=True)
+    return tried
+
+
+def _peak() -> int:
+    on_device = device_peak()
+    return resident_peak() if on_device is None else on_device
+
+
+def _take_steps(model: keras.Model, batch_size: int, classes: int) -> None:
+    random = np.random.default_rng(0)
+    images = random.standard_normal((batch_size, *model.input_shape[1:]), "float32")
+    labels = np.eye(classes, dtype="float32")[random.integers(0, classes, batch_size)]
+    heads = len(model.outputs)
+    targets: Any = [labels] * heads if heads > 1 else labels
+    for _ in range(STEPS):
+        model.train_on_batch(images, targets)
+
+
+if __name__ == "__main__":
+    main()

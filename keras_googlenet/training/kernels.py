@@ -1,0 +1,145 @@
+"""Layers that a run on TensorFlow trains with: what Keras's compute, in fewer and faster kernels.
+
+Only while it trains: what a run saves holds Keras's own layers again, and loads wherever Keras does.
+`benchmarks/training.py` measures what they are worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+SMALL_MAP = 49
+"""Positions of a map up to which a convolution's gradient is taken a kernel's position at a time: 7 x 7."""
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over (batch, height, width) in TensorFlow's one kernel, in the inputs' own type.
+
+    Keras casts to float32 and takes a dozen passes over the values, and as many for the gradient.
+    """
+
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        channels = inputs.shape[-1]
+        normalised, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.cast(self.gamma, "float32") if self.scale else tf.ones(channels),
+            offset=ops.cast(self.beta, "float32") if self.center else tf.zeros(channels),
+            mean=tf.zeros(0),  # none from before: those of the batch
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        values = ops.cast(tf.size(inputs) / channels, "float32")
+        variance *= (values - 1) / values  # the kernel's is of a sample; Keras averages the batch's own
+        for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + of_batch * (1 - self.momentum))
+        return normalised
+
+
+class FastConv2D(keras.layers.Conv2D):
+    """A convolution of stride 1 whose kernel's gradient is a product of matrices.
+
+    On a CPU, oneDNN takes two to six times as long for the gradient of a kernel of 1x1 as for such a
+    product, and two to four times for others, on maps of up to 7 x 7.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        outputs = convolve(inputs, ops.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            outputs = ops.add(outputs, self.bias)
+        return self.activation(outputs)
+
+
+def convolve(x: Tensor, kernel: Tensor) -> Tensor:
+    """A convolution of stride 1 under `same` padding; x (batch, height, width, channels)."""
+    import tensorflow as tf
+
+    size, _, channels, filters = kernel.shape
+    _, height, width, _ = x.shape
+    if size == 1:
+        product = tf.matmul(tf.reshape(x, (-1, channels)), tf.reshape(kernel, (channels, filters)))
+        return tf.reshape(product, (-1, height, width, filters))
+
+    @tf.custom_gradient
+    def convolution(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
+            of_x = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), 1, "SAME")
+            around = size // 2
+            padded = tf.pad(x, ((0, 0), (around, around), (around, around), (0, 0)))
+            rows = tf.reshape(upstream, (-1, filters))
+            of_kernel = [
+                tf.matmul(
+                    tf.reshape(padded[:, top : top + height, left : left + width], (-1, channels)),
+                    rows,
+                    transpose_a=True,
+                )
+                for top in range(size)
+                for left in range(size)
+            ]
+            return of_x, tf.reshape(tf.stack(of_kernel), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
+
+    return convolution(x, kernel)
+
+
+KERAS = {
+    FusedBatchNormalization: keras.layers.BatchNormalization,
+    FastConv2D: keras.layers.Conv2D,
+}
+
+
+def with_fast_layers(model: keras.Model) -> keras.Model:
+    """A copy of a network of channels-last images, weights included, to be trained here."""
+    if keras.backend.backend() != "tensorflow":  # XLA fuses what JAX is given
+        return model
+    return _copy(model, _fast)
+
+
+def with_keras_layers(model: keras.Model) -> keras.Model:
+    """A copy of what `with_fast_layers` made, weights included, of Keras's layers alone."""
+    return _copy(model, lambda layer: KERAS.get(type(layer), type(layer)))
+
+
+def _fast(layer: keras.Layer) -> type:
+    import tensorflow as tf
+
+    kind = type(layer)
+    if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
+        return FusedBatchNormalization
+    if tf.config.list_physical_devices("GPU"):  # cuDNN's kernels need no help
+        return kind
+    return FastConv2D if kind is keras.layers.Conv2D and _is_slow(layer) else kind
+
+
+def _is_slow(layer: keras.layers.Conv2D) -> bool:
+    """Whether oneDNN's gradient of the convolution's kernel is slower than a product of matrices."""
+    _, height, width, _ = layer.input.shape
+    if (
+        None in (height, width)
+        or layer.strides != (1, 1)
+        or layer.groups != 1
+        or layer.dilation_rate != (1, 1)
+    ):
+        return False
+    size = layer.kernel_size[0]
+    same = layer.padding == "same" and layer.kernel_size == (size, size) and size % 2 == 1
+    return layer.kernel_size == (1, 1) or (same and height * width <= SMALL_MAP)
+
+
+def _copy(model: keras.Model, kind: Callable[[Any], Any]) -> keras.Model:
+    copy = keras.models.clone_model(
+        model, clone_function=lambda layer: kind(layer).from_config(layer.get_config())
+    )
+    copy.set_weights(model.get_weights())
+    return copy

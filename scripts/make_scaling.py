@@ -1,0 +1,222 @@
+"""Write docs/scaling.md: what many images cost, from the CSV files in benchmarks/results.
+
+    python scripts/make_scaling.py
+
+Measured figures are read from the files. What is assumed is in `ASSUMED`, and printed as such. The formulas
+are the functions below, and the page states them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_googlenet.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
+
+IMAGENET_IMAGES = 1_281_167  # ILSVRC 2012, training
+JPEG_BYTES = 110_000  # mean of its files
+EPOCHS = 60  # of the BVLC solver: 2.4 million steps of 32 images
+PARAMETERS = 13_385_816  # trainable, `bn` with its heads
+FLOPS = (
+    2 * 3 * 1_591_044_096
+)  # of a training step, for each image: multiply-adds with heads, forward and twice back
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What no machine here can measure."""
+
+    images_per_second: float = 5000  # of one GPU
+    network_bytes: float = 25e9  # a second, each way, of one machine's link: 200 Gbit/s
+    local_bytes: float = 200e9  # a second, each way, between the GPUs of a machine
+    gpus_in_machine: int = 8
+    decoding: float = 250  # JPEG files of ImageNet's size a second, of one core
+
+
+ASSUMED = Assumed()
+
+
+# --- the formulas ----------------------------------------------------------------------------------
+
+
+def hours_per_million(images_per_second: float) -> float:
+    """Device-hours for a million images."""
+    return 1e6 / images_per_second / 3600
+
+
+def ring_bytes(devices: int, value_bytes: int, parameters: int = PARAMETERS) -> float:
+    """What each device sends, and receives, in a ring all-reduce of the gradients."""
+    return 2 * (devices - 1) / devices * parameters * value_bytes
+
+
+def ring_seconds(devices: int, value_bytes: int, assumed: Assumed = ASSUMED) -> float:
+    """How long that takes: at the slowest link of the ring."""
+    slowest = assumed.local_bytes if devices <= assumed.gpus_in_machine else assumed.network_bytes
+    return ring_bytes(devices, value_bytes) / slowest
+
+
+def rate(devices: int, batch: int, value_bytes: int, assumed: Assumed = ASSUMED) -> float:
+    """Images a second of all devices, none of the exchange hidden behind the computing."""
+    return devices * batch / (batch / assumed.images_per_second + ring_seconds(devices, value_bytes, assumed))
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def read(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a benchmark.
+
+    Raises:
+        UserError: It has not been run.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run benchmarks/{name}.py")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def costs(training: list[dict[str, str]], serving: list[dict[str, str]]) -> str:
+    """Device-hours for a million images, of what was measured."""
+    rows = []
+    for row in training:
+        if row["contender"].startswith("ours"):
+            what = f"training, {row['contender'].removeprefix('ours, ')} ({row['precision']})"
+            rows.append((what, row["image_size"], row["batch_size"], row["images_per_second"]))
+    for row in serving:
+        if row["contender"] == "preview, gRPC" and row["clients"] == "1":
+            rows.append(
+                (
+                    f"serving JPEG, {row['variant']}",
+                    row["image_size"],
+                    row["batch_size"],
+                    row["images_per_second"],
+                )
+            )
+    return table(
+        ("work", "image", "batch", "images/s, measured", "device-hours for a million, computed"),
+        [(w, s, b, f"{float(r):.1f}", f"{hours_per_million(float(r)):.2f}") for w, s, b, r in rows],
+    )
+
+
+def imagenet() -> str:
+    """ImageNet on 1, 8 and 64 GPUs."""
+    rows = []
+    for devices in (1, 8, 64):
+        batch = 128
+        found = rate(devices, batch, 4)
+        hours = EPOCHS * IMAGENET_IMAGES / found / 3600
+        rows.append(
+            (
+                str(devices),
+                f"{batch} ({devices * batch:,})",
+                f"{ring_bytes(devices, 4) / 1e6:.0f} / {ring_bytes(devices, 2) / 1e6:.0f} MB",
+                f"{1e3 * ring_seconds(devices, 4):.2f} / {1e3 * ring_seconds(devices, 2):.2f} ms",
+                f"{found:,.0f} ({found / devices / ASSUMED.images_per_second:.0%})",
+                f"{found * JPEG_BYTES / 1e6:,.0f} MB/s",
+                f"{found / ASSUMED.decoding:,.0f}",
+                f"{hours:.1f} h",
+            )
+        )
+    head = (
+        "GPUs", "batch of each (of all)", "gradients sent by each, float32 / bfloat16", "their time",
+        "images/s (of the ideal)", "JPEG read", "cores that decode", f"{EPOCHS} epochs",
+    )  # fmt: skip
+    return table(head, rows)
+
+
+def checked(row: dict[str, str]) -> str:
+    """The model against two processes."""
+    values = [float(row[name]) for name in ("step_of_one", "sum_of_two", "expected", "step_of_two")]
+    cells = [f"{1e3 * value:.0f} ms" for value in values]
+    return table(
+        (
+            "step of one process",
+            "sum of the gradients, two",
+            "step of two, expected",
+            "measured",
+            "expected / measured",
+        ),
+        [(*cells, f"{float(row['expected_to_measured']):.2f}")],
+    )
+
+
+def page(folder: Path) -> str:
+    """All of docs/scaling.md."""
+    training, serving = read(folder, "training"), read(folder, "serving")
+    (two,) = read(folder, "two_processes")
+    limits = f"{ASSUMED.images_per_second * FLOPS / 1e12:.0f} TFLOP/s"
+    setting = f"`{two['variant']}` at width {two['width']}, {int(two['parameters']):,} parameters"
+    return f"""# Scale on paper
+
+Made by `scripts/make_scaling.py` from the CSV files in `benchmarks/results`. Measured is what those files
+hold ({training[0]["machine"]}; {training[0]["date"]}); all else is computed by the formulas given, from
+measured and assumed figures. A "device" is that machine as a whole.
+
+## A million images
+
+{costs(training, serving)}
+
+Device-hours = 10^6 / (images/s) / 3600. Training is a step with three heads, its batch in the memory
+already; `benchmarks/results/input_pipeline.csv` says what feeds it. Serving takes JPEG files over gRPC, one
+client. What limits both is the processor: its arithmetic in the convolutions, and between them its memory,
+for batch normalisation, ReLU and pools touch every value and compute next to nothing.
+
+## ImageNet
+
+{IMAGENET_IMAGES:,} training images of {JPEG_BYTES / 1e3:.0f} KB, {EPOCHS} epochs (the BVLC solver's 2.4
+million steps of 32 images), 224 x 224, `bn` with three heads: {PARAMETERS:,} trainable parameters.
+**Assumed**, not measured: {ASSUMED.images_per_second:,.0f} images/s of one GPU ({limits}, a twentieth of an
+H100's peak in bfloat16; `benchmarks/training.py --device gpu` measures it), {ASSUMED.local_bytes / 1e9:.0f}
+GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
+{ASSUMED.network_bytes / 1e9:.0f} GB/s between machines, {ASSUMED.decoding:.0f} JPEG files a second of a core.
+
+{imagenet()}
+
+- Gradients, ring all-reduce of N: each device sends 2 (N - 1) / N x parameters x 4 bytes (2 in bfloat16).
+  `train` keeps gradients in float32.
+- Their time = those bytes / the slowest link's bytes a second.
+- Images/s = N x batch / (batch / rate of one + their time): none of the exchange hidden behind the computing.
+- JPEG read = images/s x bytes of a file. Cores that decode = images/s / files a second of a core.
+- Time = epochs x images / (images/s). At this rate a GPU waits for JPEG first: decode once, on more machines,
+  or keep the images at 256 pixels. The batch of 64 GPUs needs another learning rate and a warm-up.
+
+## Checked
+
+`python benchmarks/two_processes.py`: {setting}, batches of {two["batch_size"]} images of
+{two["image_size"]} x {two["image_size"]} for each process, JAX, one core each, loopback.
+
+{checked(two)}
+
+Expected = step of one + the sum alone. Efficiency = step of one / step of two:
+{float(two["efficiency"]):.2f}.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--to", type=Path, default=ROOT / "docs/scaling.md")
+    options = parser.parse_args(arguments)
+    options.to.write_text(page(options.results))
+    print(f"wrote {options.to}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

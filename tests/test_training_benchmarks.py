@@ -1,0 +1,119 @@
+"""Benchmarks of training and start-up, from end to end, on next to nothing; and the page made of them."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_googlenet import UserError
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--rounds", "1", "--seconds", "0.01", "--image-sizes", "96", "--batch-sizes", "4"]
+
+
+@pytest.fixture
+def folders(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def run(script, *arguments, env=None):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | (env or {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "contenders"), [("tensorflow", 8), ("jax", 2)])
+def test_training(backend, contenders, tmp_path):
+    chosen = ["--contenders", "bn"] if backend == "jax" else []
+    result = run("training.py", *SMALL, "--to", tmp_path, "--backend", backend, *chosen)
+    assert result.returncode == 0, result.stderr[-2000:]
+    found = rows(tmp_path / "training.csv")
+    torch = "not installed, and not measured: torch" in result.stdout
+    assert len(found) == contenders - (2 * torch if backend == "tensorflow" else 0)
+    assert {row["backend"] for row in found} == {backend}
+    assert all(float(row["images_per_second"]) > 0 and row["machine"] for row in found)
+    assert float(found[0]["ratio"]) == 1
+    assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_training_without_a_gpu_says_so_in_one_line(tmp_path):
+    result = run("training.py", "--device", "gpu", "--to", tmp_path, env={"JAX_PLATFORMS": "cpu"})
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: no GPU that jax could use")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_cold_start(tmp_path):
+    result = run("cold_start.py", "--rounds", 1, "--image-size", 80, "--to", tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    found = {row["process"]: row for row in rows(tmp_path / "cold_start.csv")}
+    assert found["keras-googlenet --help"]["promised_seconds"] == "0.3"
+    assert float(found["keras-googlenet predict"]["seconds"]) > float(found["python -c pass"]["seconds"])
+    assert (tmp_path / "cold_start.png").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    small = ["--width", 0.125, "--batch-size", 2, "--rounds", 1, "--steps", 1]
+    result = run("two_processes.py", *small, "--to", tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    (row,) = rows(tmp_path / "two_processes.csv")
+    assert float(row["sum_of_two"]) > 0
+    expected = float(row["step_of_one"]) + float(row["sum_of_two"])
+    assert float(row["expected"]) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.usefixtures("folders")
+def test_formulas_of_scaling():
+    import make_scaling as scaling
+
+    assert scaling.hours_per_million(1e6 / 3600) == 1
+    assert scaling.ring_bytes(1, 4) == 0
+    assert scaling.ring_bytes(2, 4, parameters=10) == 40
+    assert scaling.ring_bytes(64, 2, parameters=64) == 2 * 63 * 2
+    assumed = scaling.Assumed(images_per_second=100, network_bytes=1e6, local_bytes=1e9, gpus_in_machine=8)
+    assert scaling.rate(1, 50, 4, assumed) == pytest.approx(100)
+    assert scaling.ring_seconds(8, 4, assumed) == pytest.approx(scaling.ring_bytes(8, 4) / 1e9)
+    assert scaling.ring_seconds(9, 4, assumed) == pytest.approx(scaling.ring_bytes(9, 4) / 1e6)
+
+
+@pytest.mark.usefixtures("folders")
+def test_page_of_scaling_is_made_of_results(tmp_path):
+    import make_scaling as scaling
+
+    with pytest.raises(UserError, match=r"training\.csv is missing: run benchmarks/training\.py"):
+        scaling.main(["--results", str(tmp_path), "--to", str(tmp_path / "s.md")])
+    lines = {
+        "training": (
+            "date,machine,contender,precision,image_size,batch_size,images_per_second",
+            '2030-01-01,A machine,"ours, bn, auto",bfloat16,224,32,100',
+        ),
+        "serving": (
+            "contender,clients,variant,image_size,batch_size,images_per_second",
+            '"preview, gRPC",1,bn,224,8,50',
+        ),
+        "two_processes": (
+            "variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,expected,step_of_two,"
+            "expected_to_measured,efficiency",
+            "bn,0.5,80,8,1000,0.1,0.02,0.12,0.15,0.8,0.67",
+        ),
+    }
+    for name, text in lines.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(text) + "\n")
+    scaling.main(["--results", str(tmp_path), "--to", str(tmp_path / "s.md")])
+    page = (tmp_path / "s.md").read_text()
+    assert "| training, bn, auto (bfloat16) | 224 | 32 | 100.0 | 2.78 |" in page
+    assert "| serving JPEG, bn | 224 | 8 | 50.0 | 5.56 |" in page
+    assert "| 100 ms | 20 ms | 120 ms | 150 ms | 0.80 |" in page
+    assert "A machine; 2030-01-01" in page

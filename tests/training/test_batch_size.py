@@ -1,0 +1,88 @@
+"""The largest batch that fits: foretold on paper, and found by real steps of a small network."""
+
+import json
+import subprocess
+from dataclasses import asdict
+
+import pytest
+
+from keras_googlenet import RunConfig, UserError, train
+from keras_googlenet.cli import app
+from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.training import batch_size
+from keras_googlenet.training.batch_size import Found, Tried, available_bytes, find, foretold
+from keras_googlenet.training.run import epoch_order, open_data
+
+OPTIONS = {
+    "data": "sample",
+    "classes": ("Trouser", "Bag"),
+    "image_size": 28,
+    "epochs": 1,
+    "precision": "float32",
+}
+
+
+@pytest.fixture
+def options(tiny_variant):
+    return OPTIONS | {"variant": str(tiny_variant), "batch_size": "auto"}
+
+
+def test_the_next_peak_is_on_the_line_of_the_last_two():
+    assert foretold(Tried(8, 1080), Tried(16, 1160)) == 1320  # 1000, and 10 for each image
+    assert foretold(Tried(0, 1000), Tried(8, 1080)) == 1160
+
+
+def test_available_memory_is_the_container_s_where_that_is_less(tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
+    monkeypatch.setattr(batch_size, "MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr(batch_size, "CGROUP", tmp_path)
+    assert available_bytes() == 5000 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert available_bytes() == 5000 * 1024
+    (tmp_path / "memory.max").write_text("90000\n")
+    assert available_bytes() == 89000
+
+
+def test_a_run_records_the_number_and_is_resumed_with_it(options, tmp_path, capsys):
+    config = RunConfig(run=tmp_path / "run", **options)
+    summary = train(config)
+    recorded = json.loads((tmp_path / "run/config.json").read_text())
+    # 720 images: 90 of them an eighth.
+    assert recorded["batch_size"] == summary["batch_size"] == 64
+    assert "batches of 64, the largest of 8, 16 and so on to 90 that fit" in (out := capsys.readouterr().out)
+    assert "the learning rate stays 0.01" in out
+    assert summary["bytes_per_image"] == recorded["bytes_per_image"]
+    assert summary["peak_resident_bytes"] > 1e8
+    assert train(config, resume=True) == summary
+
+
+def test_too_little_memory_for_any_batch(options):
+    config = RunConfig(run="run", **options)
+    with pytest.raises(UserError, match="expected memory for a batch of 8 images at least"):
+        find(config, Preprocessing(28, 28, 1), 2, 64, 10**6)
+
+
+def answer(monkeypatch, code: int, sizes: list[Tried], error: str = "") -> None:
+    """Let the process that tries sizes have told so much when it ended."""
+    told = "a library's note\n" + "".join(f"{json.dumps(asdict(tried))}\n" for tried in sizes)
+    ended = subprocess.CompletedProcess([], code, told, error)
+    monkeypatch.setattr(batch_size.subprocess, "run", lambda *_, **__: ended)
+
+
+def test_what_was_told_before_memory_ran_out_holds(options, monkeypatch):
+    config, preprocessing = RunConfig(run="run", **options), Preprocessing(28, 28, 1)
+    answer(monkeypatch, -9, [Tried(0, 1000), Tried(8, 1080), Tried(16, 1240)])
+    assert find(config, preprocessing, 2, 64, 10**6) == Found(16, 1240, 20)
+    answer(monkeypatch, 1, [], "Traceback\nValueError: too small\n")
+    with pytest.raises(UserError, match="cannot try batch sizes: ValueError: too small"):
+        find(config, preprocessing, 2, 64, 10**6)
+
+
+def test_where_a_number_is_needed(options, tmp_path):
+    config = RunConfig(run=tmp_path / "run", **options)
+    with pytest.raises(UserError, match="expected batch_size to be a number here"):
+        epoch_order(config, open_data(config))
+    command = ["train", "--data", "sample", "--run", str(tmp_path / "run"), "--batch-size", "auto"]
+    with pytest.raises(UserError, match="expected a number as --batch-size with --distributed"):
+        app([*command, "--distributed"], exit_on_error=False)

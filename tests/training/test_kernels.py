@@ -1,0 +1,115 @@
+"""The layers that a run on TensorFlow trains with compute what Keras's do."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_googlenet.training.kernels import (
+    FastConv2D,
+    FusedBatchNormalization,
+    with_fast_layers,
+    with_keras_layers,
+)
+
+SHAPE = (6, 5, 16)
+
+
+def copies(*layers) -> tuple[keras.Model, keras.Model]:
+    """A network of Keras's layers, and its fast copy."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input(SHAPE), *layers])
+    model = keras.Model(model.inputs, model.outputs)
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(1, 0.5, variable.shape))
+    return model, with_fast_layers(model)
+
+
+def step(model, x, upstream):
+    """Outputs, gradients of the images and the weights, and the statistics that a step leaves."""
+    x = tf.constant(x)
+
+    @tf.function
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = model(x, training=True)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32) * upstream)
+        variables = [variable.value for variable in model.trainable_variables]
+        return [y, *tape.gradient(loss, [x, *variables])]
+
+    results = [np.array(tf.cast(value, tf.float32)) for value in run()]
+    return results + [np.array(variable) for variable in model.non_trainable_variables]
+
+
+def check_alike(model, fast, channels, rtol) -> None:
+    random = np.random.default_rng(2)
+    x = random.normal(2, 3, (4, *SHAPE)).astype("float32")
+    upstream = random.normal(size=(4, *SHAPE[:2], channels)).astype("float32")
+    for ours, expected in zip(step(fast, x, upstream), step(model, x, upstream), strict=True):
+        assert ours.shape == expected.shape
+        assert np.abs(ours - expected).max() <= rtol * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize(("policy", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
+def test_batch_normalisation(scale, policy, rtol):
+    """Its moving variance too, which is the batch's own and not that of a sample."""
+    layer = keras.layers.BatchNormalization(scale=scale, momentum=0.5, dtype=policy)
+    model, fast = copies(layer)
+    assert type(fast.layers[1]) is FusedBatchNormalization
+    check_alike(model, fast, 16, rtol)
+
+
+def test_frozen_batch_normalisation_stays_as_it_is():
+    layer = keras.layers.BatchNormalization()
+    layer.trainable = False
+    model, fast = copies(layer)
+    check_alike(model, fast, 16, 1e-6)
+    assert (np.array(fast.non_trainable_variables[0]) == np.array(model.non_trainable_variables[0])).all()
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("policy", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
+def test_convolutions(size, bias, policy, rtol):
+    layer = keras.layers.Conv2D(
+        8, size, padding="same", activation="relu" if bias else None, use_bias=bias, dtype=policy
+    )
+    model, fast = copies(layer)
+    assert type(fast.layers[1]) is FastConv2D
+    check_alike(model, fast, 8, rtol)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((8, 8, 4), {"kernel_size": 3, "padding": "same"}),  # a larger map
+        ((6, 6, 4), {"kernel_size": 3, "padding": "valid"}),
+        ((6, 6, 4), {"kernel_size": 1, "strides": 2}),
+        ((6, 6, 4), {"kernel_size": 2, "padding": "same"}),
+        ((6, 6, 4), {"kernel_size": 1, "groups": 2}),
+        ((6, 6, 4), {"kernel_size": 3, "padding": "same", "dilation_rate": 2}),
+        ((None, None, 4), {"kernel_size": 1}),
+    ],
+)
+def test_other_convolutions_stay_keras_s(shape, options):
+    inputs = keras.Input(shape)
+    fast = with_fast_layers(keras.Model(inputs, keras.layers.Conv2D(4, **options)(inputs)))
+    assert type(fast.layers[1]) is keras.layers.Conv2D
+
+
+def test_what_is_saved_holds_keras_s_layers_alone():
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 1, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.BatchNormalization(name="flat")(keras.layers.Flatten()(x))  # of no images
+    model = keras.Model(inputs, x)
+    fast = with_fast_layers(model)
+    assert [layer.name for layer in fast.layers[1:]] == [layer.name for layer in model.layers[1:]]
+    assert type(fast.get_layer("flat")) is keras.layers.BatchNormalization
+    back = with_keras_layers(fast)
+    assert [type(layer) for layer in back.layers] == [type(layer) for layer in model.layers]
+    for saved, expected in zip(back.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, expected)
