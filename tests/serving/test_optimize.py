@@ -9,8 +9,7 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from keras_googlenet import Architecture, GoogLeNet, UserError, export_saved_model
-from keras_googlenet.serving.export.network import served_network
+from keras_googlenet import Architecture, GoogLeNet, export_saved_model
 from keras_googlenet.serving.export.optimize import IntegerMaxPooling2D, optimized
 from keras_googlenet.serving.export.provenance import weights, weights_sha256
 from keras_googlenet.serving.session import SavedModelSession
@@ -85,7 +84,7 @@ def test_the_model_itself_stays_as_it_is(tiny, random):
 
 
 def test_what_cannot_be_folded_stays(random):
-    """A normalisation of something else's too, one that follows no convolution, other ReLUs, negative pools."""
+    """A norm of what others read too, one after no convolution, a capped ReLU, a pool of negatives."""
     inputs = keras.Input((8, 8, 3))
     shared = layers.Conv2D(4, 3, name="shared")(inputs)
     one = layers.BatchNormalization(name="one")(shared)

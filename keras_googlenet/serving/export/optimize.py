@@ -160,7 +160,7 @@ def _pools_integers(operation: Operation, producers: dict[int, Operation]) -> bo
 
 
 def _never_negative(tensor: Tensor, producers: dict[int, Operation]) -> bool:
-    producer = producers.get(id(tensor))
+    producer: Operation = producers.get(id(tensor))
     kind = type(producer).__name__
     if kind in NEVER_NEGATIVE or getattr(producer, "activation", None) is keras.activations.relu:
         return True
