@@ -10,7 +10,7 @@ from keras import layers
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_googlenet import Architecture, GoogLeNet, export_saved_model
-from keras_googlenet.serving.export.optimize import IntegerMaxPooling2D, optimized
+from keras_googlenet.serving.export.optimize import BandNormalization, IntegerMaxPooling2D, optimized
 from keras_googlenet.serving.export.provenance import weights, weights_sha256
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.surgery import strip_aux
@@ -81,6 +81,33 @@ def test_the_model_itself_stays_as_it_is(tiny, random):
     optimized(strip_aux(tiny), "bfloat16", cpu=True)
     assert [layer.name for layer in tiny.layers] == names
     np.testing.assert_array_equal(tiny(x, training=False), before)
+
+
+def test_windows_are_summed_by_a_matrix_in_bfloat16_alone(random):
+    """Activations so large that the normalisation counts."""
+    model = GoogLeNet(
+        variant=narrow(VARIANTS["paper"]), input_shape=(64, 64, 3), classes=7, classifier_activation=None
+    )
+    x = random.normal(0, 500, (2, 64, 64, 3)).astype("float32")
+    fast = optimized(model, "bfloat16", cpu=True)
+    norms = {layer.name for layer in fast.layers if isinstance(layer, BandNormalization)}
+    assert norms == {"pool1_norm1", "conv2_norm2"}
+    logits = model(x, training=False).numpy()
+    assert close(fast(x).numpy(), logits, 0.03)
+    block = keras.Model(fast.inputs[0], fast.get_layer("conv2_norm2").output)
+    expected = keras.Model(model.inputs[0], model.get_layer("conv2_norm2").output)
+    assert close(block(x).numpy().astype("float32"), expected(x).numpy(), 0.03)
+    for other in (optimized(model, "float32", cpu=True), optimized(model, "bfloat16", cpu=False)):
+        assert not any(isinstance(layer, BandNormalization) for layer in other.layers)
+
+
+def test_a_window_is_as_wide_as_it_is(random):
+    """Not only the paper's, and not only a symmetric one."""
+    x = np.abs(random.normal(0, 1, (1, 2, 2, 6))).astype("float32")
+    squares = np.pad(x**2, ((0, 0), (0, 0), (0, 0), (1, 1)))
+    sums = 0.5 * squares[..., :-2] + 0.3 * squares[..., 1:-1] + 0.1 * squares[..., 2:]
+    found = BandNormalization(np.array([0.5, 0.3, 0.1]), 2.0)(x)
+    np.testing.assert_allclose(found, x * (2 + sums) ** -0.75, rtol=1e-5)
 
 
 def test_what_cannot_be_folded_stays(random):

@@ -1,13 +1,14 @@
 """A trained network made ready to be served: the same answers in fewer passes over memory.
 
 Batch normalisation and ReLU are folded into the convolution before them. On a processor, max pools compare
-the bits of numbers that are not negative, and weights are constants of the graph (`ServedNetwork.frozen`).
-What each of them brings is in `benchmarks/README.md`.
+the bits of numbers that are not negative, local response normalisation in bfloat16 sums its windows as a
+convolution does, and weights are constants of the graph (`ServedNetwork.frozen`). What each of them brings is
+in `benchmarks/README.md`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,12 @@ KEEPS_SIGNS = (
     "Moveaxis",
     "Multiply",
     "ZeroPadding2D",
+)
+
+
+# What `layers.local_response_norm` is made of.
+LRN = sorted(
+    ["Cast", "Square", "ExpandDims", "Conv", "Squeeze", "Add", "Rsqrt", "Multiply", "Sqrt", "Multiply"]
 )
 
 
@@ -78,6 +85,29 @@ class IntegerMaxPooling2D(layers.MaxPooling2D):
         return tf.bitcast(pooled, inputs.dtype)
 
 
+class BandNormalization(layers.Layer):
+    """Local response normalisation with its sums as a 1x1 convolution by a band matrix.
+
+    Args:
+        window: What neighbouring channels' squares are multiplied by before they are summed.
+        offset: What is added to the sum: k.
+    """
+
+    def __init__(self, window: np.ndarray, offset: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.window, self.offset = window, offset
+
+    def call(self, inputs: Tensor) -> Tensor:
+        channels, reach = inputs.shape[-1], len(self.window) // 2
+        band = sum(
+            weight * np.eye(channels, k=reach - distance) for distance, weight in enumerate(self.window)
+        )
+        sums = tf.nn.conv2d(tf.square(inputs), tf.cast(band[None, None], inputs.dtype), 1, "VALID")
+        scale = tf.nn.bias_add(sums, tf.fill([channels], tf.cast(self.offset, inputs.dtype)))
+        inverse_root = tf.math.rsqrt(tf.cast(scale, tf.float32))  # whose kernels are faster, casts and all
+        return tf.cast(tf.cast(inputs, tf.float32) * inverse_root * tf.sqrt(inverse_root), inputs.dtype)
+
+
 def optimized(model: keras.Model, precision: str, *, cpu: bool) -> keras.Model:
     """A copy of a network for inference, with folded weights.
 
@@ -85,19 +115,33 @@ def optimized(model: keras.Model, precision: str, *, cpu: bool) -> keras.Model:
         model: A functional model.
         precision: What it computes in, `"float32"` or `"bfloat16"`; in bfloat16 convolutions hold their
             weights in it too. Output layers stay in float32.
-        cpu: Whether it is for a processor alone: max pools go by bits.
+        cpu: Whether it is for a processor alone: max pools go by bits, and in bfloat16 local response
+            normalisation by a band matrix.
     """
     units = {unit.convolution.name: unit for unit in _units(model)}
     absorbed = {part.name for unit in units.values() for part in (unit.norm, unit.relu) if part is not None}
     producers = {id(operation.output): operation for operation in model.operations}
+    normalised = _normalisations(model, producers) if cpu and precision == "bfloat16" else {}
+    inside = {id(operation): name for name, found in normalised.items() for operation in found}
+    constants: dict[tuple[str, str], Any] = {}  # of the operations inside of them, by kind
 
     def call(operation: Operation, *arguments: Any, **options: Any) -> Tensor:
         if operation.name in absorbed:
             return arguments[0]
+        if id(operation) in inside:
+            tensors = [each for each in arguments if keras.utils.is_keras_tensor(each)]
+            others = [each for each in arguments if not keras.utils.is_keras_tensor(each)]
+            if others:
+                constants[inside[id(operation)], type(operation).__name__] = others[0]
+            return tensors[0]
         unit = units.get(operation.name)
         dtype = "float32" if operation.name in model.output_names else _policy(operation, precision)
         if unit is not None:
             copy, weights = unit.folded(dtype), unit.weights()
+        elif operation.name in normalised:
+            window, offset = (constants[operation.name, kind] for kind in ("Conv", "Add"))
+            copy = BandNormalization(np.ravel(window), float(offset), dtype=dtype, name=operation.name)
+            weights = []
         else:
             kind = type(operation)
             if cpu and _pools_integers(operation, producers):
@@ -141,6 +185,34 @@ def _units(model: keras.Model) -> Iterator[Unit]:
         if isinstance(follower, layers.ReLU) and _is_plain(follower):
             relu = follower
         yield Unit(layer, norm, relu)
+
+
+def _normalisations(model: keras.Model, producers: dict[int, Operation]) -> dict[str, list[Operation]]:
+    """By the name of a layer that is a local response normalisation's last, the operations before it."""
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.Identity):
+            before: dict[int, Operation] = {}
+            waiting = [layer]
+            while waiting:
+                for tensor in keras.tree.flatten(waiting.pop().input):
+                    producer: Operation = producers[id(tensor)]
+                    if not isinstance(producer, keras.Layer) and id(producer) not in before:
+                        before[id(producer)] = producer
+                        waiting.append(producer)
+            kinds = sorted(type(operation).__name__ for operation in before.values())
+            if [kind for kind in kinds if kind != "Moveaxis"] == LRN and _by_channel(before.values()):
+                found[layer.name] = list(before.values())
+    return found
+
+
+def _by_channel(operations: Iterable[Operation]) -> bool:
+    """Whether channels are the last axis throughout."""
+    return all(
+        operation.source == operation.destination
+        for operation in operations
+        if type(operation).__name__ == "Moveaxis"
+    )
 
 
 def _axis(convolution: layers.Conv2D) -> int:
