@@ -384,6 +384,7 @@ def measure(
     rows = []
     with workers(contenders, options.threads) as started:
         found = checked(started, contenders, some, of_torchvision)
+        print(f"measuring {len(found)} contenders of {variant}", flush=True)
         for batch in options.batch_sizes:
             pixels = random.uniform(0, 255, (batch, side, side, 3)).astype("float32")
             for worker in found.values():
