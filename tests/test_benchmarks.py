@@ -92,3 +92,47 @@ def test_serving(photographs, tmp_path):
     assert {row["contender"] for row in rows} == set(serving.COLOURS)
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert (tmp_path / "results/serving.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_inference(tmp_path, capsys):
+    import inference
+
+    options = ["--variants", "bn", "--batch-sizes", "1", "2", "--image-size", "64", "--threads", "1"]
+    inference.main([*options, "--rounds", "1", "--seconds", "0.01", "--to", str(tmp_path / "results")])
+    with (tmp_path / "results/inference.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["batch_size"] for row in rows] == ["1"] * (len(rows) // 2) + ["2"] * (len(rows) // 2)
+    contenders = {row["contender"] for row in rows}
+    assert {inference.PLAIN, *inference.OURS.values()} <= contenders
+    printed = capsys.readouterr().out
+    for peer in ("ONNX Runtime, float32", "OpenVINO, bfloat16", "torchvision, float32"):
+        assert peer in contenders or "without" in printed
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert (tmp_path / "results/inference.png").is_file()
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_inference_refuses_other_answers():
+    import inference
+
+    answer = np.array([[0.1, 0.9]], "float32")
+    inference.check("one", answer + 0.01, answer, "bfloat16")
+    with pytest.raises(UserError, match=r"expected the network's answers from one, which differ by 0\.01"):
+        inference.check("one", answer + 0.01, answer, "float32")
+    with pytest.raises(UserError, match="differ by nan"):
+        inference.check("one", answer * np.nan, answer, "bfloat16")
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_inference_names_ratios_that_have_no_peer():
+    import inference
+
+    rates = {inference.PLAIN: [10.0, 20.0], inference.OURS["float32"]: [20.0, 50.0]}
+    plain, ours = inference.rows_of("bn", 8, rates)
+    assert (ours["to_listing"], ours["to_listing_low"], ours["to_listing_high"]) == (2.25, 2.0, 2.5)
+    assert (plain["peer"], ours["peer"], ours["to_peer"]) == ("", "", "")
+    (_, ours, _) = inference.rows_of("bn", 8, rates | {inference.PEERS["float32"]: [40.0, 50.0]})
+    assert (ours["peer"], ours["to_peer"]) == ("ONNX Runtime, float32", 0.75)
+    assert "0.75 (0.50-1.00) of ONNX Runtime" in inference.table([ours])

@@ -27,6 +27,7 @@ def export(
     data: str | None = None,
     version: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    optimize: Literal["none", "fold", "cpu"] = "cpu",
     cam: Annotated[bool, FLAG] = False,
     warmup_batch_sizes: Annotated[
         tuple[int, ...], cyclopts.Parameter(consume_multiple=True, negative="--no-warmup")
@@ -56,6 +57,9 @@ def export(
         The version's number; by default one more than the highest there.
     precision
         What the exported graph computes in. For bfloat16 the accuracy of both is measured and printed.
+    optimize
+        How to prepare the graph for serving: cpu for a server without a GPU, fold for any device, none for
+        the layers as they were trained.
     cam
         Add the signature cam, of class activation maps.
     warmup_batch_sizes
@@ -66,6 +70,7 @@ def export(
     serving_only = {
         "--version": version is not None,
         "--precision": precision != "float32",
+        "--optimize": optimize != "cpu",
         "--cam": cam,
         "--warmup-batch-sizes and --no-warmup": warmup_batch_sizes != WARMUP_BATCH_SIZES,
         "--keep": keep is not None,
@@ -81,7 +86,7 @@ def export(
     from keras_googlenet.training import run_folder
 
     finished = run_folder.load(run, weights=weights)
-    measured = _measured(run, finished, data, calibrate=calibrate, precision=precision)
+    measured = _measured(run, finished, data, calibrate=calibrate, precision=precision, optimize=optimize)
     temperature = measured["calibration"]["temperature"] if calibrate else 1.0
     if format != "saved_model":
         file = export_file(
@@ -100,6 +105,7 @@ def export(
         class_names=finished.class_names,
         version=version,
         precision=precision,
+        optimize=optimize,
         preprocessing=finished.preprocessing,
         temperature=temperature,
         cam=cam,
@@ -111,7 +117,7 @@ def export(
 
 
 def _measured(
-    run: Path, finished: Any, data: str | None, *, calibrate: bool, precision: str
+    run: Path, finished: Any, data: str | None, *, calibrate: bool, precision: str, optimize: str
 ) -> dict[str, Any]:
     """Calibrate and compare precisions, as asked; print what comes of it and return it as JSON types."""
     if not calibrate and precision == "float32":
@@ -134,7 +140,7 @@ def _measured(
     in_float32 = held_out.logits(model, preprocessing, part)
     measured: dict[str, Any] = dict(found)
     if precision == "bfloat16":
-        rounded = held_out.logits(model, preprocessing, part, precision=precision)
+        rounded = held_out.logits(model, preprocessing, part, precision=precision, optimize=optimize)
         check = held_out.compare_precisions(in_float32, rounded, part.labels)
         print(check)
         measured["accuracy"] = asdict(check)

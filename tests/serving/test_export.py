@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 import keras_googlenet
 from keras_googlenet import Architecture, GoogLeNet, UserError, export_saved_model, preprocess_input
 from keras_googlenet.serving.export import publish, reference
+from keras_googlenet.serving.export.provenance import weights, weights_sha256
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
 
@@ -102,7 +103,7 @@ def test_labels_travel_with_the_version(exported):
 @pytest.mark.parametrize("variant", ["paper", pytest.param("bn", marks=pytest.mark.slow)])
 def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     model = GoogLeNet(variant=variant)
-    folder = export_saved_model(model, tmp_path / "googlenet", warmup_batch_sizes=())
+    folder = export_saved_model(model, tmp_path / "googlenet", optimize="none", warmup_batch_sizes=())
     size = sum(path.stat().st_size for path in (folder / "variables").iterdir())
     assert size <= 28.5e6
     main_path = GoogLeNet(variant=variant, aux_heads=False)
@@ -127,13 +128,17 @@ def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
 
 
 def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
-    half = SavedModelSession(export_saved_model(tiny, tmp_path / "m", precision="bfloat16"))
+    folder = export_saved_model(tiny, tmp_path / "m", precision="bfloat16")
+    half = SavedModelSession(folder)
     x = random.uniform(0, 255, (2, 28, 28, 3)).astype("float32")
     answer = half.run("tensor", {"images": x})["probabilities"]
     assert answer.dtype == np.float32
     expected = tiny.predict(preprocess_input(x), verbose=0)
     np.testing.assert_allclose(answer, expected, atol=0.02)
     assert (answer != expected).any()
+    stored = weights(folder)
+    assert stored["weights/conv1_3x3/kernel"].dtype == "bfloat16"
+    assert len(weights_sha256(folder)) == 64
 
 
 @pytest.mark.parametrize(
@@ -142,6 +147,7 @@ def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
         ({"class_names": ["a", "b"]}, "expected 3 class names.* received 2"),
         ({"version": -1}, "version of 0 or more"),
         ({"precision": "int8"}, "float32 or bfloat16"),
+        ({"optimize": "gpu"}, "optimize to be one of none, fold, cpu, got 'gpu'"),
         ({"temperature": 0}, "temperature of more than 0, got 0"),
         ({"keep": 0}, "keep 1 version or more, got 0"),
         ({"warmup_batch_sizes": (0,)}, "batch sizes of 1 or more, got 0"),

@@ -39,7 +39,7 @@ def full(finished_run, tmp_path_factory):
     for number in ("3", "4"):
         (directory / number).mkdir(parents=True)
         (directory / number / "saved_model.pb").touch()
-    options = ["--precision", "bfloat16", "--calibrate", "--cam", "--keep", "2"]
+    options = ["--precision", "bfloat16", "--optimize", "fold", "--calibrate", "--cam", "--keep", "2"]
     options += ["--warmup-batch-sizes", "1", "3"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -155,7 +155,7 @@ def test_provenance_tells_the_run_and_the_software(full, finished_run):
 
 
 def test_the_hash_of_the_weights_can_be_computed_again(full):
-    """From the checkpoint's own reader, as `weights_sha256_of` says."""
+    """From the checkpoint's own reader, as `weights_sha256_of` says; `test_optimize.py` has constants."""
     folder, _ = full
     prefix = str(folder / "variables/variables")
     digest = hashlib.sha256()

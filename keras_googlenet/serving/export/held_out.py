@@ -62,14 +62,19 @@ def held_out_images(run: Path, class_names: tuple[str, ...], data: str | None = 
 
 
 def logits(
-    model: keras.Model, preprocessing: Preprocessing, part: Part, *, precision: str = "float32"
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    part: Part,
+    *,
+    precision: str = "float32",
+    optimize: str = "none",
 ) -> np.ndarray:
     """The main head's logits, (images, classes).
 
     Raises:
         UserError: The network does not end in softmax or logits.
     """
-    network = served_network(model, preprocessing, precision=precision)
+    network = served_network(model, preprocessing, precision=precision, optimize=optimize)
     if not network.softmax:
         raise UserError("expected a network that ends in softmax or logits, to calibrate or compare it")
     single = keras.Model(network.model.inputs[0], network.model.output["logits"])

@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.serving.export import optimize as optimizing
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+CONSTANTS = "weights/"  # how the names of a frozen network's weights begin in its graph
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ServedNetwork:
         class_names: In label order.
         temperature: What logits are divided by (Guo et al. 2017); 1 leaves them.
         softmax: Whether probabilities are the softmax of what the model gives.
+        frozen: Whether its weights are constants of the graph: then kernels that reorder them do so
+            once. As variables they are shared by all signatures.
     """
 
     model: keras.Model
@@ -37,6 +41,7 @@ class ServedNetwork:
     class_names: tuple[str, ...]
     temperature: float = 1.0
     softmax: bool = True
+    frozen: bool = False
 
     @property
     def pixels_shape(self) -> tuple[int | None, ...]:
@@ -49,10 +54,16 @@ class ServedNetwork:
 
         It gives `probabilities` beside the model's outputs.
         """
+        weights = self.model.weights if self.frozen else []
+        frozen = [(weight, keras.ops.convert_to_numpy(weight)) for weight in weights]
 
         @tf.function(input_signature=[tf.TensorSpec(self.pixels_shape, tf.float32)], autograph=False)
         def network(pixels: Tensor) -> dict[str, Tensor]:
-            outputs = self.model(self.preprocessing.normalize(pixels), training=False)
+            constants = [
+                (weight, tf.constant(value, name=f"{CONSTANTS}{weight.path}")) for weight, value in frozen
+            ]
+            with keras.StatelessScope(constants):
+                outputs = self.model(self.preprocessing.normalize(pixels), training=False)
             outputs = {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
             # Finite pixels far outside of 0..255 may overflow on the way.
             logits = tf.debugging.check_numerics(outputs["logits"], "The network's answer to these pixels")
@@ -60,6 +71,11 @@ class ServedNetwork:
             return outputs | {"probabilities": probabilities}
 
         return network
+
+    def classifier(self) -> Tensor:
+        """The kernel of the last layer, (channels, classes)."""
+        kernel = self.model.get_layer("main").kernel
+        return keras.ops.convert_to_numpy(kernel) if self.frozen else kernel
 
 
 def served_network(
@@ -70,6 +86,7 @@ def served_network(
     temperature: float = 1.0,
     precision: str = "float32",
     cam: bool = False,
+    optimize: str = "none",
 ) -> ServedNetwork:
     """A copy of a trained network's main path, ready to be exported.
 
@@ -81,6 +98,8 @@ def served_network(
         temperature: What logits are divided by, more than 0.
         precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.
         cam: Whether to keep the last feature map.
+        optimize: `"none"`; `"fold"`, for batch norm and ReLU inside of convolutions; or `"cpu"`, for that
+            and what helps on a processor alone: see `serving.export.optimize`.
 
     Raises:
         UserError: The model, the class names or an option do not fit.
@@ -89,7 +108,12 @@ def served_network(
         raise UserError(f"expected precision float32 or bfloat16, got {precision!r}")
     if not temperature > 0:
         raise UserError(f"expected a temperature of more than 0, got {temperature}")
-    main = with_dtype_policy(strip_aux(model), POLICIES[precision])
+    if optimize not in optimizing.LEVELS:
+        raise UserError(f"expected optimize to be one of {', '.join(optimizing.LEVELS)}, got {optimize!r}")
+    if optimize == "none":
+        main = with_dtype_policy(strip_aux(model), POLICIES[precision])
+    else:
+        main = optimizing.optimized(strip_aux(model), precision, cpu=optimize == "cpu")
     head = main.get_layer("main")
     softmax = head.activation in (keras.activations.softmax, keras.activations.linear)
     if softmax:
@@ -108,6 +132,7 @@ def served_network(
         _class_names(main, class_names),
         temperature,
         softmax,
+        frozen=optimize == "cpu",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +14,19 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_googlenet import __version__
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.export.network import ServedNetwork
+from keras_googlenet.serving.export.network import CONSTANTS, ServedNetwork
 from keras_googlenet.training import run_folder
 from keras_googlenet.training.run import read_metrics
 
 EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
 PROVENANCE = "provenance.json"
 HASHED = (
-    "for each of tf.train.list_variables, but its object graph, in order of names: name, dtype, shape, values"
+    "for each of tf.train.list_variables, but its object graph, and each constant weights/* of "
+    "saved_model.pb, in order of names: name, dtype, shape, values"
 )
 
 # Options of a run that name files of the machine that trained it: their last component is told.
@@ -67,21 +70,38 @@ def write_provenance(
 def weights_sha256(folder: Path) -> str:
     """SHA-256 of a version's weights: of their values, however they are divided into files.
 
-    Of each variable that `tf.train.list_variables` names, but the object graph, in the order of names:
-    its name, dtype and shape as a line of text such as `a/b float32 (3, 4)`, then its values in C order,
-    little-endian.
+    Of each variable that `tf.train.list_variables` names, but the object graph, and of each constant
+    `weights/...` of the graph, in the order of names: its name, dtype and shape as a line of text such
+    as `a/b float32 (3, 4)`, then its values in C order, little-endian.
+
+    Args:
+        folder: The version's.
+    """
+    digest = hashlib.sha256()
+    for name, values in sorted(weights(folder).items()):
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+        swapped = values.byteswap() if sys.byteorder == "big" else values
+        digest.update(np.ascontiguousarray(swapped).tobytes())
+    return digest.hexdigest()
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    """A version's weights by name: its variables, and the weights that are constants of its graph.
 
     Args:
         folder: The version's.
     """
     stored = tf.train.load_checkpoint(str(folder / "variables/variables"))
-    digest = hashlib.sha256()
-    for name in sorted(stored.get_variable_to_shape_map()):
-        if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
-            values = stored.get_tensor(name)
-            digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
-            digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())
-    return digest.hexdigest()
+    names = set(stored.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    constants = {
+        node.name: tf.make_ndarray(node.attr["value"].tensor)
+        for graph in saved.meta_graphs
+        for function in graph.graph_def.library.function
+        for node in function.node_def
+        if node.op == "Const" and node.name.startswith(CONSTANTS)
+    }
+    return {name: stored.get_tensor(name) for name in names} | constants
 
 
 def run_origin(run: Path) -> dict[str, Any]:

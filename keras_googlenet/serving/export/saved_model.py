@@ -28,6 +28,7 @@ def export_saved_model(
     class_names: Sequence[str] | None = None,
     version: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    optimize: Literal["none", "fold", "cpu"] = "cpu",
     preprocessing: Preprocessing | None = None,
     temperature: float = 1.0,
     cam: bool = False,
@@ -48,7 +49,10 @@ def export_saved_model(
         directory: The model's directory: its name is the model's, its children are versions.
         class_names: In label order; by default "0", "1" and so on.
         version: The version's number; by default one more than the highest there.
-        precision: What the graph computes in. Inputs, outputs and weights are float32 either way.
+        precision: What the graph computes in. Inputs and outputs are float32 either way.
+        optimize: `"cpu"` for a server without a GPU: batch norm and ReLU are folded into the
+            convolutions, and weights are constants of the graph. `"fold"` for any device: the same
+            folding, and variables. `"none"` for the layers and variables as they were trained.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1, as
             `preprocess_input` does, at the model's own size and channels.
         temperature: What logits are divided by before the softmax; see `serving.calibration`.
@@ -76,7 +80,13 @@ def export_saved_model(
     if keep is not None and keep < 1:
         raise UserError(f"expected to keep 1 version or more, got {keep}")
     network = served_network(
-        model, preprocessing, class_names, temperature=temperature, precision=precision, cam=cam
+        model,
+        preprocessing,
+        class_names,
+        temperature=temperature,
+        precision=precision,
+        cam=cam,
+        optimize=optimize,
     )
     offered = signatures(network, cam=cam)
     check_batch_sizes(warmup_batch_sizes, len(offered))
@@ -85,6 +95,7 @@ def export_saved_model(
         check_free(directory, version)  # before the work, which takes a minute
     details = {
         "precision": precision,
+        "optimize": optimize,
         "signatures": list(offered),
         "warmup_batch_sizes": list(warmup_batch_sizes),
     }

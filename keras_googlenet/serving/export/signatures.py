@@ -54,6 +54,7 @@ def signatures(network: ServedNetwork, *, cam: bool = False) -> dict[str, Signat
     # A constant and a gather need no lookup table and no asset, which would embed its path.
     names = tf.constant(network.class_names)
     run = network.function()
+    classifier = network.classifier() if cam else None
     encoded = tf.TensorSpec(BYTES_SHAPE, tf.string, "images")
 
     def best(probabilities: Tensor, count: int) -> dict[str, Tensor]:
@@ -97,7 +98,7 @@ def signatures(network: ServedNetwork, *, cam: bool = False) -> dict[str, Signat
     def class_maps(images: Tensor) -> dict[str, Tensor]:
         outputs = run(load(images))
         index = tf.argmax(outputs["probabilities"], axis=-1)
-        of_best = tf.gather(tf.transpose(network.model.get_layer("main").kernel), index)  # (batch, channels)
+        of_best = tf.gather(tf.transpose(classifier), index)  # (batch, channels)
         first = best(outputs["probabilities"], 1)
         return {"cam": tf.einsum("bhwc,bc->bhw", outputs["map"], of_best)} | {
             name: value[:, 0] for name, value in first.items()

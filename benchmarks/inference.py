@@ -1,0 +1,501 @@
+"""How many images a second the exported networks answer, against other runtimes and the plain Keras listing.
+
+    python benchmarks/inference.py [--variants bn paper] [--batch-sizes 1 8 32]
+
+Each contender is a process of its own: what its threads do after a call disturbs no other, and all of them
+are held to the same processors. Our exports run as a server runs them. Peers, of the `bench` extra, run with
+the settings that their makers advise for answers one after the other; those that are not installed, or do
+not start, are named. Before anything is timed, answers are compared: ours and the runtimes' have the same
+weights; torchvision's network, of 3x3 convolutions in place of 5x5, is compared with our variant of it.
+
+Leaves `inference.csv` and a picture of it in benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from matplotlib.figure import Figure
+from timing import Spread, alternate, circumstances, ratio, spread, write_csv
+
+from keras_googlenet.errors import UserError
+
+RESULTS = Path(__file__).parent / "results"
+PLAIN = "Keras listing, float32"
+OURS = {"float32": "ours, float32", "bfloat16": "ours, bfloat16"}
+SINGLE = ", a thread an op"
+PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are held against
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest probability
+
+Answer = Callable[[np.ndarray], np.ndarray]  # pixels (batch, height, width, 3) to probabilities
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What a worker process loads.
+
+    Attributes:
+        load: Makes a runtime ready, in the worker.
+        path: Of what it loads.
+        precision: What it computes in.
+        environment: Of the worker.
+        same: Whether it answers as the variant's network does.
+    """
+
+    load: Callable[[Path, str, int], Answer]
+    path: Path
+    precision: str = "float32"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    same: bool = True
+
+
+# --- runtimes --------------------------------------------------------------------------------------
+
+
+def saved_model(path: Path, precision: str, threads: int) -> Answer:
+    """A SavedModel in TensorFlow's session, as TensorFlow Serving loads it, on all processors it may use."""
+    from keras_googlenet.serving.session import SavedModelSession
+
+    session = SavedModelSession(path)
+    name = "tensor" if "tensor" in session.signatures else "serving_default"
+    (given,) = session.signatures[name].inputs
+    outputs = session.signatures[name].outputs
+    wanted = "probabilities" if "probabilities" in outputs else next(iter(outputs))
+    return lambda pixels: session.run(name, {given: pixels}, [wanted])[wanted]
+
+
+def listing(path: Path, precision: str, threads: int) -> Answer:
+    """The listing's SavedModel: it takes scaled pixels, scaled here outside of the graph."""
+    answer = saved_model(path, precision, threads)
+    return lambda pixels: answer(pixels / np.float32(127.5) - np.float32(1))
+
+
+def onnx_runtime(path: Path, precision: str, threads: int) -> Answer:
+    """ONNX Runtime's CPU provider."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(None, {"images": pixels})[0]
+
+
+def openvino(path: Path, precision: str, threads: int) -> Answer:
+    """OpenVINO's CPU plugin, set for latency."""
+    import openvino as ov
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+    }
+    request = ov.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+    return lambda pixels: request.infer([pixels], share_inputs=True)[0]
+
+
+def torchvision(path: Path, precision: str, threads: int, *, compiled: bool = False) -> Answer:
+    """torchvision's GoogLeNet: channels last, inference mode, autocast for bfloat16."""
+    import torch
+
+    network = torchvision_network()
+    network.load_state_dict(torch.load(path, weights_only=True))
+    torch.set_num_threads(threads)
+    network = network.eval().to(memory_format=torch.channels_last)
+    run = torch.compile(network) if compiled else network
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+        with torch.inference_mode(), cast:
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1  # channels last as it comes
+            return run(images).float().softmax(-1).numpy()
+
+    return answer
+
+
+def torchvision_network() -> Any:
+    """torchvision's network without weights."""
+    import torch
+
+    # Its wheel may have no operators for this build of torch; the network needs their names alone.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    from torchvision.models import googlenet
+
+    return googlenet(weights=None, init_weights=False, aux_logits=True)
+
+
+# --- networks --------------------------------------------------------------------------------------
+
+
+def write_networks(folder: Path, variant: str, side: int) -> dict[str, Contender]:
+    """Write a variant's network in all forms.
+
+    Args:
+        folder: Where to.
+        variant: Its name.
+        side: Of its images, in pixels.
+
+    Returns:
+        The contenders by name.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    from keras_googlenet import GoogLeNet, export_saved_model
+    from keras_googlenet.serving.export.targets import export_file
+
+    keras.utils.set_random_seed(0)
+    plain = GoogLeNet(variant="listing", input_shape=(side, side, 3), aux_heads=False)
+    plain.export(folder / "listing", verbose=False)
+    found = {PLAIN: Contender(listing, folder / "listing", same=False)}
+    network = GoogLeNet(variant=variant, input_shape=(side, side, 3), aux_heads=False)
+    randomise(network)
+    for precision, name in OURS.items():
+        for level, suffix in (("none", " (--optimize none)"), ("cpu", "")):
+            path = export_saved_model(
+                network,
+                folder / variant,
+                precision=cast(Any, precision),
+                optimize=cast(Any, level),
+                warmup_batch_sizes=(),
+            )
+            found[name + suffix] = Contender(saved_model, path, precision)
+        found[name + SINGLE] = Contender(saved_model, path, precision, {"TF_NUM_INTRAOP_THREADS": "1"})
+    try:
+        onnx = export_file(network, folder / f"{variant}.onnx", format="onnx")
+    except UserError as missing:
+        print(f"without ONNX Runtime and OpenVINO: {missing}")
+        return found
+    found[PEERS["float32"]] = Contender(onnx_runtime, onnx)
+    found["OpenVINO, float32"] = Contender(openvino, onnx)
+    found[PEERS["bfloat16"]] = Contender(openvino, onnx, "bfloat16")
+    return found
+
+
+def randomise(network: Any) -> None:
+    """Statistics of batch normalisation as after training: at first they are those of no network."""
+    import keras
+
+    random = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([random.uniform(0.5, 1.5, each.shape) for each in layer.get_weights()])
+
+
+def write_torchvision(
+    folder: Path, pixels: np.ndarray, *, compiled: bool
+) -> tuple[dict[str, Contender], np.ndarray]:
+    """torchvision's network with random weights, and what our variant of it answers with these."""
+    import torch
+
+    from keras_googlenet import GoogLeNet
+    from keras_googlenet.preprocessing import preprocess_input
+    from keras_googlenet.weights.convert import convert
+    from keras_googlenet.weights.readers import read
+
+    torch.manual_seed(0)
+    path = folder / "googlenet.pth"
+    torch.save(torchvision_network().state_dict(), path)
+    side = pixels.shape[1]
+    ours = GoogLeNet(variant="torchvision", input_shape=(side, side, 3))  # heads too: all tensors are used
+    convert(read(path, "torchvision"), "torchvision", ours)
+    expected = ours(preprocess_input(pixels), training=False)[0].numpy()
+    found = {
+        f"torchvision, {precision}": Contender(torchvision, path, precision, same=False) for precision in OURS
+    }
+    if compiled:
+        load = partial(torchvision, compiled=True)
+        for precision in OURS:
+            found[f"torchvision, {precision}, compiled"] = Contender(load, path, precision, same=False)
+    return found, expected
+
+
+# --- workers ---------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A contender in a process of its own.
+
+    Raises:
+        UserError: It does not start.
+    """
+
+    def __init__(self, contender: Contender, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=work, args=(contender, threads, other), daemon=True)
+        before = dict(os.environ)
+        os.environ |= contender.environment
+        self._process.start()
+        for name in contender.environment:
+            os.environ.pop(name)
+        os.environ |= before
+        other.close()
+        self.ask("ready")
+
+    def ask(self, *question: Any) -> Any:
+        """What the worker says to a question."""
+        try:
+            self._pipe.send(question)
+            answer = self._pipe.recv()
+        except (EOFError, BrokenPipeError):
+            raise UserError("its process ended") from None
+        if isinstance(answer, str):
+            raise UserError(answer)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+
+
+def work(contender: Contender, threads: int, pipe: Any) -> None:
+    """A worker's life: load, then answer questions. An error is told as a line of text."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    try:
+        answer = contender.load(contender.path, contender.precision, threads)
+        questions: dict[str, Callable[..., Any]] = {
+            "ready": lambda: None,
+            "answer": answer,
+            "rate": partial(rate, answer),
+        }
+        while True:
+            kind, *given = pipe.recv()
+            pipe.send(questions[kind](*given))
+    except (KeyboardInterrupt, EOFError):
+        pass
+    except Exception as error:
+        pipe.send((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def rate(answer: Answer, pixels: np.ndarray, seconds: float) -> float:
+    """Images a second, one batch after the other."""
+    answer(pixels)  # the caches were others' a moment ago
+    begun = time.perf_counter()
+    for calls in count(1):
+        answer(pixels)
+        if (taken := time.perf_counter() - begun) >= seconds:
+            return calls * len(pixels) / taken
+    raise AssertionError("count() has no end")
+
+
+@contextmanager
+def workers(contenders: Mapping[str, Contender], threads: int) -> Iterator[dict[str, Worker]]:
+    """Those that start, by name; the others are named."""
+    found = {}
+    with ExitStack() as stack:
+        for name, contender in contenders.items():
+            try:
+                found[name] = Worker(contender, threads)
+                stack.callback(found[name].close)
+            except UserError as missing:
+                print(f"without {name}: {missing}")
+        yield found
+
+
+# --- measuring -------------------------------------------------------------------------------------
+
+
+def check(name: str, answer: np.ndarray, expected: np.ndarray, precision: str) -> None:
+    """Refuse other answers than expected.
+
+    Raises:
+        UserError: They are others.
+    """
+    difference = np.abs(answer - expected).max() / expected.max()
+    if not difference <= TOLERANCES[precision]:
+        raise UserError(f"expected the network's answers from {name}, which differ by {difference:.2g}")
+
+
+def checked(
+    found: dict[str, Worker],
+    contenders: Mapping[str, Contender],
+    pixels: np.ndarray,
+    of_torchvision: np.ndarray | None,
+) -> dict[str, Worker]:
+    """Those that answer, and all that do answer alike."""
+    answering = {}
+    reference = found[OURS["float32"] + " (--optimize none)"].ask("answer", pixels)
+    for name, worker in found.items():
+        try:
+            answer = worker.ask("answer", pixels)
+        except UserError as error:
+            print(f"without {name}: {error}")
+            continue
+        if contenders[name].same:
+            check(name, answer, reference, contenders[name].precision)
+        elif of_torchvision is not None and name.startswith("torchvision"):
+            check(name, answer, of_torchvision, contenders[name].precision)
+        answering[name] = worker
+    return answering
+
+
+def rows_of(variant: str, batch: int, rates: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+    """Each contender's rates, and their ratios to the plain listing's and to its peer's, round by round."""
+    rows = []
+    for name, figures in rates.items():
+        columns: dict[str, Any] = {"variant": variant, "batch_size": batch, "contender": name}
+        columns |= spread_columns("images_per_second", spread(figures))
+        columns |= spread_columns("to_listing", ratio(figures, rates[PLAIN]))
+        peer = next((PEERS[precision] for precision, ours in OURS.items() if name.startswith(ours)), "")
+        known = ratio(figures, rates[peer]) if peer in rates else None
+        rows.append(columns | {"peer": peer if known else ""} | spread_columns("to_peer", known))
+    return rows
+
+
+def spread_columns(name: str, values: Spread | None) -> dict[str, Any]:
+    """A median and its spread as columns, empty where there is none."""
+    found = (values.median, values.low, values.high) if values else ("", "", "")
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+
+
+def measure(
+    folder: Path, variant: str, options: argparse.Namespace, random: np.random.Generator
+) -> list[dict[str, Any]]:
+    """All rows of a variant."""
+    side = options.image_size
+    some = random.uniform(0, 255, (2, side, side, 3)).astype("float32")
+    contenders, of_torchvision = write_networks(folder, variant, side), None
+    if variant == options.variants[0]:  # it is the same beside all of ours
+        try:
+            peers, of_torchvision = write_torchvision(folder, some, compiled=options.compiled)
+            contenders |= peers
+        except ImportError as missing:
+            print(f"without torchvision: {missing}")
+    rows = []
+    with workers(contenders, options.threads) as started:
+        found = checked(started, contenders, some, of_torchvision)
+        print(f"measuring {len(found)} contenders of {variant}", flush=True)
+        for batch in options.batch_sizes:
+            pixels = random.uniform(0, 255, (batch, side, side, 3)).astype("float32")
+            for worker in found.values():
+                worker.ask("rate", pixels, 0.1)  # kernels are made for a batch size once
+            asked = {
+                name: partial(worker.ask, "rate", pixels, options.seconds) for name, worker in found.items()
+            }
+            rows += rows_of(variant, batch, alternate(asked, options.rounds))
+            print(table(rows[-len(found) :]), flush=True)
+    return rows
+
+
+# --- telling ---------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The figures for people to read."""
+    form = "{:>8} {:>5}  {:35} {:>22} {:>18}  {}"
+    lines = [
+        form.format("variant", "batch", "contender", "images/s (spread)", "to the listing", "to its peer")
+    ]
+    for one in rows:
+        to_peer = f"{told(one, 'to_peer', 2)} of {one['peer']}" if one["peer"] else ""
+        figures = told(one, "images_per_second", 1), told(one, "to_listing", 2), to_peer
+        lines.append(form.format(one["variant"], one["batch_size"], one["contender"], *figures))
+    return "\n".join(lines)
+
+
+def told(one: Mapping[str, Any], name: str, digits: int) -> str:
+    """A median with its spread."""
+    low, high = one[f"{name}_low"], one[f"{name}_high"]
+    return f"{one[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """The rates with their spread: a column a variant, a group of bars a batch size."""
+    variants = list(dict.fromkeys(one["variant"] for one in rows))
+    batches = list(dict.fromkeys(one["batch_size"] for one in rows))
+    names = list(dict.fromkeys(one["contender"] for one in rows))
+    size = (6.5 * len(variants), 1 + 0.19 * len(names) * len(batches))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(batches), len(variants), squeeze=False, sharex="col")
+    for axes, (batch, variant) in zip(grid.flat, ((b, v) for b in batches for v in variants), strict=True):
+        shown = [one for one in rows if (one["batch_size"], one["variant"]) == (batch, variant)]
+        for place, one in enumerate(shown):
+            low, middle, high = (one[f"images_per_second{end}"] for end in ("_low", "", "_high"))
+            error = [[middle - low], [high - middle]]
+            ours = one["contender"].startswith("ours")
+            colour = ("#1f4e79" if ours else "#b0b0b0") if "bfloat16" in one["contender"] else None
+            colour = colour or ("#7fa7d1" if ours else "#d9d9d9")
+            axes.barh(place, middle, xerr=error, color=colour, capsize=2, error_kw={"lw": 0.7})
+            axes.text(high, place, f"  {middle:.0f} ({one['to_listing']:.2f})", va="center", fontsize=7)
+        axes.set_yticks(range(len(shown)), [one["contender"] for one in shown], fontsize=7)
+        axes.invert_yaxis()
+        axes.margins(x=0.2)
+        axes.set_title(f"{variant}, batch of {batch}", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("images a second (in brackets: times the Keras listing in float32)", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--variants", nargs="+", default=["bn", "paper"])
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=2, help="processors for each contender")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.4, help="in a round, of each contender")
+    parser.add_argument("--compiled", action="store_true", help="torchvision compiled too: minutes, and g++")
+    parser.add_argument("--to", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    if options.threads > len(os.sched_getaffinity(0)):
+        raise UserError(f"expected at most {len(os.sched_getaffinity(0))} threads, got {options.threads}")
+    rows = []
+    for variant in options.variants:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measure(Path(folder), variant, options, np.random.default_rng(0))
+    common = (
+        circumstances("keras", "tensorflow")
+        | {"versions": json.dumps(versions())}
+        | {
+            "image_size": options.image_size,
+            "threads": options.threads,
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+        }
+    )
+    write_csv(options.to / "inference.csv", [common | one for one in rows])
+    size = f"{options.image_size} x {options.image_size}"
+    title = f"Images answered at {size}, {options.threads} threads: {common['machine']}"
+    draw(rows, title, options.to / "inference.png")
+    print(f"wrote {options.to / 'inference.csv'} and {options.to / 'inference.png'}")
+
+
+def versions() -> dict[str, str]:
+    """Of the peers that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("onnxruntime", "openvino", "torch", "torchvision"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,245 @@
+"""A trained network made ready to be served: the same answers in fewer passes over memory.
+
+Batch normalisation and ReLU are folded into the convolution before them. On a processor, max pools compare
+the bits of numbers that are not negative, local response normalisation in bfloat16 sums its windows as a
+convolution does, and weights are constants of the graph (`ServedNetwork.frozen`). What each of them brings is
+in `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+Tensor = Any
+Operation = Any  # a layer, or a bare operation such as `ops.square`
+
+LEVELS = ("none", "fold", "cpu")
+
+# Operations that give nothing negative, and those that do so where nothing they are given is negative.
+NEVER_NEGATIVE = ("ReLU", "Rsqrt", "Sqrt", "Square")
+KEEPS_SIGNS = (
+    "Add",
+    "Cast",
+    "Concatenate",
+    "Dropout",
+    "Identity",
+    "IntegerMaxPooling2D",
+    "MaxPooling2D",
+    "Moveaxis",
+    "Multiply",
+    "ZeroPadding2D",
+)
+
+
+# What `layers.local_response_norm` is made of.
+LRN = sorted(
+    ["Cast", "Square", "ExpandDims", "Conv", "Squeeze", "Add", "Rsqrt", "Multiply", "Sqrt", "Multiply"]
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A convolution, with the normalisation and the ReLU that follow it and nothing else does."""
+
+    convolution: layers.Conv2D
+    norm: layers.BatchNormalization | None
+    relu: layers.ReLU | None
+
+    def weights(self) -> list[np.ndarray]:
+        """Kernel and bias of the one convolution that it all comes to."""
+        kernel, *bias = (np.asarray(value, "float64") for value in self.convolution.get_weights())
+        if self.norm is None:
+            return [kernel, *bias]
+        norm = self.norm
+        scale = 1 / np.sqrt(_values(norm.moving_variance) + norm.epsilon)
+        scale = scale * _values(norm.gamma) if norm.scale else scale
+        shift = (bias[0] if bias else 0) - _values(norm.moving_mean)
+        return [kernel * scale, shift * scale + (_values(norm.beta) if norm.center else 0)]
+
+    def folded(self, dtype: str) -> layers.Conv2D:
+        """That convolution, not built yet."""
+        config = self.convolution.get_config() | {"dtype": dtype}
+        config["use_bias"] = config["use_bias"] or self.norm is not None
+        if self.relu is not None:
+            config["activation"] = "relu"
+        return layers.Conv2D.from_config(config)
+
+
+class IntegerMaxPooling2D(layers.MaxPooling2D):
+    """A max pool of numbers that are not negative, by their bits, whose order as integers is the same.
+
+    On a processor TensorFlow pools floats by a kernel of training, which writes down where each maximum
+    was; that of integers does not. No GPU pools integers.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        bits = tf.bitcast(inputs, tf.int16 if inputs.dtype.size == 2 else tf.int32)
+        pooled = tf.nn.max_pool2d(bits, self.pool_size, self.strides, self.padding.upper())
+        return tf.bitcast(pooled, inputs.dtype)
+
+
+class BandNormalization(layers.Layer):
+    """Local response normalisation with its sums as a 1x1 convolution by a band matrix.
+
+    Args:
+        window: What neighbouring channels' squares are multiplied by before they are summed.
+        offset: What is added to the sum: k.
+    """
+
+    def __init__(self, window: np.ndarray, offset: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.window, self.offset = window, offset
+
+    def call(self, inputs: Tensor) -> Tensor:
+        channels, reach = inputs.shape[-1], len(self.window) // 2
+        band = sum(
+            weight * np.eye(channels, k=reach - distance) for distance, weight in enumerate(self.window)
+        )
+        sums = tf.nn.conv2d(tf.square(inputs), tf.cast(band[None, None], inputs.dtype), 1, "VALID")
+        scale = tf.nn.bias_add(sums, tf.fill([channels], tf.cast(self.offset, inputs.dtype)))
+        inverse_root = tf.math.rsqrt(tf.cast(scale, tf.float32))  # whose kernels are faster, casts and all
+        return tf.cast(tf.cast(inputs, tf.float32) * inverse_root * tf.sqrt(inverse_root), inputs.dtype)
+
+
+def optimized(model: keras.Model, precision: str, *, cpu: bool) -> keras.Model:
+    """A copy of a network for inference, with folded weights.
+
+    Args:
+        model: A functional model.
+        precision: What it computes in, `"float32"` or `"bfloat16"`; in bfloat16 convolutions hold their
+            weights in it too. Output layers stay in float32.
+        cpu: Whether it is for a processor alone: max pools go by bits, and in bfloat16 local response
+            normalisation by a band matrix.
+    """
+    units = {unit.convolution.name: unit for unit in _units(model)}
+    absorbed = {part.name for unit in units.values() for part in (unit.norm, unit.relu) if part is not None}
+    producers = {id(operation.output): operation for operation in model.operations}
+    normalised = _normalisations(model, producers) if cpu and precision == "bfloat16" else {}
+    inside = {id(operation): name for name, found in normalised.items() for operation in found}
+    constants: dict[tuple[str, str], Any] = {}  # of the operations inside of them, by kind
+
+    def call(operation: Operation, *arguments: Any, **options: Any) -> Tensor:
+        if operation.name in absorbed:
+            return arguments[0]
+        if id(operation) in inside:
+            tensors = [each for each in arguments if keras.utils.is_keras_tensor(each)]
+            others = [each for each in arguments if not keras.utils.is_keras_tensor(each)]
+            if others:
+                constants[inside[id(operation)], type(operation).__name__] = others[0]
+            return tensors[0]
+        unit = units.get(operation.name)
+        dtype = "float32" if operation.name in model.output_names else _policy(operation, precision)
+        if unit is not None:
+            copy, weights = unit.folded(dtype), unit.weights()
+        elif operation.name in normalised:
+            window, offset = (constants[operation.name, kind] for kind in ("Conv", "Add"))
+            copy = BandNormalization(np.ravel(window), float(offset), dtype=dtype, name=operation.name)
+            weights = []
+        else:
+            kind = type(operation)
+            if cpu and _pools_integers(operation, producers):
+                kind = IntegerMaxPooling2D
+            is_layer = isinstance(operation, keras.Layer)
+            copy = kind.from_config(operation.get_config() | ({"dtype": dtype} if is_layer else {}))
+            weights = operation.get_weights() if is_layer else []
+        outputs = copy(*arguments, **options)
+        if weights:
+            copy.set_weights(weights)
+        return outputs
+
+    # Keras's own way through the graph, with the operations as they are.
+    return keras.models.clone_model(model, clone_function=lambda operation: operation, call_function=call)
+
+
+def _policy(operation: Operation, precision: str) -> str:
+    if precision == "float32":
+        return "float32"
+    # Other layers' weights, such as statistics, keep their precision.
+    return "bfloat16" if isinstance(operation, layers.Conv2D | layers.Dense) else "mixed_bfloat16"
+
+
+def _units(model: keras.Model) -> Iterator[Unit]:
+    consumers: dict[int, list[Operation]] = {id(output): [None] for output in model.outputs}
+    for operation in model.operations:
+        for tensor in keras.tree.flatten(operation.input):
+            consumers.setdefault(id(tensor), []).append(operation)
+
+    def only_consumer(operation: Operation) -> Operation:
+        found = consumers.get(id(operation.output), [])
+        return found[0] if len(found) == 1 else None
+
+    for layer in model.layers:
+        if not isinstance(layer, layers.Conv2D) or layer.activation is not keras.activations.linear:
+            continue
+        norm = relu = None
+        follower = only_consumer(layer)
+        if isinstance(follower, layers.BatchNormalization) and _axis(layer) == follower.axis % 4:
+            norm, follower = follower, only_consumer(follower)
+        if isinstance(follower, layers.ReLU) and _is_plain(follower):
+            relu = follower
+        yield Unit(layer, norm, relu)
+
+
+def _normalisations(model: keras.Model, producers: dict[int, Operation]) -> dict[str, list[Operation]]:
+    """By the name of a layer that is a local response normalisation's last, the operations before it."""
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.Identity):
+            before: dict[int, Operation] = {}
+            waiting = [layer]
+            while waiting:
+                for tensor in keras.tree.flatten(waiting.pop().input):
+                    producer: Operation = producers[id(tensor)]
+                    if not isinstance(producer, keras.Layer) and id(producer) not in before:
+                        before[id(producer)] = producer
+                        waiting.append(producer)
+            kinds = sorted(type(operation).__name__ for operation in before.values())
+            if [kind for kind in kinds if kind != "Moveaxis"] == LRN and _by_channel(before.values()):
+                found[layer.name] = list(before.values())
+    return found
+
+
+def _by_channel(operations: Iterable[Operation]) -> bool:
+    """Whether channels are the last axis throughout."""
+    return all(
+        operation.source == operation.destination
+        for operation in operations
+        if type(operation).__name__ == "Moveaxis"
+    )
+
+
+def _axis(convolution: layers.Conv2D) -> int:
+    return 3 if convolution.data_format == "channels_last" else 1
+
+
+def _is_plain(relu: layers.ReLU) -> bool:
+    return relu.max_value is None and not relu.negative_slope and not relu.threshold
+
+
+def _pools_integers(operation: Operation, producers: dict[int, Operation]) -> bool:
+    return (
+        type(operation) is layers.MaxPooling2D
+        and operation.data_format == "channels_last"
+        and _never_negative(operation.input, producers)
+    )
+
+
+def _never_negative(tensor: Tensor, producers: dict[int, Operation]) -> bool:
+    producer: Operation = producers.get(id(tensor))
+    kind = type(producer).__name__
+    if kind in NEVER_NEGATIVE or getattr(producer, "activation", None) is keras.activations.relu:
+        return True
+    return kind in KEEPS_SIGNS and all(
+        _never_negative(each, producers) for each in keras.tree.flatten(producer.input)
+    )
+
+
+def _values(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable), "float64")
