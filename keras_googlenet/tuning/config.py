@@ -62,6 +62,8 @@ class TuneConfig:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
         if {training.variant, *self.variants} & set(CLASSICS):
             raise UserError(f"expected a GoogLeNet to search the channels of, got {training.variant}")
+        if training.batch_size == "auto":
+            raise UserError("expected a number as batch_size: the same for networks of all widths")
         if training.weights is not None or training.freeze is not None:
             raise UserError(
                 "expected no weights or freeze: networks of other channels cannot start from them"

@@ -28,6 +28,7 @@ from keras_googlenet.training.callbacks import (
     write_metrics,
 )
 from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.kernels import with_fast_layers, with_keras_layers
 from keras_googlenet.training.network import compile_model
 from keras_googlenet.training.precision import using_dtype_policy
 from keras_googlenet.training.run import fit_data
@@ -80,6 +81,12 @@ class TrainedAsRun(HyperGoogLeNet):
         """The options of a sample's run."""
         chosen = {name: values[name] for name, _ in self.space.extras if name in values}
         return replace(self.training.config, **chosen)  # type: ignore[arg-type]
+
+    def build(self, hp: kt.HyperParameters) -> keras.Model:
+        """The compiled model of a sample, in the layers that a run trains with."""
+        model = with_fast_layers(super().build(hp))
+        self._compile(model, hp)
+        return model
 
     def _compile(self, model: keras.Model, hp: kt.HyperParameters) -> None:
         compile_model(model, self.config(hp.values), self.steps_per_epoch)
@@ -160,7 +167,7 @@ class ChannelTuner(kt.Tuner):
         with using_dtype_policy(training.policy), distribution.scope():
             model = hypermodel.build(hp)
             model.optimizer.build(model.trainable_variables)
-        latency = latency_ms(strip_aux(model))
+        latency = latency_ms(strip_aux(with_keras_layers(model)))
         first = int(hp.values.get("tuner/initial_epoch", 0))
         last = int(hp.values.get("tuner/epochs", training.config.epochs))
         if "tuner/trial_id" in hp.values:  # Hyperband's word for the trial to go on from

@@ -206,6 +206,7 @@ def test_a_search_that_cannot_be_is_refused_before_it_begins(search, training, m
         ({"extras": ("seed",)}, {}, "expected extras to be of dropout"),
         ({}, {"variant": "nin"}, "expected a GoogLeNet"),
         ({}, {"weights": "imagenet"}, "expected no weights or freeze"),
+        ({}, {"batch_size": "auto"}, "expected a number as batch_size"),
     ],
 )
 def test_options_that_make_no_search(search, training, message, options):
