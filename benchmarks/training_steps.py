@@ -18,7 +18,7 @@ from keras_googlenet import GoogLeNet, RunConfig
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.profile import profile
-from keras_googlenet.training.network import build
+from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
 
 CLASSES = 1000
@@ -154,7 +154,7 @@ def _plain(images: np.ndarray, labels: np.ndarray, precision: str) -> Contender:
 def _ours(images: np.ndarray, labels: np.ndarray, variant: str, precision: str) -> Contender:
     config = RunConfig(data="none", run="none", variant=variant, **SGD)  # type: ignore[arg-type]
     policy = dtype_policy(precision)
-    model = build(config, Preprocessing(*images.shape[1:]), CLASSES, policy)
+    model = build_for_training(config, Preprocessing(*images.shape[1:]), CLASSES, policy)
     return _of_keras(model, images, labels, variant, policy.removeprefix("mixed_"))
 
 

@@ -37,7 +37,7 @@ from keras_googlenet import RunConfig
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import distribution
-from keras_googlenet.training.network import build
+from keras_googlenet.training.network import build_for_training
 
 CLASSES = 1000
 
@@ -64,7 +64,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     config = RunConfig(data="none", run=Path("none"), variant=options.variant, width=options.width)
     side, heads = options.image_size, 3
     with distribution.scope():
-        model = build(config, Preprocessing(side, side, 3), CLASSES, "float32")
+        model = build_for_training(config, Preprocessing(side, side, 3), CLASSES, "float32")
         model.optimizer.build(model.trainable_variables)
     random = np.random.default_rng(options.process)
     images = random.standard_normal((options.batch_size, side, side, 3), "float32")

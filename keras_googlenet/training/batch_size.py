@@ -24,7 +24,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import distribution
 from keras_googlenet.training.config import RunConfig
-from keras_googlenet.training.network import build
+from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy
 
 FIRST = 8
@@ -157,7 +157,7 @@ def main() -> None:
     config = RunConfig.from_dict(request["config"])
     preprocessing = Preprocessing.from_dict(request["preprocessing"])
     with distribution.scope():
-        model = build(config, preprocessing, request["classes"], dtype_policy(config.precision))
+        model = build_for_training(config, preprocessing, request["classes"], dtype_policy(config.precision))
         model.optimizer.build(model.trainable_variables)
     before = tell(Tried(0, _peak()))
     size = FIRST

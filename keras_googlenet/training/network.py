@@ -33,7 +33,7 @@ def build(
     wrong: tuple[type[Exception], ...] = (ValueError, TypeError) if from_file else (ValueError,)
     with using_dtype_policy(policy):
         try:
-            model = with_fast_layers(_network(config, preprocessing, classes))
+            model = _network(config, preprocessing, classes)
         except UserError:
             raise
         except wrong as error:
@@ -42,6 +42,15 @@ def build(
             raise UserError(f"{reason}: {way_out}") from None
     if config.freeze is not None:
         freeze(model, config.freeze)
+    compile_model(model, config, steps_per_epoch)
+    return model
+
+
+def build_for_training(
+    config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
+) -> keras.Model:
+    """What `build` makes, of the layers that train fastest here; `with_keras_layers` makes it ready to save."""
+    model = with_fast_layers(build(config, preprocessing, classes, policy, steps_per_epoch))
     compile_model(model, config, steps_per_epoch)
     return model
 

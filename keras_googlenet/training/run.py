@@ -37,7 +37,7 @@ from keras_googlenet.training.callbacks import (
 from keras_googlenet.training.checkpoint import Progress
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.kernels import with_keras_layers
-from keras_googlenet.training.network import build, run_preprocessing, start_weights
+from keras_googlenet.training.network import build_for_training, run_preprocessing, start_weights
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
 
@@ -86,7 +86,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
     policy = dtype_policy(config.precision)
     order = epoch_order(config, data)
     with distribution.scope():
-        model = build(config, preprocessing, len(data.class_names), policy, order.steps)
+        model = build_for_training(config, preprocessing, len(data.class_names), policy, order.steps)
         fresh = start_weights(model, config)
         model.optimizer.build(model.trainable_variables)
     if distribution.is_first() and not (config.run / run_folder.CONFIG).is_file():
