@@ -39,7 +39,8 @@ from keras_googlenet.errors import UserError
 RESULTS = Path(__file__).parent / "results"
 PLAIN = "Keras listing, float32"
 OURS = {"float32": "ours, float32", "bfloat16": "ours, bfloat16"}
-SINGLE = ", a thread an op"
+UNCHANGED, SINGLE = " (--optimize none)", ", a thread an op"
+REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others have to give
 PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are held against
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest probability
 
@@ -169,7 +170,7 @@ def write_networks(folder: Path, variant: str, side: int) -> dict[str, Contender
     network = GoogLeNet(variant=variant, input_shape=(side, side, 3), aux_heads=False)
     randomise(network)
     for precision, name in OURS.items():
-        for level, suffix in (("none", " (--optimize none)"), ("cpu", "")):
+        for level, suffix in (("none", UNCHANGED), ("cpu", "")):
             path = export_saved_model(
                 network,
                 folder / variant,
@@ -334,7 +335,7 @@ def checked(
 ) -> dict[str, Worker]:
     """Those that answer, and all that do answer alike."""
     answering = {}
-    reference = found[OURS["float32"] + " (--optimize none)"].ask("answer", pixels)
+    reference = found[REFERENCE].ask("answer", pixels)
     for name, worker in found.items():
         try:
             answer = worker.ask("answer", pixels)
@@ -375,12 +376,15 @@ def measure(
     side = options.image_size
     some = random.uniform(0, 255, (2, side, side, 3)).astype("float32")
     contenders, of_torchvision = write_networks(folder, variant, side), None
-    if variant == options.variants[0]:  # it is the same beside all of ours
+    wanted = options.contenders is None or any("torchvision" in name for name in options.contenders)
+    if wanted and variant == options.variants[0]:  # it is the same beside all of ours
         try:
             peers, of_torchvision = write_torchvision(folder, some, compiled=options.compiled)
             contenders |= peers
         except ImportError as missing:
             print(f"without torchvision: {missing}")
+    needed = {PLAIN, REFERENCE, *(options.contenders or contenders)}
+    contenders = {name: contender for name, contender in contenders.items() if name in needed}
     rows = []
     with workers(contenders, options.threads) as started:
         found = checked(started, contenders, some, of_torchvision)
@@ -455,6 +459,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="processors for each contender")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.4, help="in a round, of each contender")
+    parser.add_argument("--contenders", nargs="+", help="these alone, by the names in the table")
     parser.add_argument("--compiled", action="store_true", help="torchvision compiled too: minutes, and g++")
     parser.add_argument("--to", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
