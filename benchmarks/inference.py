@@ -39,7 +39,9 @@ from keras_googlenet.errors import UserError
 RESULTS = Path(__file__).parent / "results"
 PLAIN = "Keras listing, float32"
 OURS = {"float32": "ours, float32", "bfloat16": "ours, bfloat16"}
-UNCHANGED, SINGLE = " (--optimize none)", ", a thread an op"
+UNCHANGED, PROCESSOR = " (--optimize none)", " (--optimize cpu)"
+FROZEN, SINGLE = ", as deployed", ", as deployed, a thread an op"
+DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # what `serving/` sets
 REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others have to give
 PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are held against
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest probability
@@ -170,7 +172,7 @@ def write_networks(folder: Path, variant: str, side: int) -> dict[str, Contender
     network = GoogLeNet(variant=variant, input_shape=(side, side, 3), aux_heads=False)
     randomise(network)
     for precision, name in OURS.items():
-        for level, suffix in (("none", UNCHANGED), ("cpu", "")):
+        for level, suffix in (("none", UNCHANGED), ("cpu", PROCESSOR), ("fold", "")):
             path = export_saved_model(
                 network,
                 folder / variant,
@@ -179,7 +181,9 @@ def write_networks(folder: Path, variant: str, side: int) -> dict[str, Contender
                 warmup_batch_sizes=(),
             )
             found[name + suffix] = Contender(saved_model, path, precision)
-        found[name + SINGLE] = Contender(saved_model, path, precision, {"TF_NUM_INTRAOP_THREADS": "1"})
+        found[name + FROZEN] = Contender(saved_model, path, precision, DEPLOYED)
+        one_thread = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}
+        found[name + SINGLE] = Contender(saved_model, path, precision, one_thread)
     try:
         onnx = export_file(network, folder / f"{variant}.onnx", format="onnx")
     except UserError as missing:

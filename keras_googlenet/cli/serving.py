@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,8 @@ def serve(
     directory
         One model's directory, as given to export, or a folder of such directories.
     """
+    # As the deployments in serving/ do: oneDNN then reorders a convolution's weights once.
+    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     import_tensorflow()
     try:
         from keras_googlenet.serving.preview.server import serve as serve_preview

@@ -128,7 +128,7 @@ def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
 
 
 def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
-    folder = export_saved_model(tiny, tmp_path / "m", precision="bfloat16")
+    folder = export_saved_model(tiny, tmp_path / "m", precision="bfloat16", optimize="cpu")
     half = SavedModelSession(folder)
     x = random.uniform(0, 255, (2, 28, 28, 3)).astype("float32")
     answer = half.run("tensor", {"images": x})["probabilities"]

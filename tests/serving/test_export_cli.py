@@ -39,7 +39,7 @@ def full(finished_run, tmp_path_factory):
     for number in ("3", "4"):
         (directory / number).mkdir(parents=True)
         (directory / number / "saved_model.pb").touch()
-    options = ["--precision", "bfloat16", "--optimize", "fold", "--calibrate", "--cam", "--keep", "2"]
+    options = ["--precision", "bfloat16", "--calibrate", "--cam", "--keep", "2"]
     options += ["--warmup-batch-sizes", "1", "3"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
