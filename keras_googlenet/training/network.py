@@ -49,7 +49,7 @@ def build(
 def build_for_training(
     config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
 ) -> keras.Model:
-    """What `build` makes, of the layers that train fastest here; `with_keras_layers` makes it ready to save."""
+    """What `build` makes, of the layers that train fastest here; `with_keras_layers` undoes it to save."""
     model = with_fast_layers(build(config, preprocessing, classes, policy, steps_per_epoch))
     compile_model(model, config, steps_per_epoch)
     return model
