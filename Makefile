@@ -19,10 +19,15 @@ test-all: lint $(VENV)/.torchvision
 conformance: $(VENV)/.development
 	$(BIN)/python -m pytest tests/conformance
 
-# On a quiet machine: about 15 minutes.
-bench: $(VENV)/.runtime
+# On a quiet machine: about 45 minutes.
+bench: $(VENV)/.benchmarks
+	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/input_pipeline.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/two_processes.py
+	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python scripts/make_scaling.py
 
 install: $(VENV)/.development
 
@@ -35,6 +40,11 @@ lint: $(VENV)/.development
 $(VENV)/.torchvision: $(VENV)/.development
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.29.2
+	touch $@
+
+# torch and torchvision are not among them: they come as above.
+$(VENV)/.benchmarks: $(VENV)/.torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "openvino>=2025.0" "jax>=0.5"
 	touch $@
 
 $(VENV)/bin/python:
