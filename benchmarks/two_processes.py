@@ -4,9 +4,11 @@
 
 On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
 processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
-large. So each still computes as much, and what the step takes longer is the exchange of gradients. The same
-processes also sum arrays as large as the gradients, and nothing else: the model says that a step of two takes
-a step of one and this sum.
+large. So each still computes as much, and what the step takes longer is what they exchange: the gradients, and
+the statistics of each batch normalisation, which JAX's data parallelism takes over the whole batch. The same
+processes also sum one array as large as the gradients, and one of a single number, and nothing else. The model
+says that a step of two takes a step of one, the large sum, and the small one for each exchange: one for each
+variable, and four for each batch normalisation (mean and variance, and two for its gradient).
 
 Leaves `two_processes.csv` in benchmarks/results.
 """
@@ -84,11 +86,14 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         shuffle=False,
     )
     values = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    normalisations = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
     return {
         "values": values,
-        "step": times.seconds[1:],
+        "exchanges": len(model.trainable_variables) + 4 * normalisations,
+        "step": times.seconds[1:],  # without the first, which compiles
         "sum": sums(values, options.rounds),
-    }  # first: compiling
+        "latency": sums(1, 20 * options.rounds),
+    }
 
 
 def sums(values: int, rounds: int) -> list[float]:
@@ -144,12 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     one, two = measure(1, given), measure(2, given)
     alone, together, exchange = median(one["step"]), median(two["step"]), median(two["sum"])
+    latency = median(two["latency"])
+    expected = alone + exchange + two["exchanges"] * latency
     row = {
         "variant": options.variant, "width": options.width, "image_size": options.image_size,
         "batch_size": options.batch_size, "parameters": one["values"], "rounds": options.rounds,
         "step_of_one": alone, "sum_of_two": exchange, "step_of_two": together,
-        "expected": alone + exchange, "expected_to_measured": (alone + exchange) / together,
-        "efficiency": alone / together,
+        "exchanges": two["exchanges"], "latency": latency, "expected": expected,
+        "expected_to_measured": expected / together, "efficiency": alone / together,
     }  # fmt: skip
     for name, value in row.items():
         print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")

@@ -70,7 +70,8 @@ def test_two_processes(tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     (row,) = rows(tmp_path / "two_processes.csv")
     assert float(row["sum_of_two"]) > 0
-    expected = float(row["step_of_one"]) + float(row["sum_of_two"])
+    expected = sum(float(row[name]) for name in ("step_of_one", "sum_of_two"))
+    expected += int(row["exchanges"]) * float(row["latency"])
     assert float(row["expected"]) == pytest.approx(expected, rel=1e-3)
 
 
@@ -104,9 +105,9 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
             '"preview, gRPC",1,bn,224,8,50',
         ),
         "two_processes": (
-            "variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,expected,step_of_two,"
+            "variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,exchanges,latency,expected,step_of_two,"
             "expected_to_measured,efficiency",
-            "bn,0.5,80,8,1000,0.1,0.02,0.12,0.15,0.8,0.67",
+            "bn,0.5,80,8,1000,0.1,0.02,10,0.001,0.13,0.15,0.87,0.67",
         ),
     }
     for name, text in lines.items():
@@ -115,5 +116,5 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
     page = (tmp_path / "s.md").read_text()
     assert "| training, bn, auto (bfloat16) | 224 | 32 | 100.0 | 2.78 |" in page
     assert "| serving JPEG, bn | 224 | 8 | 50.0 | 5.56 |" in page
-    assert "| 100 ms | 20 ms | 120 ms | 150 ms | 0.80 |" in page
+    assert "| 100.0 ms | 20.0 ms | 1.0 ms | 10 | 130.0 ms | 150.0 ms | 0.87 |" in page
     assert "A machine; 2030-01-01" in page
