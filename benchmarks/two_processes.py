@@ -4,11 +4,11 @@
 
 On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
 processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
-large. So each still computes as much, and what the step takes longer is what they exchange: the gradients, and
-the statistics of each batch normalisation, which JAX's data parallelism takes over the whole batch. The same
-processes also sum one array as large as the gradients, and one of a single number, and nothing else. The model
-says that a step of two takes a step of one, the large sum, and the small one for each exchange: one for each
-variable, and four for each batch normalisation (mean and variance, and two for its gradient).
+large. So each still computes as much, and what the step takes longer is what they exchange: the gradients,
+and the statistics of each batch normalisation, which JAX's data parallelism takes over the whole batch. The
+same processes also sum one array as large as the gradients, and one of a single number, and nothing else.
+The model says that a step of two takes a step of one, the large sum, and the small one for each exchange:
+one for each variable, and four for each batch normalisation (mean and variance, and two for its gradient).
 
 Leaves `two_processes.csv` in benchmarks/results.
 """
