@@ -57,6 +57,7 @@ def test_a_run_records_the_number_and_is_resumed_with_it(options, tmp_path, caps
     assert train(config, resume=True) == summary
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_any_batch(options):
     config = RunConfig(run="run", **options)
     with pytest.raises(UserError, match="expected memory for a batch of 8 images at least"):
