@@ -110,7 +110,7 @@ def cifar10_best() -> Options:
 
     keras-googlenet train --recipe cifar10_best --run runs/cifar10_best
 
-    It reached 0.855 of the test images; an epoch takes about 3 min on two quiet cores. On a GPU add
+    It reached 0.855 of the test images; an epoch takes about 3 min on two quiet cores. For more, on a GPU add
     `--variant small_images --width 1 --augment crop --augment cutmix --epochs 70`, which has the size of
     the public GoogLeNets that reach 0.95.
     """

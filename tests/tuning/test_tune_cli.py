@@ -5,7 +5,7 @@ import shlex
 import sys
 
 import pytest
-from test_results import trial
+from test_search_results import trial
 
 from keras_googlenet import RunConfig, TuneConfig, cli
 from keras_googlenet.cli.tune import command
