@@ -11,6 +11,7 @@ import argparse
 import csv
 import os
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
+from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.training.run import open_data
 from keras_googlenet.tuning.budgets import InputSize, cost
 from keras_googlenet.tuning.results import BEST
@@ -99,4 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    main()
+    try:
+        main()
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
