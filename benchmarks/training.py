@@ -67,9 +67,8 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
     for name, found in rates.items():
         row: dict[str, Any] = {"image_size": size, "batch_size": batch, "contender": name}
         row |= {"parameters": made[name].parameters, "precision": made[name].precision}
-        row |= columns("images_per_second", spread(found)) | columns(
-            "ratio", ratio(found, base_of(rates, base))
-        )
+        row |= columns("images_per_second", spread(found))
+        row |= columns("ratio", ratio(found, rates[base]))
         fastest_torch = max(torch_rates, key=lambda one: spread(one).median, default=None)
         times_torch = None if fastest_torch is None else ratio(found, fastest_torch).median
         flops = 2 * 3 * made[name].macs * spread(found).median
@@ -79,11 +78,6 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
             | {"teraflops": flops / 1e12, "share_of_peak": flops / peak if peak else ""}
         )
     return rows
-
-
-def base_of(rates: dict[str, list[float]], base: str) -> list[float]:
-    """The rates that others are held against."""
-    return rates[base]
 
 
 def columns(name: str, figures: Spread) -> dict[str, float]:

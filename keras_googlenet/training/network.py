@@ -27,6 +27,23 @@ def build(
     config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
 ) -> keras.Model:
     """The compiled network of a run: a cross-entropy for each head, SGD with momentum."""
+    model = _checked_network(config, preprocessing, classes, policy)
+    compile_model(model, config, steps_per_epoch)
+    return model
+
+
+def build_for_training(
+    config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
+) -> keras.Model:
+    """What `build` makes, of the layers that train fastest; `with_keras_layers` makes it ready to save."""
+    model = with_fast_layers(_checked_network(config, preprocessing, classes, policy))
+    compile_model(model, config, steps_per_epoch)
+    return model
+
+
+def _checked_network(
+    config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str
+) -> keras.Model:
     if keras.config.image_data_format() != "channels_last":
         raise UserError('training needs the image data format "channels_last"')
     from_file = config.variant.endswith(".json")  # its values are not checked before
@@ -42,16 +59,6 @@ def build(
             raise UserError(f"{reason}: {way_out}") from None
     if config.freeze is not None:
         freeze(model, config.freeze)
-    compile_model(model, config, steps_per_epoch)
-    return model
-
-
-def build_for_training(
-    config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
-) -> keras.Model:
-    """What `build` makes, of the layers that train fastest; `with_keras_layers` makes it ready to save."""
-    model = with_fast_layers(build(config, preprocessing, classes, policy, steps_per_epoch))
-    compile_model(model, config, steps_per_epoch)
     return model
 
 

@@ -85,8 +85,12 @@ class HyperGoogLeNet(kt.HyperModel):
         }
         if not self.include_top:
             return GoogLeNet(include_top=False, pooling=hp.Choice("pooling", ["avg", "max"]), **options)
-        model = GoogLeNet(classes=self.classes or 0, aux_heads=self.aux_heads, **options)
+        model = self._to_train(GoogLeNet(classes=self.classes or 0, aux_heads=self.aux_heads, **options))
         self._compile(model, hp)
+        return model
+
+    def _to_train(self, model: keras.Model) -> keras.Model:
+        """The network that is compiled, in place of the one that was built."""
         return model
 
     def _compile(self, model: keras.Model, hp: kt.HyperParameters) -> None:

@@ -82,11 +82,9 @@ class TrainedAsRun(HyperGoogLeNet):
         chosen = {name: values[name] for name, _ in self.space.extras if name in values}
         return replace(self.training.config, **chosen)  # type: ignore[arg-type]
 
-    def build(self, hp: kt.HyperParameters) -> keras.Model:
-        """The compiled model of a sample, in the layers that a run trains with."""
-        model = with_fast_layers(super().build(hp))
-        self._compile(model, hp)
-        return model
+    def _to_train(self, model: keras.Model) -> keras.Model:
+        """In the layers that a run trains with."""
+        return with_fast_layers(model)
 
     def _compile(self, model: keras.Model, hp: kt.HyperParameters) -> None:
         compile_model(model, self.config(hp.values), self.steps_per_epoch)
