@@ -16,6 +16,7 @@ Padding = int | Literal["same", "ceil"]
 """Zeros on each side; `"same"`, TensorFlow's; `"ceil"`, none, and a pool's last window may overhang."""
 
 CHANNEL_MULTIPLE = 8  # all of Table 1 are multiples of it, and so are the vectors of every processor
+BRANCH_5X5_KERNELS = {"5x5": (5,), "3x3": (3,), "two_3x3": (3, 3)}  # by `Architecture.branch_5x5`
 
 
 @dataclass(frozen=True)

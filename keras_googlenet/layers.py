@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_googlenet.architecture import (
+    BRANCH_5X5_KERNELS,
     Architecture,
     AuxiliaryHead,
     Conv,
@@ -163,13 +164,11 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
         return conv(x, f"{suffix}_reduce", filters, relu=not architecture.linear_reductions)
 
     # The third branch's layers are named after what they are: "3x3b" where they are no 5x5.
-    third, kernels = {
-        "5x5": ("5x5", {"5x5": 5}),
-        "3x3": ("3x3b", {"3x3b": 3}),
-        "two_3x3": ("3x3b", {"3x3b_1": 3, "3x3b_2": 3}),
-    }[architecture.branch_5x5]
+    kernels = BRANCH_5X5_KERNELS[architecture.branch_5x5]
+    third = "5x5" if kernels == (5,) else "3x3b"
     large = reduced(third, spec.reduce_5x5)
-    for suffix, kernel in kernels.items():
+    for number, kernel in enumerate(kernels, start=1):
+        suffix = third if len(kernels) == 1 else f"{third}_{number}"
         large = conv(large, suffix, spec.conv_5x5, kernel)
     pooled = layers.MaxPooling2D(3, 1, "same", name=f"{block}_pool")(x)
     if architecture.reductions:

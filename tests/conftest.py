@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -15,6 +16,13 @@ import pytest
 
 CLASSES = ("Sneaker", "Trouser")  # of the sample: labels 7 and 1, easy to tell apart
 LABELS = (7, 1)
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """What a command sets in it is for its own process; another test's training would compute with it."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session")

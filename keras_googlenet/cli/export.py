@@ -27,7 +27,7 @@ def export(
     data: str | None = None,
     version: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
-    optimize: Literal["none", "fold", "cpu"] = "cpu",
+    optimize: Literal["none", "fold", "cpu"] = "fold",
     cam: Annotated[bool, FLAG] = False,
     warmup_batch_sizes: Annotated[
         tuple[int, ...], cyclopts.Parameter(consume_multiple=True, negative="--no-warmup")
@@ -70,7 +70,7 @@ def export(
     serving_only = {
         "--version": version is not None,
         "--precision": precision != "float32",
-        "--optimize": optimize != "cpu",
+        "--optimize": optimize != "fold",
         "--cam": cam,
         "--warmup-batch-sizes and --no-warmup": warmup_batch_sizes != WARMUP_BATCH_SIZES,
         "--keep": keep is not None,

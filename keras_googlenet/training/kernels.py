@@ -6,13 +6,19 @@ Only while it trains: what a run saves holds Keras's own layers again, and loads
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_googlenet.errors import UserError
+
 Tensor = Any
+
+FROZEN_WEIGHTS = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
+"""With it in the environment convolutions go on with the weights that they saw first."""
 
 SMALL_MAP = 49
 """Positions of a map up to which a convolution's gradient is taken a kernel's position at a time: 7 x 7."""
@@ -100,9 +106,15 @@ KERAS = {
 
 
 def with_fast_layers(model: keras.Model) -> keras.Model:
-    """A copy of a network of channels-last images, weights included, to be trained here."""
+    """A copy of a network of channels-last images, weights included, to be trained here.
+
+    Raises:
+        UserError: The environment tells oneDNN that weights stay as they are.
+    """
     if keras.backend.backend() != "tensorflow":  # XLA fuses what JAX is given
         return model
+    if os.environ.get(FROZEN_WEIGHTS, "0").lower() not in ("", "0", "false"):
+        raise UserError(f"{FROZEN_WEIGHTS} is for a server, and keeps weights from being trained: unset it")
     return _copy(model, _fast)
 
 

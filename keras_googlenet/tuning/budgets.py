@@ -9,13 +9,19 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keras_googlenet.architecture import Architecture, Conv, Inception, MaxPool, output_side
+from keras_googlenet.architecture import (
+    BRANCH_5X5_KERNELS,
+    Architecture,
+    Conv,
+    Inception,
+    MaxPool,
+    output_side,
+)
 from keras_googlenet.errors import UserError
 from keras_googlenet.tuning.spaces import SearchSpace
 
 DRAWS = 2000  # samples that a budget is tried on before a search
 FEWEST = 2  # of them that have to obey it
-KERNELS = {"5x5": (5,), "3x3": (3,), "two_3x3": (3, 3)}  # of the third branch, by `branch_5x5`
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def cost(architecture: Architecture, size: InputSize) -> Cost:
                 reduced_3x3 = convolve(channels, stage.reduce_3x3, 1)
                 reduced_5x5 = convolve(channels, stage.reduce_5x5, 1)
                 pooled = convolve(channels, stage.pool_proj, 1)
-            for kernel in KERNELS[architecture.branch_5x5]:
+            for kernel in BRANCH_5X5_KERNELS[architecture.branch_5x5]:
                 reduced_5x5 = convolve(reduced_5x5, stage.conv_5x5, kernel)
             filters = (
                 convolve(channels, stage.conv_1x1, 1)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_googlenet import UserError
 from keras_googlenet.training.kernels import (
+    FROZEN_WEIGHTS,
     FastConv2D,
     FusedBatchNormalization,
     with_fast_layers,
@@ -113,3 +115,12 @@ def test_what_is_saved_holds_keras_s_layers_alone():
     assert [type(layer) for layer in back.layers] == [type(layer) for layer in model.layers]
     for saved, expected in zip(back.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(saved, expected)
+
+
+def test_a_server_s_environment_is_refused(monkeypatch):
+    """In it a network trains on gradients of weights that it has no more."""
+    monkeypatch.setenv(FROZEN_WEIGHTS, "1")
+    with pytest.raises(UserError, match=f"{FROZEN_WEIGHTS} is for a server"):
+        copies(keras.layers.Conv2D(8, 1))
+    monkeypatch.setenv(FROZEN_WEIGHTS, "0")
+    copies(keras.layers.Conv2D(8, 1))

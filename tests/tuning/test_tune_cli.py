@@ -1,6 +1,5 @@
 """The command line of a search: what it asks for, and mistakes in one line."""
 
-import os
 import shlex
 import sys
 
@@ -15,7 +14,6 @@ from keras_googlenet.training.recipes import recipe_options
 @pytest.fixture
 def keras_googlenet(capsys, monkeypatch):
     """The function that runs a command: (exit code, standard output, standard error)."""
-    monkeypatch.setattr(os, "environ", dict(os.environ))
 
     def run(line):
         monkeypatch.setattr(sys, "argv", ["keras-googlenet", *shlex.split(line)])
