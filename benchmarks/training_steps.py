@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
+from torchvision_network import torchvision_network
 
 from keras_googlenet import GoogLeNet, RunConfig
 from keras_googlenet.errors import UserError
@@ -213,31 +213,12 @@ def _jax_step(model: keras.Model, images: np.ndarray, one_hot: np.ndarray) -> Ca
 # --- torchvision -----------------------------------------------------------------------------------
 
 
-@cache
-def _torchvision_s() -> Callable[..., Any]:
-    import torch
-
-    if "+cpu" in torch.__version__ and "+cpu" not in version("torchvision"):
-        # Its wheel has compiled operators for GPU builds of torch alone; networks need their names only.
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEPT.append(library)
-    from torchvision.models import googlenet
-
-    found: Callable[..., Any] = googlenet
-    return found
-
-
-_KEPT: list[Any] = []  # libraries end with the last reference to them
-
-
 def _torchvision(images: np.ndarray, labels: np.ndarray, precision: str, device: str) -> Contender:
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
     where = {"cpu": "cpu", "gpu": "cuda"}[device]
-    net = _torchvision_s()(weights=None, init_weights=True, aux_logits=True, num_classes=CLASSES)
+    net = torchvision_network(init_weights=True, num_classes=CLASSES)
     net = net.to(where, memory_format=torch.channels_last).train()
     solver = torch.optim.SGD(net.parameters(), lr=SGD["learning_rate"], momentum=SGD["momentum"])
     x = torch.from_numpy(images.transpose(0, 3, 1, 2)).to(where, memory_format=torch.channels_last)
