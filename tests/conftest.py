@@ -95,6 +95,23 @@ def random():
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """The function that runs a command in this process: (exit code, standard output, standard error)."""
+    from keras_googlenet import cli
+
+    def run(*arguments: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["keras-googlenet", *map(str, arguments)])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
 def run_python(code: str, *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run code in a fresh interpreter; returns what it printed."""
     result = subprocess.run(

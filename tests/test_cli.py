@@ -12,24 +12,7 @@ import pytest
 from conftest import CLASSES, run_python
 from weights import bvlc
 
-from keras_googlenet import GoogLeNet, cli
-
-
-def run_cli(capsys, monkeypatch, *arguments):
-    """Run a command in this process; returns (exit code, standard output, standard error)."""
-    monkeypatch.setattr(sys, "argv", ["keras-googlenet", *map(str, arguments)])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    return lambda *arguments: run_cli(capsys, monkeypatch, *arguments)
+from keras_googlenet import GoogLeNet
 
 
 def test_help_names_every_command(command):

@@ -8,12 +8,6 @@ import cv2
 import numpy as np
 import pytest
 from conftest import run_python
-from test_cli import run_cli
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    return lambda *arguments: run_cli(capsys, monkeypatch, *arguments)
 
 
 @pytest.fixture

@@ -1,40 +1,40 @@
 """`keras-googlenet profile` as a user meets it."""
 
 import re
+from functools import partial
 
 import pytest
 from conftest import run_python
-from test_cli import run_cli
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
-    return lambda *arguments: run_cli(capsys, monkeypatch, "profile", *arguments)
+def profile(command):
+    return partial(command, "profile")
 
 
-def test_table(command, tmp_path):
-    code, out, err = command("--csv", tmp_path / "table.csv")
+def test_table(profile, tmp_path):
+    code, out, err = profile("--csv", tmp_path / "table.csv")
     assert (code, err) == (0, "")
     assert re.search(r"^inception 3a +28x28x256 +2 +163,696 +128,049,152 +159K +128M", out, re.MULTILINE)
     assert out.endswith("22 layers with parameters on the longest path, 27 with the pools.\n")
     assert (tmp_path / "table.csv").read_text().count("\n") == 19
 
 
-def test_another_network(command):
-    code, out, _ = command("--variant", "torchvision", "--classes", "10", "--input", "96")
+def test_another_network(profile):
+    code, out, _ = profile("--variant", "torchvision", "--classes", "10", "--input", "96")
     assert code == 0
     assert re.search(r"^linear +1x1x10 +1 +10,250 +10,240$", out, re.MULTILINE)
     assert "48x48x64" in out
     assert "paper" not in out
 
 
-def test_natural_size(command):
-    _, out, _ = command("--variant", "small_images")
+def test_natural_size(profile):
+    _, out, _ = profile("--variant", "small_images")
     assert "32x32x192" in out
 
 
-def test_comparison(command, tmp_path):
-    code, out, err = command(
+def test_comparison(profile, tmp_path):
+    code, out, err = profile(
         "--compare", "--csv", tmp_path / "networks.csv", "--picture", tmp_path / "costs.png"
     )
     assert (code, err) == (0, "")
@@ -63,10 +63,10 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_exit_code_2(line, message, command, tmp_path):
+def test_a_mistake_is_one_line_and_exit_code_2(line, message, profile, tmp_path):
     (tmp_path / "old.png").write_bytes(b"old")
     places = {"new": tmp_path / "new", "old": tmp_path / "old.png"}
-    code, out, err = command(*line.format(**places).split())
+    code, out, err = profile(*line.format(**places).split())
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1

@@ -21,17 +21,6 @@ from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
 
 
-def command(monkeypatch, capsys, *arguments):
-    """Runs the command line; returns its exit code, standard output and standard error."""
-    monkeypatch.setattr(sys, "argv", ["keras-googlenet", *map(str, arguments)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stopped:
-        code = stopped.code
-    return (code, *capsys.readouterr())
-
-
 @pytest.fixture(scope="module")
 def full(finished_run, tmp_path_factory):
     """A version with every option, beside two older ones; its folder and what was printed."""
@@ -231,28 +220,28 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("options", "message"), MISTAKES, ids=[options for options, _ in MISTAKES])
-def test_mistakes_are_one_line(options, message, finished_run, tmp_path, monkeypatch, capsys):
+def test_mistakes_are_one_line(options, message, finished_run, tmp_path, command):
     arguments = ["export", finished_run, "--to", tmp_path / "m", *options.split()]
-    code, out, err = command(monkeypatch, capsys, *arguments)
+    code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert re.match(r"error: .*" + re.escape(message) + ".*\n$", err), err
     assert not (tmp_path / "m").exists()
 
 
-def test_an_unfinished_run_is_named(averaged_run, tmp_path, monkeypatch, capsys):
+def test_an_unfinished_run_is_named(averaged_run, tmp_path, command):
     unfinished = tmp_path / "run"
     unfinished.mkdir()
     for name in ("config.json", "labels.txt"):
         (unfinished / name).write_bytes((averaged_run / name).read_bytes())
-    code, _, err = command(monkeypatch, capsys, "export", unfinished, "--to", tmp_path / "m")
+    code, _, err = command("export", unfinished, "--to", tmp_path / "m")
     assert (code, err) == (
         2,
         f"error: {unfinished}/model.keras is missing: expected the folder of a finished run\n",
     )
 
 
-def test_a_file_is_exported(averaged_run, tmp_path, monkeypatch, capsys):
+def test_a_file_is_exported(averaged_run, tmp_path, command):
     file = tmp_path / "files/shoes.onnx"
     arguments = ["export", averaged_run, "--to", file, "--format", "onnx", "--weights", "last"]
-    assert command(monkeypatch, capsys, *arguments)[:2] == (0, f"{file}\n")
+    assert command(*arguments)[:2] == (0, f"{file}\n")
     assert (tmp_path / "files/shoes.labels.txt").read_text().splitlines() == list(CLASSES)

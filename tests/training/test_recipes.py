@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,22 +45,6 @@ def command_of(recipe: str) -> str:
         if line.strip().startswith("keras-googlenet")
     ]
     return line
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    """The function that runs a command: (exit code, standard output, standard error)."""
-
-    def run(line: str):
-        monkeypatch.setattr(sys, "argv", ["keras-googlenet", *shlex.split(line)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def assert_one_line(error: str) -> None:
@@ -190,7 +173,7 @@ def test_recipes_are_listed(command):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_tells_all_of_itself(recipe, command):
     """The options that it prints can be typed: they parse to its own."""
-    code, out, err = command(f"recipes {recipe}")
+    code, out, err = command(*f"recipes {recipe}".split())
     assert (code, err) == (0, "")
     assert out.startswith(RECIPES[recipe].__doc__.splitlines()[0])
     assert command_of(recipe) in out
@@ -203,7 +186,7 @@ def test_a_recipe_tells_all_of_itself(recipe, command):
 
 @pytest.mark.parametrize("line", ["recipes no_such", "train --recipe no_such --data sample --run {run}"])
 def test_an_unknown_recipe_is_one_line(line, command, tmp_path):
-    code, out, err = command(line.format(run=tmp_path / "run"))
+    code, out, err = command(*line.format(run=tmp_path / "run").split())
     assert (code, out) == (2, "")
     assert_one_line(err)
     assert "expected a recipe of fashion_mnist_d2l, " in err
@@ -212,7 +195,7 @@ def test_an_unknown_recipe_is_one_line(line, command, tmp_path):
 
 
 def test_a_recipe_without_data_asks_for_it(command, tmp_path):
-    code, _, err = command(f"train --recipe flowers17 --run {tmp_path / 'run'}")
+    code, _, err = command(*f"train --recipe flowers17 --run {tmp_path / 'run'}".split())
     assert code == 2
     assert_one_line(err)
     assert "--data" in err
@@ -269,7 +252,7 @@ def recorded(tmp_path):
 
 
 def test_resume_reaches_the_run(recorded, command):
-    code, out, err = command(f"train --run {recorded} --resume")
+    code, out, err = command(*f"train --run {recorded} --resume".split())
     assert (code, err) == (0, "")
     assert "finished already" in out
 
@@ -277,7 +260,7 @@ def test_resume_reaches_the_run(recorded, command):
 @pytest.mark.parametrize("flag", ["--learning-rate 0.3", "--data sample", "--recipe flowers17 --data sample"])
 def test_resume_with_other_options_is_one_line(flag, recorded, command):
     """With --data (or a recipe), the options are those of the command line alone."""
-    code, out, err = command(f"train --run {recorded} --resume {flag}")
+    code, out, err = command(*f"train --run {recorded} --resume {flag}".split())
     assert (code, out) == (2, "")
     assert_one_line(err)
     assert "was begun with another" in err
@@ -285,7 +268,7 @@ def test_resume_with_other_options_is_one_line(flag, recorded, command):
 
 
 def test_resuming_nothing_is_one_line(command, tmp_path):
-    code, out, err = command(f"train --run {tmp_path / 'run'} --resume")
+    code, out, err = command(*f"train --run {tmp_path / 'run'} --resume".split())
     assert (code, out) == (2, "")
     assert_one_line(err)
     assert f"nothing to resume at {tmp_path / 'run'}" in err
@@ -295,7 +278,7 @@ def test_resuming_nothing_is_one_line(command, tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "3", '{"data": "sample", "epochs": "many"}', '{"epochs": 2}'])
 def test_resuming_a_corrupt_record_is_one_line(content, command, tmp_path):
     (tmp_path / "config.json").write_text(content)
-    code, out, err = command(f"train --run {tmp_path} --resume")
+    code, out, err = command(*f"train --run {tmp_path} --resume".split())
     assert (code, out) == (2, "")
     assert_one_line(err)
     with pytest.raises(UserError, match=r"config\.json is not a run's configuration"):

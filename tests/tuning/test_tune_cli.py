@@ -1,30 +1,13 @@
 """The command line of a search: what it asks for, and mistakes in one line."""
 
 import shlex
-import sys
 
 import pytest
 from test_search_results import trial
 
 from keras_googlenet import RunConfig, TuneConfig, cli
-from keras_googlenet.cli.tune import command
+from keras_googlenet.cli.tune import command as training_command
 from keras_googlenet.training.recipes import recipe_options
-
-
-@pytest.fixture
-def keras_googlenet(capsys, monkeypatch):
-    """The function that runs a command: (exit code, standard output, standard error)."""
-
-    def run(line):
-        monkeypatch.setattr(sys, "argv", ["keras-googlenet", *shlex.split(line)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -50,8 +33,8 @@ def keras_googlenet(capsys, monkeypatch):
         ("--report {run}", "no search at"),
     ],
 )
-def test_a_mistake_is_one_line(line, message, keras_googlenet, tmp_path):
-    code, out, err = keras_googlenet(f"tune {line.format(run=tmp_path / 'run')}")
+def test_a_mistake_is_one_line(line, message, command, tmp_path):
+    code, out, err = command("tune", *line.format(run=tmp_path / "run").split())
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -85,7 +68,7 @@ def test_the_command_for_the_winner_trains_as_the_search_did(tmp_path):
     training = RunConfig(**options, recipe="fashion_mnist_best", run=tmp_path / "my search")
     config = TuneConfig(training=training, extras=("dropout", "learning_rate"))
     best = trial("3", 0.9, dropout=0.2, learning_rate=0.03)
-    called, arguments = parse(command(config, best))
+    called, arguments = parse(training_command(config, best))
     assert called is cli.train.train
     assert arguments["architecture"] == tmp_path / "my search/best.json"
     expected = RunConfig(**options | {"learning_rate": 0.03, "variant": "bn", "width": 1.0}, run="RUN")
