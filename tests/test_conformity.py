@@ -20,7 +20,16 @@ def features(variant):
     return NAIVE_FEATURES if variant == "naive" else 1024
 
 
-@pytest.fixture(params=["channels_last", "channels_first"])
+QUICK = {(variant, "channels_last") for variant in VARIANTS} | {("paper", "channels_first")}
+
+
+def case(variant, data_format):
+    return pytest.param(
+        variant, data_format, marks=() if (variant, data_format) in QUICK else pytest.mark.slow
+    )
+
+
+@pytest.fixture
 def data_format(request):
     before = keras.config.image_data_format()
     keras.config.set_image_data_format(request.param)
@@ -28,7 +37,11 @@ def data_format(request):
     keras.config.set_image_data_format(before)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "data_format"),
+    [case(variant, order) for variant in VARIANTS for order in ("channels_last", "channels_first")],
+    indirect=["data_format"],
+)
 def test_conforms(variant, data_format):
     for channels in (1, 4):
         model = GoogLeNet(variant=variant, include_top=False, input_shape=shape(None, None, channels))
@@ -52,7 +65,9 @@ def test_conforms(variant, data_format):
 
 
 @pytest.mark.parametrize(
-    "variants", [("paper", "torchvision"), pytest.param(("bn", "residual"), marks=pytest.mark.slow)], ids=str
+    "variants",
+    [("paper",), pytest.param(("bn", "residual", "torchvision"), marks=pytest.mark.slow)],
+    ids=str,
 )
 def test_both_data_formats_compute_the_same(variants):
     """On JAX: TensorFlow has no channels-first convolution on the CPU."""
@@ -68,14 +83,20 @@ for name in {variants}:
     first = GoogLeNet(variant=small, input_shape=(3, 84, 79), classes=5, name="m")
     keras.config.set_image_data_format("channels_last")
     first.set_weights(last.get_weights())
-    for a, b in zip(last(x), first(x.transpose(0, 3, 1, 2))):
+    for a, b in zip(last.predict(x), first.predict(x.transpose(0, 3, 1, 2))):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=1e-5)
 print("same")
 """
     assert run_python(code, env={"KERAS_BACKEND": "jax"}).split()[-1] == "same"
 
 
-@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"paper", "bn"}))
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, marks=() if variant == "torchvision" else pytest.mark.slow)
+        for variant in sorted(set(VARIANTS) - {"paper", "bn"})
+    ],
+)
 def test_saved_and_loaded(variant, tmp_path, random):
     model = GoogLeNet(variant=VARIANTS[variant].scaled(1 / 8), input_shape=(80, 80, 3), classes=5)
     model.save(tmp_path / "model.keras")

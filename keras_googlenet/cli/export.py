@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 
-from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
 
 FLAG = cyclopts.Parameter(negative="")
+CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
 
 
 def export(
@@ -26,7 +27,7 @@ def export(
     calibrate: Annotated[bool, FLAG] = False,
     data: str | None = None,
     version: int | None = None,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Literal["float32", "bfloat16", "int8"] = "float32",
     optimize: Literal["none", "fold", "cpu"] = "fold",
     cam: Annotated[bool, FLAG] = False,
     warmup_batch_sizes: Annotated[
@@ -51,12 +52,13 @@ def export(
     calibrate
         Fit a temperature on held-out images, and divide the logits by it.
     data
-        Images to calibrate on and to measure bfloat16 on, 1,000 at most: a folder with one folder of images
-        for each class, "sample" or "tfds:NAME"; by default the run's validation images.
+        Images to calibrate on and to measure another precision on, 1,000 at most: a folder with one folder
+        of images for each class, "sample" or "tfds:NAME"; by default the run's validation images.
     version
         The version's number; by default one more than the highest there.
     precision
-        What the exported graph computes in. For bfloat16 the accuracy of both is measured and printed.
+        What the exported graph computes in; int8 is for --format litert, and bfloat16 for TensorFlow
+        Serving. Of another than float32, the accuracy of both is measured and printed.
     optimize
         How to prepare the graph for serving: fold for any device; cpu, faster still on a server without a
         GPU, for more memory; none for the layers as they were trained.
@@ -69,7 +71,7 @@ def export(
     """
     serving_only = {
         "--version": version is not None,
-        "--precision": precision != "float32",
+        "--precision bfloat16": precision == "bfloat16",
         "--optimize": optimize != "fold",
         "--cam": cam,
         "--warmup-batch-sizes and --no-warmup": warmup_batch_sizes != WARMUP_BATCH_SIZES,
@@ -78,27 +80,23 @@ def export(
     given = [flag for flag, is_given in serving_only.items() if is_given]
     if format != "saved_model" and given:
         raise UserError(f"{', '.join(given)} belong to a version for TensorFlow Serving, not to {format}")
+    if precision == "int8" and format != "litert":
+        raise UserError(f"--precision int8 belongs to --format litert, not to {format}")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
     from keras_googlenet.serving.export.provenance import run_origin
     from keras_googlenet.serving.export.saved_model import export_saved_model
-    from keras_googlenet.serving.export.targets import export_file
     from keras_googlenet.training import run_folder
 
     finished = run_folder.load(run, weights=weights)
     measured = _measured(run, finished, data, calibrate=calibrate, precision=precision, optimize=optimize)
     temperature = measured["calibration"]["temperature"] if calibrate else 1.0
     if format != "saved_model":
-        file = export_file(
-            finished.model,
-            to,
-            format=format,
-            class_names=finished.class_names,
-            preprocessing=finished.preprocessing,
-            temperature=temperature,
-        )
-        print(file)
+        images = _held_out(run, finished, data) if precision == "int8" else None
+        with silenced_libraries():
+            print(_export_file(finished, to, format, temperature, images))
         return
+    assert precision != "int8"
     folder = export_saved_model(
         finished.model,
         to,
@@ -116,34 +114,71 @@ def export(
     print(folder)
 
 
+def _held_out(run: Path, finished: Any, data: str | None) -> Any:
+    """Images to measure on; tells which."""
+    from keras_googlenet.serving.export import held_out
+
+    images = held_out.held_out_images(run, finished.class_names, data)
+    print(f"measured on {_name(images)}")
+    return images
+
+
+def _name(images: Any) -> str:
+    """Without the paths of this machine."""
+    name = images.data if images.data.startswith("tfds:") else Path(images.data).name
+    return f"{images.part_name} images of {name}"
+
+
+def _export_file(finished: Any, to: Path, format: Any, temperature: float, images: Any) -> Path:
+    """Write another runtime's file; in int8 if there are images for that, and print what it costs."""
+    from keras_googlenet.serving.export import held_out
+    from keras_googlenet.serving.export.targets import answers, export_file
+
+    model, preprocessing = finished.model, finished.preprocessing
+    pixels = None if images is None else held_out.pixels(images.part, preprocessing)
+    file = export_file(
+        model,
+        to,
+        format=format,
+        class_names=finished.class_names,
+        preprocessing=preprocessing,
+        temperature=temperature,
+        calibration_images=None if pixels is None else pixels[:CALIBRATION_IMAGES],
+    )
+    if pixels is not None:
+        in_float32 = held_out.logits(model, preprocessing, images.part)
+        in_int8 = answers(file, pixels)
+        print(held_out.compare_precisions(in_float32, in_int8, images.part.labels, "int8"))
+    return file
+
+
 def _measured(
     run: Path, finished: Any, data: str | None, *, calibrate: bool, precision: str, optimize: str
 ) -> dict[str, Any]:
     """Calibrate and compare precisions, as asked; print what comes of it and return it as JSON types."""
-    if not calibrate and precision == "float32":
-        if data is not None:
-            raise UserError("--data names images for --calibrate and --precision bfloat16: give one of them")
+    if not calibrate and precision != "bfloat16":
+        if data is not None and precision == "float32":
+            raise UserError(
+                "--data names images for --calibrate, --precision bfloat16 and int8: give one of them"
+            )
         return {}
     from keras_googlenet.serving.export import calibration, held_out
 
     try:
-        images = held_out.held_out_images(run, finished.class_names, data)
+        images = _held_out(run, finished, data)
     except UserError as error:
         if calibrate or data is not None:
             raise
         print(f"accuracy in bfloat16 not measured: {error}")
         return {}
     part, model, preprocessing = images.part, finished.model, finished.preprocessing
-    name = Path(images.data).name if not images.data.startswith("tfds:") else images.data
-    found = {"measured_on": f"{images.part_name} images of {name}"}
-    print(f"measured on {found['measured_on']}")
     in_float32 = held_out.logits(model, preprocessing, part)
-    measured: dict[str, Any] = dict(found)
+    measured: dict[str, Any] = {"measured_on": _name(images)}
     if precision == "bfloat16":
         rounded = held_out.logits(model, preprocessing, part, precision=precision, optimize=optimize)
-        check = held_out.compare_precisions(in_float32, rounded, part.labels)
+        check = held_out.compare_precisions(in_float32, rounded, part.labels, precision)
         print(check)
-        measured["accuracy"] = asdict(check)
+        measured["accuracy"] = check.to_dict()
         in_float32 = rounded
     if calibrate:
         fitted = calibration.calibrate(in_float32, part.labels)

@@ -207,7 +207,7 @@ MISTAKES = [
     ("--weights average", "has no averaged weights, for it was trained without --average"),
     ("--keep 0", "keep 1 version or more"),
     ("--warmup-batch-sizes 0", "warm-up batch sizes of 1 or more"),
-    ("--data sample", "--data names images for --calibrate and --precision bfloat16"),
+    ("--data sample", "--data names images for --calibrate, --precision bfloat16 and int8"),
     ("--calibrate --data nowhere", "no folder at nowhere"),
     ("--calibrate --data sample", "has other classes than"),
     ("--format onnx", "a file that ends in .onnx for format onnx"),
@@ -216,6 +216,9 @@ MISTAKES = [
         "--version, --cam belong to a version for TensorFlow Serving, not to onnx",
     ),
     ("--format litert --no-warmup", "--no-warmup belong to a version"),
+    ("--format litert --precision bfloat16", "--precision bfloat16 belong to a version"),
+    ("--precision int8", "--precision int8 belongs to --format litert, not to saved_model"),
+    ("--format litert --precision int8 --data nowhere", "no folder at nowhere"),
 ]
 
 
@@ -245,3 +248,15 @@ def test_a_file_is_exported(averaged_run, tmp_path, command):
     arguments = ["export", averaged_run, "--to", file, "--format", "onnx", "--weights", "last"]
     assert command(*arguments)[:2] == (0, f"{file}\n")
     assert (tmp_path / "files/shoes.labels.txt").read_text().splitlines() == list(CLASSES)
+
+
+def test_int8_is_measured_on_held_out_images(averaged_run, tmp_path, command):
+    file = tmp_path / "shoes.tflite"
+    code, out, _ = command(
+        "export", averaged_run, "--to", file, "--format", "litert", "--precision", "int8", "--calibrate"
+    )
+    assert code == 0
+    *_, told, last = out.splitlines()
+    assert re.search(r"top-1 accuracy on \d+ images: 0\.\d{4} in float32, 0\.\d{4} in int8 ", told)
+    assert last == str(file)
+    assert file.is_file()

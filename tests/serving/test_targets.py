@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import cv2
 import keras
 import numpy as np
 import onnxruntime
@@ -9,7 +10,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
-from keras_googlenet.serving.export import targets
+from keras_googlenet.data.sources import load_data
+from keras_googlenet.serving.export import held_out, targets
 from keras_googlenet.serving.export.targets import export_file
 
 NAMES = ("ape", "bee", "cat")
@@ -115,4 +117,61 @@ def test_a_missing_package_is_named_before_the_work(model, format, package, tmp_
         UserError, match=rf'{package} is not installed: pip install "keras-googlenet\[{format}\]"'
     ):
         export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def pixels(image_folder):
+    return held_out.pixels(load_data(str(image_folder)).train, Preprocessing(28, 28))
+
+
+@pytest.fixture(scope="module")
+def decided(model, pixels):
+    """With probabilities far apart, as a trained network's are, and several classes the likeliest."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    kernel, bias = model.get_layer("main").get_weights()
+    copy.get_layer("main").set_weights([kernel * 30, bias])
+    logits = np.log(copy.predict(pixels / 127.5 - 1, verbose=0))
+    copy.get_layer("main").set_weights([kernel * 30, bias - logits.mean(axis=0)])
+    return copy
+
+
+def test_int8(decided, pixels, tmp_path, monkeypatch):
+    """Its convolutions and their weights are in 8 bits."""
+    monkeypatch.setattr(targets, "INT8_AGREEMENT", 0.7)  # no training has set its classes apart
+    files = [
+        export_file(decided, tmp_path / f"{name}.tflite", format="litert", calibration_images=given)
+        for name, given in (("float32", None), ("int8", pixels))
+    ]
+    in_float32, in_int8 = (RUN["litert"](file, pixels) for file in files)
+    assert len(set(in_float32.argmax(axis=1))) > 1
+    assert np.corrcoef(in_int8.ravel(), in_float32.ravel())[0, 1] > 0.95
+    np.testing.assert_array_equal(in_int8 * 256, np.round(in_int8 * 256))
+    interpreter = Interpreter(str(files[1]))
+    convolutions = [each for each in interpreter._get_ops_details() if each["op_name"] == "CONV_2D"]
+    assert len(convolutions) == len(convolutions_of(decided))
+    for convolution in convolutions:
+        kinds = [interpreter._get_tensor_details(index, 0)["dtype"] for index in convolution["inputs"][:2]]
+        assert kinds == [np.int8, np.int8]
+
+
+def convolutions_of(network):
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def test_pixels_are_what_a_caller_would_decode(image_folder, pixels):
+    images = load_data(str(image_folder)).train.images
+    expected = [cv2.imdecode(np.frombuffer(each, "uint8"), cv2.IMREAD_COLOR) for each in images]
+    np.testing.assert_allclose(pixels, expected, atol=1e-3)
+
+
+def test_int8_of_another_network_is_not_written(decided, pixels, tmp_path, monkeypatch):
+    run = targets.TARGETS["litert"].run
+    wrong = targets.TARGETS["litert"]._replace(run=lambda *given: np.roll(run(*given), 1, axis=1))
+    monkeypatch.setitem(targets.TARGETS, "litert", wrong)
+    with pytest.raises(UserError, match="in int8 0% of the calibration images keep their class"):
+        export_file(decided, tmp_path / "net.tflite", format="litert", calibration_images=pixels)
+    with pytest.raises(UserError, match="int8 is for format litert, not for onnx"):
+        export_file(decided, tmp_path / "net.onnx", format="onnx", calibration_images=pixels)
     assert list(tmp_path.iterdir()) == []

@@ -107,6 +107,7 @@ def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+@pytest.mark.slow
 def test_two_local_devices_train_as_one_with_jax(alone, tiny_variant, tmp_path):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     assert "2 devices" in output(start(tmp_path / "run", tiny_variant, env=flags))

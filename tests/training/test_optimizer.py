@@ -18,6 +18,7 @@ KERNELS, BIASES = {"kernel"}, {"bias"}  # "gamma" and "beta" are neither
 RATES = [0.1 * (1 - step / STEPS) ** 0.5 for step in range(STEPS)]  # of the polynomial schedule
 
 
+@pytest.mark.slow
 def test_the_same_holds_on_jax():
     """Most of this file again, in a process of its own."""
     if keras.backend.backend() == "jax":

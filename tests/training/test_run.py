@@ -129,6 +129,7 @@ def test_auto_precision_follows_the_processor(info, expected, tmp_path, monkeypa
     assert precision.dtype_policy("bfloat16") == "mixed_bfloat16"
 
 
+@pytest.mark.slow
 def test_trains_on_jax(image_folder, tiny_variant, tmp_path):
     code = """
 import sys

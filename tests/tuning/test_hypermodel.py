@@ -85,7 +85,8 @@ def test_compiling_can_be_overridden():
     assert isinstance(model.optimizer, keras.optimizers.Adam)
 
 
-@pytest.mark.parametrize("aux_heads", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("aux_heads", [True, False])
 def test_keras_tuner_s_own_search_takes_it(aux_heads, random, tmp_path, monkeypatch):
     """The objective has its name with three outputs and with one."""
     hypermodel = HyperGoogLeNet(

@@ -242,6 +242,7 @@ def test_a_failed_trial_is_told_and_counts(data, options, capsys, monkeypatch):
 # --- ends and beginnings ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_search_to_go_on_with(data, options, monkeypatch):
     from keras_googlenet.tuning.trials import FollowTrial
 

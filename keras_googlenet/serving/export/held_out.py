@@ -21,24 +21,35 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """Top-1 accuracy in float32 and in bfloat16 on the same images.
+    """Top-1 accuracy in float32 and in another precision on the same images.
 
     Attributes:
         images: How many there are.
         float32: Share of right answers.
-        bfloat16: The same.
+        precision: The other, such as `"bfloat16"`.
+        rounded: Share of right answers in that.
         same: Share of images that get the same class in both.
     """
 
     images: int
     float32: float
-    bfloat16: float
+    precision: str
+    rounded: float
     same: float
+
+    def to_dict(self) -> dict[str, float]:
+        """With the other precision's share under its name."""
+        return {
+            "images": self.images,
+            "float32": self.float32,
+            self.precision: self.rounded,
+            "same": self.same,
+        }
 
     def __str__(self) -> str:
         return (
-            f"top-1 accuracy on {self.images} images: {self.float32:.4f} in float32, {self.bfloat16:.4f} in "
-            f"bfloat16 ({self.bfloat16 - self.float32:+.4f}), the same class for {self.same:.2%}"
+            f"top-1 accuracy on {self.images} images: {self.float32:.4f} in float32, {self.rounded:.4f} in "
+            f"{self.precision} ({self.rounded - self.float32:+.4f}), the same class for {self.same:.2%}"
         )
 
 
@@ -81,14 +92,26 @@ def logits(
     return single.predict(evaluation_batches(part, preprocessing, batch_size=BATCH), verbose=0)
 
 
-def compare_precisions(in_float32: np.ndarray, in_bfloat16: np.ndarray, labels: np.ndarray) -> PrecisionCheck:
-    """What rounding to bfloat16 changes.
+def pixels(part: Part, preprocessing: Preprocessing) -> np.ndarray:
+    """Decoded and resized images, float32 (images, height, width, channels): RGB in 0..255."""
+    plain = replace(preprocessing, mean=0.0, scale=1.0, channel_order="rgb")
+    batches = evaluation_batches(part, plain, batch_size=BATCH)
+    return np.concatenate([keras.ops.convert_to_numpy(images) for images, _ in batches])
+
+
+def compare_precisions(
+    in_float32: np.ndarray, rounded: np.ndarray, labels: np.ndarray, precision: str
+) -> PrecisionCheck:
+    """What rounding changes.
 
     Args:
-        in_float32: Logits (images, classes).
-        in_bfloat16: The same network's, in the other precision.
+        in_float32: Logits or probabilities (images, classes).
+        rounded: The same network's, in the other precision.
         labels: (images,).
+        precision: The other's name.
     """
-    one, other = in_float32.argmax(axis=1), in_bfloat16.argmax(axis=1)
-    shares = (float(np.mean(same)) for same in (one == labels, other == labels, one == other))
-    return PrecisionCheck(len(labels), *shares)
+    one, other = in_float32.argmax(axis=1), rounded.argmax(axis=1)
+    right, right_rounded, same = (
+        float(np.mean(each)) for each in (one == labels, other == labels, one == other)
+    )
+    return PrecisionCheck(len(labels), right, precision, right_rounded, same)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -17,6 +17,9 @@ from keras_googlenet.serving.export.network import ServedNetwork, served_network
 from keras_googlenet.serving.export.publish import staging, sync
 from keras_googlenet.serving.export.verify import TOLERANCES
 from keras_googlenet.training.run_folder import write_labels
+
+BATCH = 32
+INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
 
 
 def _run_onnx(file: Path, pixels: np.ndarray) -> np.ndarray:
@@ -61,6 +64,7 @@ def export_file(
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     temperature: float = 1.0,
+    calibration_images: np.ndarray | None = None,
 ) -> Path:
     """Write `model`'s main head as one file, and the class names beside it.
 
@@ -76,6 +80,11 @@ def export_file(
         class_names: In label order; by default "0", "1" and so on.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1.
         temperature: What logits are divided by before the softmax.
+        calibration_images: For LiteRT in int8: pixels, float32 (images, height, width, channels) in
+            0..255, such as the network will be asked for. Weights and values are rounded to 8 bits, the
+            values' ranges being those of these images (Jacob et al. 2018); probabilities then come in
+            steps of 1/256. In place of the comparison above, the file has to give the class that `model`
+            gives for nine of ten of these images.
 
     Returns:
         The file.
@@ -88,6 +97,8 @@ def export_file(
     if format not in TARGETS:
         raise UserError(f"expected a format of {', '.join(TARGETS)}, got {format!r}")
     target, labels = TARGETS[format], file.with_suffix(".labels.txt")
+    if calibration_images is not None and format != "litert":
+        raise UserError(f"int8 is for format litert, not for {format}")
     if file.suffix != target.suffix:
         raise UserError(f"expected a file that ends in {target.suffix} for format {format}, got {file}")
     missing = [name for name in target.packages if importlib.util.find_spec(name) is None]
@@ -99,21 +110,16 @@ def export_file(
     _check_free(file, labels)
     with staging(file.parent) as folder:
         staged, staged_labels = folder / file.name, folder / labels.name
+        whole = _from_pixels(network)
         try:
-            _from_pixels(network).export(str(staged), format=format, verbose=False)
+            whole.export(str(staged), format=format, verbose=False, **_rounding(calibration_images))
             write_labels(staged_labels, network.class_names)
         except OSError as full:
             raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
-        asked = reference.requests(network)
-        expected = reference.answers(model, network, asked, precision="float32", cam=False)
-        error = np.abs(
-            target.run(staged, asked["tensor"]["images"]) - expected["tensor"]["probabilities"]
-        ).max()
-        if not error <= TOLERANCES["float32"]:
-            raise UserError(
-                f"the {format} file does not answer as the model does, so it is not written: a difference "
-                f"of {error:.1e}, allowed {TOLERANCES['float32']:.0e}"
-            )
+        if calibration_images is None:
+            _check_answers(target, staged, model, network)
+        else:
+            _check_classes(staged, whole, calibration_images)
         sync(staged)
         sync(staged_labels)
         _check_free(file, labels)  # the work took its time
@@ -121,6 +127,47 @@ def export_file(
         staged_labels.rename(labels)
         sync(file.parent)
     return file
+
+
+def answers(file: Path, pixels: np.ndarray) -> np.ndarray:
+    """What a file of `export_file` gives for pixels (images, height, width, channels), in its own runtime."""
+    (target,) = (each for each in TARGETS.values() if each.suffix == file.suffix)
+    batches = np.split(pixels, range(BATCH, len(pixels), BATCH))
+    return np.concatenate([target.run(file, batch) for batch in batches])
+
+
+def _rounding(images: np.ndarray | None) -> dict[str, Any]:
+    """What LiteRT's converter takes to round to int8."""
+    if images is None:
+        return {}
+    import tensorflow as tf
+
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "representative_dataset": lambda: ([image[None]] for image in images),
+    }
+
+
+def _check_answers(target: Target, staged: Path, model: keras.Model, network: ServedNetwork) -> None:
+    asked = reference.requests(network)
+    expected = reference.answers(model, network, asked, precision="float32", cam=False)
+    found = target.run(staged, asked["tensor"]["images"])
+    error = np.abs(found - expected["tensor"]["probabilities"]).max()
+    if not error <= TOLERANCES["float32"]:
+        raise UserError(
+            f"the {staged.suffix} file does not answer as the model does, so it is not written: a difference "
+            f"of {error:.1e}, allowed {TOLERANCES['float32']:.0e}"
+        )
+
+
+def _check_classes(staged: Path, whole: keras.Model, images: np.ndarray) -> None:
+    expected = whole.predict(images, verbose=0).argmax(axis=1)
+    same = np.mean(answers(staged, images).argmax(axis=1) == expected)
+    if not same >= INT8_AGREEMENT:
+        raise UserError(
+            f"in int8 {same:.0%} of the calibration images keep their class, expected {INT8_AGREEMENT:.0%}: "
+            "not written; give more images, or export float32"
+        )
 
 
 def _from_pixels(network: ServedNetwork) -> keras.Model:
