@@ -75,6 +75,26 @@ def onnx_runtime(path: Path, precision: str, threads: int) -> Answer:
     return lambda pixels: session.run(None, {"images": pixels})[0]
 
 
+def litert(path: Path, precision: str, threads: int) -> Answer:
+    """LiteRT with its XNNPACK delegate."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=threads)
+    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+    ready: list[int] = []  # the batch size that memory is allocated for
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        if ready != [len(pixels)]:
+            interpreter.resize_tensor_input(given["index"], pixels.shape)
+            interpreter.allocate_tensors()
+            ready[:] = [len(pixels)]
+        interpreter.set_tensor(given["index"], pixels)
+        interpreter.invoke()
+        return interpreter.get_tensor(found["index"])
+
+    return answer
+
+
 def openvino(path: Path, precision: str, threads: int) -> Answer:
     """OpenVINO's CPU plugin, set for latency."""
     import openvino as ov

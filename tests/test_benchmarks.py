@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet import UserError
+from keras_googlenet.serving.export import targets
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,6 +112,21 @@ def test_inference(tmp_path, capsys):
         assert peer in contenders or "without" in printed
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert (tmp_path / "results/inference.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_int8(finished_run, tmp_path, monkeypatch):
+    import int8
+
+    monkeypatch.setattr(targets, "INT8_AGREEMENT", 0)  # of a run of one epoch on two validation images
+    options = ["--batch-sizes", "1", "2", "--threads", "1", "--rounds", "1", "--seconds", "0.01"]
+    int8.main([str(finished_run), *options, "--to", str(tmp_path)])
+    with (tmp_path / f"int8-{finished_run.name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["batch_size"] for row in rows] == ["1"] * 4 + ["2"] * 4
+    assert {row["contender"] for row in rows} >= {int8.REFERENCE, "LiteRT, int8"}
+    assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["top_1"]) <= 1 for row in rows)
 
 
 @pytest.mark.usefixtures("benchmarks")
