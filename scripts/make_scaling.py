@@ -23,10 +23,7 @@ RESULTS = ROOT / "benchmarks/results"
 IMAGENET_IMAGES = 1_281_167  # ILSVRC 2012, training
 JPEG_BYTES = 110_000  # mean of its files
 EPOCHS = 60  # of the BVLC solver: 2.4 million steps of 32 images
-PARAMETERS = 13_385_816  # trainable, `bn` with its heads
-FLOPS = (
-    2 * 3 * 1_591_044_096
-)  # of a training step, for each image: multiply-adds with heads, forward and twice back
+NETWORK = {"contender": "ours, bn, auto", "image_size": "224"}  # of benchmarks/training.py
 
 
 @dataclass(frozen=True)
@@ -51,20 +48,21 @@ def hours_per_million(images_per_second: float) -> float:
     return 1e6 / images_per_second / 3600
 
 
-def ring_bytes(devices: int, value_bytes: int, parameters: int = PARAMETERS) -> float:
+def ring_bytes(devices: int, value_bytes: int, parameters: int) -> float:
     """What each device sends, and receives, in a ring all-reduce of the gradients."""
     return 2 * (devices - 1) / devices * parameters * value_bytes
 
 
-def ring_seconds(devices: int, value_bytes: int, assumed: Assumed = ASSUMED) -> float:
+def ring_seconds(devices: int, value_bytes: int, parameters: int, assumed: Assumed = ASSUMED) -> float:
     """How long that takes: at the slowest link of the ring."""
     slowest = assumed.local_bytes if devices <= assumed.gpus_in_machine else assumed.network_bytes
-    return ring_bytes(devices, value_bytes) / slowest
+    return ring_bytes(devices, value_bytes, parameters) / slowest
 
 
-def rate(devices: int, batch: int, value_bytes: int, assumed: Assumed = ASSUMED) -> float:
+def rate(devices: int, batch: int, value_bytes: int, parameters: int, assumed: Assumed = ASSUMED) -> float:
     """Images a second of all devices, none of the exchange hidden behind the computing."""
-    return devices * batch / (batch / assumed.images_per_second + ring_seconds(devices, value_bytes, assumed))
+    exchange = ring_seconds(devices, value_bytes, parameters, assumed)
+    return devices * batch / (batch / assumed.images_per_second + exchange)
 
 
 # --- the page --------------------------------------------------------------------------------------
@@ -112,19 +110,23 @@ def costs(training: list[dict[str, str]], serving: list[dict[str, str]]) -> str:
     )
 
 
-def imagenet() -> str:
+def imagenet(parameters: int) -> str:
     """ImageNet on 1, 8 and 64 GPUs."""
     rows = []
     for devices in (1, 8, 64):
         batch = 128
-        found = rate(devices, batch, 4)
+        found = rate(devices, batch, 4, parameters)
+        sent, seconds = (
+            [each(devices, value_bytes, parameters) for value_bytes in (4, 2)]
+            for each in (ring_bytes, ring_seconds)
+        )
         hours = EPOCHS * IMAGENET_IMAGES / found / 3600
         rows.append(
             (
                 str(devices),
                 f"{batch} ({devices * batch:,})",
-                f"{ring_bytes(devices, 4) / 1e6:.0f} / {ring_bytes(devices, 2) / 1e6:.0f} MB",
-                f"{1e3 * ring_seconds(devices, 4):.2f} / {1e3 * ring_seconds(devices, 2):.2f} ms",
+                f"{sent[0] / 1e6:.0f} / {sent[1] / 1e6:.0f} MB",
+                f"{1e3 * seconds[0]:.2f} / {1e3 * seconds[1]:.2f} ms",
                 f"{found:,.0f} ({found / devices / ASSUMED.images_per_second:.0%})",
                 f"{found * JPEG_BYTES / 1e6:,.0f} MB/s",
                 f"{found / ASSUMED.decoding:,.0f}",
@@ -163,7 +165,10 @@ def page(folder: Path) -> str:
     """All of docs/scaling.md."""
     training, serving = read(folder, "training"), read(folder, "serving")
     (two,) = read(folder, "two_processes")
-    limits = f"{ASSUMED.images_per_second * FLOPS / 1e12:.0f} TFLOP/s"
+    (network,) = (row for row in training if NETWORK.items() <= row.items())
+    parameters = int(network["parameters"])
+    teraflops_an_image = float(network["teraflops"]) / float(network["images_per_second"])
+    limits = f"{ASSUMED.images_per_second * teraflops_an_image:.0f} TFLOP/s"
     setting = f"`{two['variant']}` at width {two['width']}, {int(two['parameters']):,} parameters"
     return f"""# Scale on paper
 
@@ -183,13 +188,13 @@ for batch normalisation, ReLU and pools touch every value and compute next to no
 ## ImageNet
 
 {IMAGENET_IMAGES:,} training images of {JPEG_BYTES / 1e3:.0f} KB, {EPOCHS} epochs (the BVLC solver's 2.4
-million steps of 32 images), 224 x 224, `bn` with three heads: {PARAMETERS:,} trainable parameters.
+million steps of 32 images), 224 x 224, `bn` with three heads: {parameters:,} trainable parameters.
 **Assumed**, not measured: {ASSUMED.images_per_second:,.0f} images/s of one GPU ({limits}, a twentieth of an
 H100's peak in bfloat16; `benchmarks/training.py --device gpu` measures it), {ASSUMED.local_bytes / 1e9:.0f}
 GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 {ASSUMED.network_bytes / 1e9:.0f} GB/s between machines, {ASSUMED.decoding:.0f} JPEG files a second of a core.
 
-{imagenet()}
+{imagenet(parameters)}
 
 - Gradients, ring all-reduce of N: each device sends 2 (N - 1) / N x parameters x 4 bytes (2 in bfloat16).
   `train` keeps gradients in float32.

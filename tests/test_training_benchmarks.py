@@ -80,13 +80,14 @@ def test_formulas_of_scaling():
     import make_scaling as scaling
 
     assert scaling.hours_per_million(1e6 / 3600) == 1
-    assert scaling.ring_bytes(1, 4) == 0
+    assert scaling.ring_bytes(1, 4, parameters=10) == 0
     assert scaling.ring_bytes(2, 4, parameters=10) == 40
     assert scaling.ring_bytes(64, 2, parameters=64) == 2 * 63 * 2
     assumed = scaling.Assumed(images_per_second=100, network_bytes=1e6, local_bytes=1e9, gpus_in_machine=8)
-    assert scaling.rate(1, 50, 4, assumed) == pytest.approx(100)
-    assert scaling.ring_seconds(8, 4, assumed) == pytest.approx(scaling.ring_bytes(8, 4) / 1e9)
-    assert scaling.ring_seconds(9, 4, assumed) == pytest.approx(scaling.ring_bytes(9, 4) / 1e6)
+    assert scaling.rate(1, 50, 4, 1000, assumed) == pytest.approx(100)
+    for devices, bytes_per_second in ((8, 1e9), (9, 1e6)):
+        expected = scaling.ring_bytes(devices, 4, 1000) / bytes_per_second
+        assert scaling.ring_seconds(devices, 4, 1000, assumed) == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("folders")
@@ -97,8 +98,8 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
         scaling.main(["--results", str(tmp_path), "--to", str(tmp_path / "s.md")])
     lines = {
         "training": (
-            "date,machine,contender,precision,image_size,batch_size,images_per_second",
-            '2030-01-01,A machine,"ours, bn, auto",bfloat16,224,32,100',
+            "date,machine,contender,precision,image_size,batch_size,images_per_second,parameters,teraflops",
+            '2030-01-01,A machine,"ours, bn, auto",bfloat16,224,32,100,2000000,0.5',
         ),
         "serving": (
             "contender,clients,variant,image_size,batch_size,images_per_second",
@@ -117,4 +118,6 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
     assert "| training, bn, auto (bfloat16) | 224 | 32 | 100.0 | 2.78 |" in page
     assert "| serving JPEG, bn | 224 | 8 | 50.0 | 5.56 |" in page
     assert "| 100.0 ms | 20.0 ms | 1.0 ms | 10 | 130.0 ms | 150.0 ms | 0.87 |" in page
+    assert "2,000,000 trainable parameters" in page
+    assert "25 TFLOP/s" in page
     assert "A machine; 2030-01-01" in page
