@@ -36,7 +36,6 @@ from keras_googlenet.training import run_folder
 
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = "SavedModel, float32"
-CALIBRATION_IMAGES = 200
 ASKED = 50  # images at once, for their classes
 
 
@@ -71,13 +70,14 @@ def measure(run: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray]:
         found = in_order(own_images([run], name), finished.class_names, str(run)).part
-        chosen = found.take(np.arange(min(found.count, options.images)))
+        few = np.random.default_rng(0).permutation(found.count)[: options.images]
+        chosen = found.take(np.sort(few))
         return held_out.pixels(chosen, finished.preprocessing), chosen.labels
 
     validation, (pixels, labels) = part("validation")[0], part("test")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        contenders = write_networks(finished, validation[:CALIBRATION_IMAGES], Path(folder))
+        contenders = write_networks(finished, validation, Path(folder))
         with workers(contenders, options.threads) as found:
             accuracy = {}
             for name, worker in found.items():

@@ -14,7 +14,6 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
 
 FLAG = cyclopts.Parameter(negative="")
-CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
 
 
 def export(
@@ -143,7 +142,7 @@ def _export_file(finished: Any, to: Path, format: Any, temperature: float, image
         class_names=finished.class_names,
         preprocessing=preprocessing,
         temperature=temperature,
-        calibration_images=None if pixels is None else pixels[:CALIBRATION_IMAGES],
+        calibration_images=pixels,
     )
     if pixels is not None:
         in_float32 = held_out.logits(model, preprocessing, images.part)
