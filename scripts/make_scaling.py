@@ -169,6 +169,7 @@ def page(folder: Path) -> str:
     parameters = int(network["parameters"])
     teraflops_an_image = float(network["teraflops"]) / float(network["images_per_second"])
     limits = f"{ASSUMED.images_per_second * teraflops_an_image:.0f} TFLOP/s"
+    rest = float(two["step_of_two"]) - float(two["expected"])
     setting = f"`{two['variant']}` at width {two['width']}, {int(two['parameters']):,} parameters"
     return f"""# Scale on paper
 
@@ -214,6 +215,11 @@ GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 Expected = step of one + sum of the gradients + exchanges x sum of one number: on JAX a batch normalisation
 takes its statistics over the whole batch, which is four exchanges. Efficiency = step of one / step of two:
 {float(two["efficiency"]):.2f}.
+
+Measured less expected is {1e3 * rest:.1f} ms, or {1e3 * rest / int(two["exchanges"]):.2f} ms for each exchange: the model
+has no term for what a process waits there until the other one comes, which summing one number in a loop does not
+show. It grows with the number of exchanges and not with the bytes, so the table of GPUs, which counts bytes alone, is
+the best case: a network without batch normalisation over all devices comes near it.
 """
 
 
