@@ -216,10 +216,10 @@ Expected = step of one + sum of the gradients + exchanges x sum of one number: o
 takes its statistics over the whole batch, which is four exchanges. Efficiency = step of one / step of two:
 {float(two["efficiency"]):.2f}.
 
-Measured less expected is {1e3 * rest:.1f} ms, or {1e3 * rest / int(two["exchanges"]):.2f} ms for each exchange: the model
-has no term for what a process waits there until the other one comes, which summing one number in a loop does not
-show. It grows with the number of exchanges and not with the bytes, so the table of GPUs, which counts bytes alone, is
-the best case: a network without batch normalisation over all devices comes near it.
+Measured less expected is {1e3 * rest:.1f} ms, or {1e3 * rest / int(two["exchanges"]):.2f} ms for each
+exchange. The model has no term for what a process waits there until the other one comes, which summing one
+number in a loop does not show. That would grow with the number of exchanges and not with the bytes, so the
+table of GPUs, which counts bytes alone, is the best case.
 """
 
 
