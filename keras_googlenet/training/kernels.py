@@ -105,6 +105,17 @@ KERAS = {
 }
 
 
+def check_weights_can_change() -> None:
+    """Refuse an environment in which a network would not be trained.
+
+    Raises:
+        UserError: It tells oneDNN that weights stay as they are.
+    """
+    frozen = os.environ.get(FROZEN_WEIGHTS, "0").lower() not in ("", "0", "false")
+    if frozen and keras.backend.backend() == "tensorflow":
+        raise UserError(f"{FROZEN_WEIGHTS} is for a server, and keeps weights from being trained: unset it")
+
+
 def with_fast_layers(model: keras.Model) -> keras.Model:
     """A copy of a network of channels-last images, weights included, to be trained here.
 
@@ -113,8 +124,7 @@ def with_fast_layers(model: keras.Model) -> keras.Model:
     """
     if keras.backend.backend() != "tensorflow":  # XLA fuses what JAX is given
         return model
-    if os.environ.get(FROZEN_WEIGHTS, "0").lower() not in ("", "0", "false"):
-        raise UserError(f"{FROZEN_WEIGHTS} is for a server, and keeps weights from being trained: unset it")
+    check_weights_can_change()
     return _copy(model, _fast)
 
 

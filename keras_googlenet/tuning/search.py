@@ -22,6 +22,7 @@ from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.googlenet import GoogLeNet
 from keras_googlenet.training.callbacks import StopSignals
+from keras_googlenet.training.kernels import check_weights_can_change
 from keras_googlenet.training.network import architecture, run_preprocessing
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
 from keras_googlenet.training.run import epoch_order, open_data
@@ -236,6 +237,7 @@ def _print_end(search: Search, trials: list[Trial]) -> None:
 
 
 def _check_environment(config: TuneConfig) -> None:
+    check_weights_can_change()
     names = (ORACLE_IP, ORACLE_PORT, TUNER_ID)
     missing = [name for name in names if not os.environ.get(name)]
     if ORACLE_IP in os.environ and missing:

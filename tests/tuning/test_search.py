@@ -183,6 +183,13 @@ def test_another_search_in_the_folder_is_refused(searched, data, options):
 # --- mistakes and failures -------------------------------------------------------------------------
 
 
+def test_a_server_s_environment_is_refused_before_it_begins(data, options, monkeypatch):
+    monkeypatch.setenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    with pytest.raises(UserError, match="is for a server"):
+        tune(TuneConfig(training=RunConfig(**options)), data=data)
+    assert not options["run"].exists()
+
+
 @pytest.mark.parametrize(
     ("search", "training", "message"),
     [
