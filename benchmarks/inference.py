@@ -99,7 +99,7 @@ def measure(
     """All rows of a variant."""
     side = options.image_size
     some = random.uniform(0, 255, (2, side, side, 3)).astype("float32")
-    contenders, of_torchvision = write_networks(folder, variant, side), None
+    contenders, of_torchvision = write_networks(folder, variant, side, options.threads), None
     wanted = options.contenders is None or any("torchvision" in name for name in options.contenders)
     if wanted and variant == options.variants[0]:  # it is the same beside all of ours
         try:

@@ -18,7 +18,9 @@ PLAIN = "Keras listing, float32"
 OURS = {"float32": "ours, float32", "bfloat16": "ours, bfloat16"}
 UNCHANGED, PROCESSOR = " (--optimize none)", " (--optimize cpu)"
 FROZEN, SINGLE = ", as deployed", ", as deployed, a thread an op"
+CORES = " (--cores {})" + SINGLE
 DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # what `serving/` sets
+ONE_THREAD = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}  # of an operation; as many at a time as processors
 REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others have to give
 PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are held against
 
@@ -130,13 +132,14 @@ def torchvision(path: Path, precision: str, threads: int, *, compiled: bool = Fa
 # --- networks --------------------------------------------------------------------------------------
 
 
-def write_networks(folder: Path, variant: str, side: int) -> dict[str, Contender]:
+def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[str, Contender]:
     """Write a variant's network in all forms.
 
     Args:
         folder: Where to.
         variant: Its name.
         side: Of its images, in pixels.
+        threads: For which one is divided.
 
     Returns:
         The contenders by name.
@@ -154,18 +157,21 @@ def write_networks(folder: Path, variant: str, side: int) -> dict[str, Contender
     network = GoogLeNet(variant=variant, input_shape=(side, side, 3), aux_heads=False)
     randomise(network)
     for precision, name in OURS.items():
-        for level, suffix in (("none", UNCHANGED), ("cpu", PROCESSOR), ("fold", "")):
-            path = export_saved_model(
-                network,
-                folder / variant,
-                precision=cast(Any, precision),
-                optimize=cast(Any, level),
-                warmup_batch_sizes=(),
-            )
-            found[name + suffix] = Contender(saved_model, path, precision)
-        found[name + FROZEN] = Contender(saved_model, path, precision, DEPLOYED)
-        one_thread = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}
-        found[name + SINGLE] = Contender(saved_model, path, precision, one_thread)
+        export = partial(
+            export_saved_model,
+            network,
+            folder / variant,
+            precision=cast(Any, precision),
+            warmup_batch_sizes=(),
+        )
+        unchanged, constant, folded = export(optimize="none"), export(optimize="cpu"), export()
+        divided = export(cores=threads)
+        found[name + UNCHANGED] = Contender(saved_model, unchanged, precision)
+        found[name + PROCESSOR] = Contender(saved_model, constant, precision)
+        found[name] = Contender(saved_model, folded, precision)
+        found[name + FROZEN] = Contender(saved_model, folded, precision, DEPLOYED)
+        found[name + SINGLE] = Contender(saved_model, folded, precision, ONE_THREAD)
+        found[name + CORES.format(threads)] = Contender(saved_model, divided, precision, ONE_THREAD)
     try:
         onnx = export_file(network, folder / f"{variant}.onnx", format="onnx")
     except UserError as missing:

@@ -28,6 +28,7 @@ def export(
     version: int | None = None,
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     optimize: Literal["none", "fold", "cpu"] = "fold",
+    cores: int = 1,
     cam: Annotated[bool, FLAG] = False,
     warmup_batch_sizes: Annotated[
         tuple[int, ...], cyclopts.Parameter(consume_multiple=True, negative="--no-warmup")
@@ -59,8 +60,11 @@ def export(
         What the exported graph computes in; int8 is for --format litert, and bfloat16 for TensorFlow
         Serving. Of another than float32, the accuracy of both is measured and printed.
     optimize
-        How to prepare the graph for serving: fold for any device; cpu, faster still on a server without a
-        GPU, for more memory; none for the layers as they were trained.
+        How to prepare the graph for serving: fold for any device; cpu, a little faster on a server without
+        a GPU, for more memory; none for the layers as they were trained.
+    cores
+        Of a server without a GPU that gives an operation one thread and runs so many at a time: a batch, and
+        long convolutions, are divided among them.
     cam
         Add the signature cam, of class activation maps.
     warmup_batch_sizes
@@ -72,6 +76,7 @@ def export(
         "--version": version is not None,
         "--precision bfloat16": precision == "bfloat16",
         "--optimize": optimize != "fold",
+        "--cores": cores != 1,
         "--cam": cam,
         "--warmup-batch-sizes and --no-warmup": warmup_batch_sizes != WARMUP_BATCH_SIZES,
         "--keep": keep is not None,
@@ -103,6 +108,7 @@ def export(
         version=version,
         precision=precision,
         optimize=optimize,
+        cores=cores,
         preprocessing=finished.preprocessing,
         temperature=temperature,
         cam=cam,
@@ -110,6 +116,10 @@ def export(
         keep=keep,
         origin=run_origin(run) | ({"run_weights": weights} if weights else {}) | measured,
     )
+    if cores > 1:
+        print(
+            f"for a server with --tensorflow_intra_op_parallelism=1 --tensorflow_inter_op_parallelism={cores}"
+        )
     print(folder)
 
 

@@ -30,6 +30,10 @@ def serve(
     """
     # As the deployments in serving/ do: oneDNN then reorders a convolution's weights once.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    if options.tensorflow_intra_op_parallelism > 0:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(options.tensorflow_intra_op_parallelism)
+    if options.tensorflow_inter_op_parallelism > 0:
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(options.tensorflow_inter_op_parallelism)
     import_tensorflow()
     try:
         from keras_googlenet.serving.preview.server import serve as serve_preview

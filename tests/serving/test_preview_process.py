@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -95,6 +96,15 @@ model_config_list {
 """
 BATCHING = "max_batch_size { value: 2 } allowed_batch_sizes: [1, 2] thread_pool_name { value: 'pool' }"
 MONITORING = 'prometheus_config { enable: true path: "/metrics" }'
+
+
+def test_threads_as_told(adders):
+    flags = ["--tensorflow-intra-op-parallelism", "40", "--tensorflow-inter-op-parallelism", "5"]
+    with preview(adders / "adder", *flags) as server:
+        tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+        names = Counter((task / "comm").read_text().strip() for task in tasks)
+    assert names["tf_Compute"] == 5
+    assert names.total() - names["tf_Compute"] > 40
 
 
 def test_files_as_serving_takes_them(adders, tmp_path):
@@ -214,6 +224,10 @@ def test_port_out_of_range_is_refused(tmp_path, protocol, port):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"tensorflow_intra_op_parallelism": -1},
+            "--tensorflow-intra-op-parallelism of 0 or more, got -1",
+        ),
         ({"poll_seconds": -1}, "--poll-seconds of 0 or more, got -1"),
         ({"poll_seconds": float("nan")}, "--poll-seconds of 0 or more, got nan"),
         ({"rest_timeout_ms": -5}, "--rest-timeout-ms of 0 or more, got -5"),

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.serving.export import optimize as optimizing
+from keras_googlenet.serving.export.parallel import split_batches, split_layers
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
@@ -34,6 +35,7 @@ class ServedNetwork:
         softmax: Whether probabilities are the softmax of what the model gives.
         frozen: Whether its weights are constants of the graph: then kernels that reorder them do so
             once. As variables they are shared by all signatures.
+        cores: In how many shares a batch is answered at a time.
     """
 
     model: keras.Model
@@ -42,6 +44,7 @@ class ServedNetwork:
     temperature: float = 1.0
     softmax: bool = True
     frozen: bool = False
+    cores: int = 1
 
     @property
     def pixels_shape(self) -> tuple[int | None, ...]:
@@ -56,19 +59,27 @@ class ServedNetwork:
         """
         weights = self.model.weights if self.frozen else []
         frozen = [(weight, keras.ops.convert_to_numpy(weight)) for weight in weights]
+        signature = [tf.TensorSpec(self.pixels_shape, tf.float32)]
 
-        @tf.function(input_signature=[tf.TensorSpec(self.pixels_shape, tf.float32)], autograph=False)
-        def network(pixels: Tensor) -> dict[str, Tensor]:
+        @tf.function(input_signature=signature, autograph=False)
+        def outputs(pixels: Tensor) -> dict[str, Tensor]:
             constants = [
                 (weight, tf.constant(value, name=f"{CONSTANTS}{weight.path}")) for weight, value in frozen
             ]
             with keras.StatelessScope(constants):
-                outputs = self.model(self.preprocessing.normalize(pixels), training=False)
-            outputs = {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
-            # Finite pixels far outside of 0..255 may overflow on the way.
-            logits = tf.debugging.check_numerics(outputs["logits"], "The network's answer to these pixels")
+                found = self.model(self.preprocessing.normalize(pixels), training=False)
+            return {name: tf.cast(value, tf.float32) for name, value in found.items()}
+
+        in_shares = split_batches(outputs, self.cores) if self.cores > 1 else outputs
+
+        @tf.function(input_signature=signature, autograph=False)
+        def network(pixels: Tensor) -> dict[str, Tensor]:
+            found = in_shares(pixels)
+            # Finite pixels far outside of 0..255 may overflow on the way. A check within a share of a
+            # batch would have the next share wait for it.
+            logits = tf.debugging.check_numerics(found["logits"], "The network's answer to these pixels")
             probabilities = tf.nn.softmax(logits / self.temperature) if self.softmax else logits
-            return outputs | {"probabilities": probabilities}
+            return found | {"probabilities": probabilities}
 
         return network
 
@@ -87,6 +98,7 @@ def served_network(
     precision: str = "float32",
     cam: bool = False,
     optimize: str = "none",
+    cores: int = 1,
 ) -> ServedNetwork:
     """A copy of a trained network's main path, ready to be exported.
 
@@ -99,7 +111,8 @@ def served_network(
         precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.
         cam: Whether to keep the last feature map.
         optimize: `"none"`; `"fold"`, for batch norm and ReLU inside of convolutions; or `"cpu"`, for that
-            and what helps on a processor alone: see `serving.export.optimize`.
+            and weights as constants: see `serving.export.optimize`.
+        cores: Of a server that gives an operation one thread: see `serving.export.parallel`.
 
     Raises:
         UserError: The model, the class names or an option do not fit.
@@ -110,10 +123,16 @@ def served_network(
         raise UserError(f"expected a temperature of more than 0, got {temperature}")
     if optimize not in optimizing.LEVELS:
         raise UserError(f"expected optimize to be one of {', '.join(optimizing.LEVELS)}, got {optimize!r}")
+    if cores < 1:
+        raise UserError(f"expected 1 core or more, got {cores}")
+    if cores > 1 and optimize == "none":
+        raise UserError(f"expected optimize fold or cpu for {cores} cores, got none")
     if optimize == "none":
         main = with_dtype_policy(strip_aux(model), POLICIES[precision])
     else:
-        main = optimizing.optimized(strip_aux(model), precision, cpu=optimize == "cpu")
+        main = optimizing.optimized(strip_aux(model), precision)
+    if cores > 1:
+        main = split_layers(main, cores)
     head = main.get_layer("main")
     softmax = head.activation in (keras.activations.softmax, keras.activations.linear)
     if softmax:
@@ -133,6 +152,7 @@ def served_network(
         temperature,
         softmax,
         frozen=optimize == "cpu",
+        cores=cores,
     )
 
 

@@ -1,9 +1,8 @@
 """A trained network made ready to be served: the same answers in fewer passes over memory.
 
-Batch normalisation and ReLU are folded into the convolution before them. On a processor, max pools compare
-the bits of numbers that are not negative, local response normalisation in bfloat16 sums its windows as a
-convolution does, and weights are constants of the graph (`ServedNetwork.frozen`). What each of them brings is
-in `benchmarks/README.md`.
+Batch normalisation and ReLU are folded into the convolution before them. In bfloat16, local response
+normalisation sums its windows as a convolution does. As constants of the graph (`ServedNetwork.frozen`)
+weights are reordered for a processor's kernels once. What each of them brings is in `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -21,22 +20,6 @@ Tensor = Any
 Operation = Any  # a layer, or a bare operation such as `ops.square`
 
 LEVELS = ("none", "fold", "cpu")
-
-# Operations that give nothing negative, and those that do so where nothing they are given is negative.
-NEVER_NEGATIVE = ("ReLU", "Rsqrt", "Sqrt", "Square")
-KEEPS_SIGNS = (
-    "Add",
-    "Cast",
-    "Concatenate",
-    "Dropout",
-    "Identity",
-    "IntegerMaxPooling2D",
-    "MaxPooling2D",
-    "Moveaxis",
-    "Multiply",
-    "ZeroPadding2D",
-)
-
 
 # What `layers.local_response_norm` is made of.
 LRN = sorted(
@@ -72,19 +55,6 @@ class Unit:
         return layers.Conv2D.from_config(config)
 
 
-class IntegerMaxPooling2D(layers.MaxPooling2D):
-    """A max pool of numbers that are not negative, by their bits, whose order as integers is the same.
-
-    On a processor TensorFlow pools floats by a kernel of training, which writes down where each maximum
-    was; that of integers does not. No GPU pools integers.
-    """
-
-    def call(self, inputs: Tensor) -> Tensor:
-        bits = tf.bitcast(inputs, tf.int16 if inputs.dtype.size == 2 else tf.int32)
-        pooled = tf.nn.max_pool2d(bits, self.pool_size, self.strides, self.padding.upper())
-        return tf.bitcast(pooled, inputs.dtype)
-
-
 class BandNormalization(layers.Layer):
     """Local response normalisation with its sums as a 1x1 convolution by a band matrix.
 
@@ -108,20 +78,18 @@ class BandNormalization(layers.Layer):
         return tf.cast(tf.cast(inputs, tf.float32) * inverse_root * tf.sqrt(inverse_root), inputs.dtype)
 
 
-def optimized(model: keras.Model, precision: str, *, cpu: bool) -> keras.Model:
+def optimized(model: keras.Model, precision: str) -> keras.Model:
     """A copy of a network for inference, with folded weights.
 
     Args:
         model: A functional model.
         precision: What it computes in, `"float32"` or `"bfloat16"`; in bfloat16 convolutions hold their
             weights in it too. Output layers stay in float32.
-        cpu: Whether it is for a processor alone: max pools go by bits, and in bfloat16 local response
-            normalisation by a band matrix.
     """
     units = {unit.convolution.name: unit for unit in _units(model)}
     absorbed = {part.name for unit in units.values() for part in (unit.norm, unit.relu) if part is not None}
     producers = {id(operation.output): operation for operation in model.operations}
-    normalised = _normalisations(model, producers) if cpu and precision == "bfloat16" else {}
+    normalised = _normalisations(model, producers) if precision == "bfloat16" else {}
     inside = {id(operation): name for name, found in normalised.items() for operation in found}
     constants: dict[tuple[str, str], Any] = {}  # of the operations inside of them, by kind
 
@@ -143,11 +111,10 @@ def optimized(model: keras.Model, precision: str, *, cpu: bool) -> keras.Model:
             copy = BandNormalization(np.ravel(window), float(offset), dtype=dtype, name=operation.name)
             weights = []
         else:
-            kind = type(operation)
-            if cpu and _pools_integers(operation, producers):
-                kind = IntegerMaxPooling2D
             is_layer = isinstance(operation, keras.Layer)
-            copy = kind.from_config(operation.get_config() | ({"dtype": dtype} if is_layer else {}))
+            copy = type(operation).from_config(
+                operation.get_config() | ({"dtype": dtype} if is_layer else {})
+            )
             weights = operation.get_weights() if is_layer else []
         outputs = copy(*arguments, **options)
         if weights:
@@ -221,24 +188,6 @@ def _axis(convolution: layers.Conv2D) -> int:
 
 def _is_plain(relu: layers.ReLU) -> bool:
     return relu.max_value is None and not relu.negative_slope and not relu.threshold
-
-
-def _pools_integers(operation: Operation, producers: dict[int, Operation]) -> bool:
-    return (
-        type(operation) is layers.MaxPooling2D
-        and operation.data_format == "channels_last"
-        and _never_negative(operation.input, producers)
-    )
-
-
-def _never_negative(tensor: Tensor, producers: dict[int, Operation]) -> bool:
-    producer: Operation = producers.get(id(tensor))
-    kind = type(producer).__name__
-    if kind in NEVER_NEGATIVE or getattr(producer, "activation", None) is keras.activations.relu:
-        return True
-    return kind in KEEPS_SIGNS and all(
-        _never_negative(each, producers) for each in keras.tree.flatten(producer.input)
-    )
 
 
 def _values(variable: Any) -> np.ndarray:

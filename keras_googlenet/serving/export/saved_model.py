@@ -29,6 +29,7 @@ def export_saved_model(
     version: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     optimize: Literal["none", "fold", "cpu"] = "fold",
+    cores: int = 1,
     preprocessing: Preprocessing | None = None,
     temperature: float = 1.0,
     cam: bool = False,
@@ -51,9 +52,12 @@ def export_saved_model(
         version: The version's number; by default one more than the highest there.
         precision: What the graph computes in. Inputs and outputs are float32 either way.
         optimize: `"fold"` for any device: batch norm and ReLU are folded into the convolutions. `"cpu"`
-            for a server without a GPU: the same folding, weights as constants of the graph, of which each
-            signature in use has a copy, and what else is faster there. `"none"` for the layers and
-            variables as they were trained.
+            for a server without a GPU: the same, and weights as constants of the graph, of which each
+            signature in use has a copy. `"none"` for the layers and variables as they were trained.
+        cores: Of a server without a GPU that gives an operation one thread and runs so many at a time
+            (`--tensorflow_intra_op_parallelism=1 --tensorflow_inter_op_parallelism=CORES`): a batch is
+            answered in so many shares at a time, and long convolutions in so many parts. Not for a server
+            that gives an operation several threads, which is slower with it.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1, as
             `preprocess_input` does, at the model's own size and channels.
         temperature: What logits are divided by before the softmax; see `serving.calibration`.
@@ -88,6 +92,7 @@ def export_saved_model(
         precision=precision,
         cam=cam,
         optimize=optimize,
+        cores=cores,
     )
     offered = signatures(network, cam=cam)
     check_batch_sizes(warmup_batch_sizes, len(offered))
@@ -97,6 +102,7 @@ def export_saved_model(
     details = {
         "precision": precision,
         "optimize": optimize,
+        "cores": cores,
         "signatures": list(offered),
         "warmup_batch_sizes": list(warmup_batch_sizes),
     }

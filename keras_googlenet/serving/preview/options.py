@@ -34,6 +34,12 @@ class Options:
     batching_parameters_file: Path | None = None
     """How large batches get and how long they wait."""
 
+    tensorflow_intra_op_parallelism: int = 0
+    """Threads that share one operation of the network; 0 for one a core."""
+
+    tensorflow_inter_op_parallelism: int = 0
+    """Operations at a time; 0 for one a core."""
+
     poll_seconds: float = 1.0
     """Seconds between two looks for new versions; 0 for none after the first."""
 
@@ -53,6 +59,8 @@ class Options:
             UserError: One is out of its range.
         """
         for flag, value, least in (
+            ("--tensorflow-intra-op-parallelism", self.tensorflow_intra_op_parallelism, 0),
+            ("--tensorflow-inter-op-parallelism", self.tensorflow_inter_op_parallelism, 0),
             ("--poll-seconds", self.poll_seconds, 0),
             ("--rest-timeout-ms", self.rest_timeout_ms, 0),
             ("--max-request-bytes", self.max_request_bytes, 1),
