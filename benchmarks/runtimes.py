@@ -19,6 +19,7 @@ OURS = {"float32": "ours, float32", "bfloat16": "ours, bfloat16"}
 UNCHANGED, PROCESSOR = " (--optimize none)", " (--optimize cpu)"
 FROZEN, SINGLE = ", as deployed", ", as deployed, a thread an op"
 CORES = " (--cores {})" + SINGLE
+CONSTANT = " (--optimize cpu --cores {})" + SINGLE
 DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # what `serving/` sets
 ONE_THREAD = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}  # of an operation; as many at a time as processors
 REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others have to give
@@ -165,13 +166,16 @@ def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[
             warmup_batch_sizes=(),
         )
         unchanged, constant, folded = export(optimize="none"), export(optimize="cpu"), export()
-        divided = export(cores=threads)
+        divided, constant_divided = export(cores=threads), export(optimize="cpu", cores=threads)
         found[name + UNCHANGED] = Contender(saved_model, unchanged, precision)
         found[name + PROCESSOR] = Contender(saved_model, constant, precision)
         found[name] = Contender(saved_model, folded, precision)
         found[name + FROZEN] = Contender(saved_model, folded, precision, DEPLOYED)
         found[name + SINGLE] = Contender(saved_model, folded, precision, ONE_THREAD)
         found[name + CORES.format(threads)] = Contender(saved_model, divided, precision, ONE_THREAD)
+        found[name + CONSTANT.format(threads)] = Contender(
+            saved_model, constant_divided, precision, ONE_THREAD
+        )
     try:
         onnx = export_file(network, folder / f"{variant}.onnx", format="onnx")
     except UserError as missing:
