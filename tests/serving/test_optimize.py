@@ -87,7 +87,7 @@ def test_a_window_is_as_wide_as_it_is(random):
     x = np.abs(random.normal(0, 1, (1, 2, 2, 6))).astype("float32")
     squares = np.pad(x**2, ((0, 0), (0, 0), (0, 0), (1, 1)))
     sums = 0.5 * squares[..., :-2] + 0.3 * squares[..., 1:-1] + 0.1 * squares[..., 2:]
-    found = BandNormalization(np.array([0.5, 0.3, 0.1]), 2.0)(x)
+    found = BandNormalization([0.5, 0.3, 0.1], 2.0)(x)
     np.testing.assert_allclose(found, x * (2 + sums) ** -0.75, rtol=1e-5)
 
 

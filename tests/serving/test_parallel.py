@@ -45,6 +45,11 @@ def test_every_variant_answers_as_before(variant, cores, random):
     after = split_layers(before, cores)
     x = random.normal(0, 1, (2, 64, 64, 3)).astype("float32")
     np.testing.assert_allclose(after(x), before(x), rtol=1e-5, atol=1e-5)
+    before_rounded = optimized(model, "bfloat16")
+    after_rounded = split_layers(before_rounded, cores)
+    np.testing.assert_allclose(
+        after_rounded(x), before_rounded(x), rtol=0.02, atol=0.02 * np.abs(before(x)).max()
+    )
     assert len(convolutions(after)) > 1.5 * len(convolutions(before))
     assert sum(weight.numpy().size for weight in after.weights) == before.count_params()
 

@@ -7,7 +7,7 @@ weights are reordered for a processor's kernels once. What each of them brings i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,12 @@ class BandNormalization(layers.Layer):
         offset: What is added to the sum: k.
     """
 
-    def __init__(self, window: np.ndarray, offset: float, **options: Any) -> None:
+    def __init__(self, window: Sequence[float], offset: float, **options: Any) -> None:
         super().__init__(**options)
         self.window, self.offset = window, offset
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"window": self.window, "offset": self.offset}
 
     def call(self, inputs: Tensor) -> Tensor:
         channels, reach = inputs.shape[-1], len(self.window) // 2
@@ -108,7 +111,9 @@ def optimized(model: keras.Model, precision: str) -> keras.Model:
             copy, weights = unit.folded(dtype), unit.weights()
         elif operation.name in normalised:
             window, offset = (constants[operation.name, kind] for kind in ("Conv", "Add"))
-            copy = BandNormalization(np.ravel(window), float(offset), dtype=dtype, name=operation.name)
+            copy = BandNormalization(
+                np.ravel(window).tolist(), float(offset), dtype=dtype, name=operation.name
+            )
             weights = []
         else:
             is_layer = isinstance(operation, keras.Layer)
