@@ -72,9 +72,10 @@ class BandNormalization(layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         channels, reach = inputs.shape[-1], len(self.window) // 2
-        band = sum(
+        diagonals = [
             weight * np.eye(channels, k=reach - distance) for distance, weight in enumerate(self.window)
-        )
+        ]
+        band = np.sum(diagonals, axis=0)
         sums = tf.nn.conv2d(tf.square(inputs), tf.cast(band[None, None], inputs.dtype), 1, "VALID")
         scale = tf.nn.bias_add(sums, tf.fill([channels], tf.cast(self.offset, inputs.dtype)))
         inverse_root = tf.math.rsqrt(tf.cast(scale, tf.float32))  # whose kernels are faster, casts and all
