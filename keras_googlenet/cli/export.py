@@ -93,12 +93,12 @@ def export(
     from keras_googlenet.training import run_folder
 
     finished = run_folder.load(run, weights=weights)
-    measured = _measured(run, finished, data, calibrate=calibrate, precision=precision, optimize=optimize)
+    images = _held_out(run, finished, data, calibrate=calibrate, precision=precision)
+    measured = _measured(finished, images, calibrate=calibrate, precision=precision, optimize=optimize)
     temperature = measured["calibration"]["temperature"] if calibrate else 1.0
     if format != "saved_model":
-        images = _held_out(run, finished, data) if precision == "int8" else None
         with silenced_libraries():
-            print(_export_file(finished, to, format, temperature, images))
+            print(_export_file(finished, to, format, temperature, images if precision == "int8" else None))
         return
     assert precision != "int8"
     folder = export_saved_model(
@@ -123,11 +123,23 @@ def export(
     print(folder)
 
 
-def _held_out(run: Path, finished: Any, data: str | None) -> Any:
-    """Images to measure on; tells which."""
+def _held_out(run: Path, finished: Any, data: str | None, *, calibrate: bool, precision: str) -> Any:
+    """Images to calibrate and to measure on, where that is asked and can be done; tells which."""
+    if not calibrate and precision == "float32":
+        if data is not None:
+            raise UserError(
+                "--data names images for --calibrate, --precision bfloat16 and int8: give one of them"
+            )
+        return None
     from keras_googlenet.serving.export import held_out
 
-    images = held_out.held_out_images(run, finished.class_names, data)
+    try:
+        images = held_out.held_out_images(run, finished.class_names, data)
+    except UserError as error:
+        if calibrate or data is not None or precision == "int8":
+            raise
+        print(f"accuracy in {precision} not measured: {error}")
+        return None
     print(f"measured on {_name(images)}")
     return images
 
@@ -162,24 +174,13 @@ def _export_file(finished: Any, to: Path, format: Any, temperature: float, image
 
 
 def _measured(
-    run: Path, finished: Any, data: str | None, *, calibrate: bool, precision: str, optimize: str
+    finished: Any, images: Any, *, calibrate: bool, precision: str, optimize: str
 ) -> dict[str, Any]:
     """Calibrate and compare precisions, as asked; print what comes of it and return it as JSON types."""
-    if not calibrate and precision != "bfloat16":
-        if data is not None and precision == "float32":
-            raise UserError(
-                "--data names images for --calibrate, --precision bfloat16 and int8: give one of them"
-            )
+    if images is None or (precision == "int8" and not calibrate):  # a file is measured once it is there
         return {}
     from keras_googlenet.serving.export import calibration, held_out
 
-    try:
-        images = _held_out(run, finished, data)
-    except UserError as error:
-        if calibrate or data is not None:
-            raise
-        print(f"accuracy in bfloat16 not measured: {error}")
-        return {}
     part, model, preprocessing = images.part, finished.model, finished.preprocessing
     in_float32 = held_out.logits(model, preprocessing, part)
     measured: dict[str, Any] = {"measured_on": _name(images)}
