@@ -152,7 +152,7 @@ def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     variants = list(dict.fromkeys(one["variant"] for one in rows))
     batches = list(dict.fromkeys(one["batch_size"] for one in rows))
     names = list(dict.fromkeys(one["contender"] for one in rows))
-    size = (6.5 * len(variants), 1 + 0.19 * len(names) * len(batches))
+    size = (9 * len(variants), 1 + 0.19 * len(names) * len(batches))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(batches), len(variants), squeeze=False, sharex="col")
     for axes, (batch, variant) in zip(grid.flat, ((b, v) for b in batches for v in variants), strict=True):
@@ -167,7 +167,7 @@ def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
             axes.text(high, place, f"  {middle:.0f} ({one['to_listing']:.2f})", va="center", fontsize=7)
         axes.set_yticks(range(len(shown)), [one["contender"] for one in shown], fontsize=7)
         axes.invert_yaxis()
-        axes.margins(x=0.2)
+        axes.margins(x=0.22)
         axes.set_title(f"{variant}, batch of {batch}", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("images a second (in brackets: times the Keras listing in float32)", fontsize=8)
