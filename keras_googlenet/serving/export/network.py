@@ -79,7 +79,7 @@ class ServedNetwork:
             found = in_shares(pixels)
             # Checks are here, for one within a share of a batch would have the next share wait for it. A max
             # pool would drop NaN and answer as if nothing were wrong; pixels far outside of 0..255 overflow.
-            tf.debugging.check_numerics(found.pop("sums"), "Expected pixels that are numbers")
+            tf.debugging.check_numerics(found.pop("sums"), "Expected pixels that are numbers, from 0 to 255")
             logits = tf.debugging.check_numerics(found["logits"], "The network's answer to these pixels")
             probabilities = tf.nn.softmax(logits / self.temperature) if self.softmax else logits
             return found | {"probabilities": probabilities}

@@ -138,14 +138,20 @@ def _policy(operation: Operation, precision: str) -> str:
     return "bfloat16" if isinstance(operation, layers.Conv2D | layers.Dense) else "mixed_bfloat16"
 
 
-def _units(model: keras.Model) -> Iterator[Unit]:
-    consumers: dict[int, list[Operation]] = {id(output): [None] for output in model.outputs}
+def readers_of(model: keras.Model) -> dict[int, list[Operation]]:
+    """By the `id` of each tensor, the operations that read it; `None` for the model's own output."""
+    readers: dict[int, list[Operation]] = {id(output): [None] for output in model.outputs}
     for operation in model.operations:
         for tensor in keras.tree.flatten(operation.input):
-            consumers.setdefault(id(tensor), []).append(operation)
+            readers.setdefault(id(tensor), []).append(operation)
+    return readers
+
+
+def _units(model: keras.Model) -> Iterator[Unit]:
+    readers = readers_of(model)
 
     def only_consumer(operation: Operation) -> Operation:
-        found = consumers.get(id(operation.output), [])
+        found = readers.get(id(operation.output), [])
         return found[0] if len(found) == 1 else None
 
     for layer in model.layers:

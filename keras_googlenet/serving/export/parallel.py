@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_googlenet.serving.export.optimize import readers_of
+
 Tensor = Any
 Operation = Any  # a layer, or a bare operation such as `ops.square`
 
@@ -36,12 +38,10 @@ class _SplitNetwork:
         self.cores = cores
         self.shares: dict[int, list[Tensor]] = {}
         self.order: dict[int, np.ndarray] = {}
-        self.readers: dict[int, list[Operation]] = {id(output): [None] for output in model.outputs}
+        self.readers = readers_of(model)
         self.work: dict[int, float] = {}  # by tensor, on the longest way to it
         for operation in model.operations:
             inputs = keras.tree.flatten(operation.input)
-            for tensor in inputs:
-                self.readers.setdefault(id(tensor), []).append(operation)
             before = max((self.work.get(id(tensor), 0.0) for tensor in inputs), default=0.0)
             for output in keras.tree.flatten(operation.output):
                 self.work[id(output)] = before + _multiplications(operation)
