@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all conformance bench install lint clean
+.PHONY: demo test test-ci test-all conformance bench install lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -11,6 +11,10 @@ demo: $(VENV)/.runtime
 # A file to a worker, for the files share their finished runs. The long ones use all cores themselves.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What people run: every recipe, the commands of the README, bad inputs, kills and full disks. About 30 minutes.
+test-ci: $(VENV)/.development
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ci
 
 test-all: lint $(VENV)/.torchvision
 	$(BIN)/python -m pytest -m ""

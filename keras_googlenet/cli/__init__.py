@@ -11,6 +11,7 @@ from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
 from keras_googlenet.cli.quiet import quieten
 from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.text import say
 
 app = cyclopts.App(
     name="keras-googlenet",
@@ -43,17 +44,17 @@ def main() -> None:
     try:
         app(exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":
             raise
         backend = "train and evaluate do without it on another backend: KERAS_BACKEND=jax"
-        print(f"error: TensorFlow is not installed: pip install tensorflow ({backend})", file=sys.stderr)
+        say(f"error: TensorFlow is not installed: pip install tensorflow ({backend})", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        say(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", file=sys.stderr)
         sys.exit(130)

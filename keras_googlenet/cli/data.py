@@ -10,6 +10,7 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 
 NAMED = 20  # unreadable files in an error of one line
 
@@ -50,8 +51,8 @@ def prepare(
     unreadable = [f"{source / file} ({reason})" for file, reason in done.unreadable.items()]
     if skip_corrupt:
         for line in unreadable:
-            print(f"skipped {line}")
-    print(
+            say(f"skipped {line}")
+    say(
         f"{target}: {done.resized} resized, {done.copied} copied, {done.present} already there, "
         f"{len(unreadable)} skipped"
     )
@@ -113,7 +114,7 @@ def inspect(
             seed=seed,
         )
     for name, found in report["sets"].items():
-        print(table(name, found))
+        say(table(name, found))
     if weights is None:
-        print("The features are of a network that is not trained: --weights takes a trained one.")
-    print(to)
+        say("The features are of a network that is not trained: --weights takes a trained one.")
+    say(to)

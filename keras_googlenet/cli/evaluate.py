@@ -9,6 +9,7 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 
 
 def evaluate(
@@ -71,12 +72,12 @@ def evaluate(
         to=to,
     )
     if as_json:
-        print(found.to_json(), end="")
+        say(found.to_json(), end="")
         return
-    print(f"{'images':15} {found.images}")
+    say(f"{'images':15} {found.images}")
     for name in ("top1", "top5", "loss", "ece", "published_top1", "published_top5"):
         figure = getattr(found, name)
         if figure is not None:
-            print(f"{name:15} {figure:.4f}")
+            say(f"{name:15} {figure:.4f}")
     if to is not None:
-        print(f"{'report':15} {to / 'report.html'}")
+        say(f"{'report':15} {to / 'report.html'}")

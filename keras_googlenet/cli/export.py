@@ -12,6 +12,7 @@ import cyclopts
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
+from keras_googlenet.text import say
 
 FLAG = cyclopts.Parameter(negative="")
 
@@ -98,7 +99,7 @@ def export(
     temperature = measured["calibration"]["temperature"] if calibrate else 1.0
     if format != "saved_model":
         with silenced_libraries():
-            print(_export_file(finished, to, format, temperature, images if precision == "int8" else None))
+            say(_export_file(finished, to, format, temperature, images if precision == "int8" else None))
         return
     assert precision != "int8"
     folder = export_saved_model(
@@ -117,10 +118,10 @@ def export(
         origin=run_origin(run) | ({"run_weights": weights} if weights else {}) | measured,
     )
     if cores > 1:
-        print(
+        say(
             f"for a server with --tensorflow_intra_op_parallelism=1 --tensorflow_inter_op_parallelism={cores}"
         )
-    print(folder)
+    say(folder)
 
 
 def _held_out(run: Path, finished: Any, data: str | None, *, calibrate: bool, precision: str) -> Any:
@@ -138,9 +139,9 @@ def _held_out(run: Path, finished: Any, data: str | None, *, calibrate: bool, pr
     except UserError as error:
         if calibrate or data is not None or precision == "int8":
             raise
-        print(f"accuracy in {precision} not measured: {error}")
+        say(f"accuracy in {precision} not measured: {error}")
         return None
-    print(f"measured on {_name(images)}")
+    say(f"measured on {_name(images)}")
     return images
 
 
@@ -169,7 +170,7 @@ def _export_file(finished: Any, to: Path, format: Any, temperature: float, image
     if pixels is not None:
         in_float32 = held_out.logits(model, preprocessing, images.part)
         in_int8 = answers(file, pixels)
-        print(held_out.compare_precisions(in_float32, in_int8, images.part.labels, "int8"))
+        say(held_out.compare_precisions(in_float32, in_int8, images.part.labels, "int8"))
     return file
 
 
@@ -187,11 +188,11 @@ def _measured(
     if precision == "bfloat16":
         rounded = held_out.logits(model, preprocessing, part, precision=precision, optimize=optimize)
         check = held_out.compare_precisions(in_float32, rounded, part.labels, precision)
-        print(check)
+        say(check)
         measured["accuracy"] = check.to_dict()
         in_float32 = rounded
     if calibrate:
         fitted = calibration.calibrate(in_float32, part.labels)
-        print(fitted)
+        say(fitted)
         measured["calibration"] = asdict(fitted)
     return measured

@@ -10,6 +10,7 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 
 
 def profile(
@@ -56,11 +57,11 @@ def profile(
 
     if compare:
         networks = counts.compare(classes)
-        print(report.comparison_text(networks))
-        print(report.answers_text(report.answers(networks, classes)), end="")
+        say(report.comparison_text(networks))
+        say(report.answers_text(report.answers(networks, classes)), end="")
     else:
         stages = counts.table_1(variant or "paper", classes, input_size)
-        print(report.table_1_text(stages), end="")
+        say(report.table_1_text(stages), end="")
     if csv_file is not None:
         report.write_csv(networks if compare else stages, csv_file)
     if picture is not None:

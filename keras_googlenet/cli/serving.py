@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,7 @@ import cyclopts
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview.options import Options
+from keras_googlenet.text import say
 
 DEFAULTS = Options()
 
@@ -84,11 +85,13 @@ def predict(
             }
             for p in predictions
         ]
-        print(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["image", "label", "probability"])
         writer.writerows([p.image, p.label, f"{p.probability:.6f}"] for p in predictions)
+        say(table.getvalue(), end="")
     else:
         for p in predictions:
-            print(f"{p.image}  {p.label}  {p.probability:.4f}")
+            say(f"{p.image}  {p.label}  {p.probability:.4f}")

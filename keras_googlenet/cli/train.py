@@ -12,6 +12,7 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.recipes import RECIPES, recipe_options
 
@@ -69,12 +70,12 @@ def recipes(name: str | None = None, /) -> None:
     """
     if name is None:
         for each, recipe in RECIPES.items():
-            print(f"{each:20} {(recipe.__doc__ or '').splitlines()[0]}")
+            say(f"{each:20} {(recipe.__doc__ or '').splitlines()[0]}")
         return
     options = recipe_options(name)
-    print((RECIPES[name].__doc__ or "").rstrip(), end="\n\n")
+    say((RECIPES[name].__doc__ or "").rstrip(), end="\n\n")
     for option, value in options.items():
-        print(f"    {as_typed(option, value)}")
+        say(f"    {as_typed(option, value)}")
 
 
 def as_typed(option: str, value: Any) -> str:

@@ -13,6 +13,7 @@ import cyclopts
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.cli.train import as_typed
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.tuning.config import Algorithm, TuneConfig
 from keras_googlenet.tuning.results import BEST, Trial, best_trial
@@ -88,7 +89,7 @@ def tune(
 
     best = best_trial(search(config))
     if best is not None:
-        print(f"train it in full: {command(config, best)}")
+        say(f"train it in full: {command(config, best)}")
 
 
 def command(config: TuneConfig, best: Trial) -> str:

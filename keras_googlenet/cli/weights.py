@@ -8,6 +8,7 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 
 app = cyclopts.App(name="weights", help="List, fetch and convert published weights.")
 
@@ -17,10 +18,10 @@ def list_weights() -> None:
     """List the published weights."""
     from keras_googlenet.weights.specs import WEIGHTS
 
-    print(f"{'name':12} {'variant':12} {'top-1':>6} {'top-5':>6} {'heads':5} {'licence':28} address")
+    say(f"{'name':12} {'variant':12} {'top-1':>6} {'top-5':>6} {'heads':5} {'licence':28} address")
     for spec in WEIGHTS.values():
         heads = "yes" if spec.aux_heads else "no"
-        print(
+        say(
             f"{spec.name:12} {spec.variant:12} {spec.top1:6.2f} {spec.top5:6.2f} {heads:5} "
             f"{spec.licence:28} {spec.address}"
         )
@@ -42,7 +43,7 @@ def fetch(name: str, /) -> None:
     import_tensorflow()
     from keras_googlenet.weights.store import converted_file
 
-    print(converted_file(WEIGHTS[name]))
+    say(converted_file(WEIGHTS[name]))
 
 
 @app.command
@@ -69,4 +70,4 @@ def convert(file: Path, /, *, variant: str, to: Path) -> None:
     from keras_googlenet.weights.store import convert_file
 
     convert_file(file, spec, to)
-    print(to)
+    say(to)

@@ -16,6 +16,7 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
 from keras_googlenet.data.runtime import decoder
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # their folders
@@ -158,7 +159,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
             f"cannot read {names}: expected JPEG or PNG images; replace or remove them, or leave them out "
             "with --skip-corrupt"
         )
-    print(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
+    say(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
     return found
 
 

@@ -22,6 +22,7 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.text import say
 from keras_googlenet.training import distribution
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.network import build_for_training
@@ -69,7 +70,7 @@ def with_largest_batch(
     images = min(2 * int(np.prod(shape)), parts.MEMORY_BYTES)  # which the run may keep beside
     limit = int(SHARE * available_bytes()) - images
     found = find(config, preprocessing, classes, most, limit)
-    print(
+    say(
         f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to "
         f"{most} that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB an image); "
         f"the learning rate stays {config.learning_rate:g}",
@@ -181,7 +182,7 @@ def main() -> None:
 
 def tell(tried: Tried) -> Tried:
     """Print it as a line of JSON at once."""
-    print(json.dumps(asdict(tried)), flush=True)
+    say(json.dumps(asdict(tried)), flush=True)
     return tried
 
 

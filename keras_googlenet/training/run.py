@@ -24,6 +24,7 @@ from keras_googlenet.evaluation.metrics import confusion_matrix
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.text import say
 from keras_googlenet.training import checkpoint, distribution, machine, run_folder
 from keras_googlenet.training.averaging import AverageStatistics
 from keras_googlenet.training.batch_size import device_peak, resident_peak, with_largest_batch
@@ -69,7 +70,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
     if resume and (config.run / run_folder.CONFIG).is_file():
         config = _check_same(config)
         if (config.run / run_folder.SUMMARY).is_file():
-            print(f"{config.run}: finished already")
+            say(f"{config.run}: finished already")
             return json.loads((config.run / run_folder.SUMMARY).read_text())
     elif config.run.exists():
         raise UserError(
@@ -93,13 +94,13 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         _create(config, data, preprocessing, facts | {"dtype_policy": policy})
     if distribution.is_first():
         size = preprocessing.height
-        print(
+        say(
             f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
             f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
             f"({keras.backend.backend()}{distribution.description()})"
         )
         if fresh:
-            print(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
+            say(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
 
     progress = _fit(model, config, preprocessing, data, order)
     distribution.end()
@@ -128,7 +129,7 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
     model.save(config.run / run_folder.MODEL)
     plot_curves(read_metrics(config.run), config.run / "plots/curves.png")
     run_folder.write_json(config.run / run_folder.SUMMARY, summary)
-    print(
+    say(
         f"{config.run}: test accuracy {summary['test_accuracy']:.4f} on {data.test.count} images, "
         f"trained in {progress.seconds:.0f} s"
     )
@@ -252,7 +253,7 @@ def _fit(
     last = config.run / checkpoint.FOLDER / checkpoint.LAST
     if last.is_file():
         progress, running_means = checkpoint.restore(last, model)
-        print(f"{config.run}: going on after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")
+        say(f"{config.run}: going on after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")
     entered = Cursor(progress.cursor.epoch, progress.cursor.step)
     schedule = rate_schedule(config, order.steps)
     stop = StopSignals()

@@ -21,6 +21,7 @@ from keras_googlenet.data.feed import check_augmentations
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.googlenet import GoogLeNet
+from keras_googlenet.text import say
 from keras_googlenet.training.callbacks import StopSignals
 from keras_googlenet.training.kernels import check_weights_can_change
 from keras_googlenet.training.network import architecture, run_preprocessing
@@ -140,7 +141,7 @@ def _search(
         raise UserError(f"cannot go on with the search in {folder}: {error!r}") from error
     role = os.environ.get(TUNER_ID) if ORACLE_IP in os.environ else None
     done = sum(trial.status != RUNNING for trial in oracle.trials.values())
-    print(
+    say(
         f"{folder}: {config.algorithm} search of {config.trials} trials in {config.space}"
         + f", {done} done already" * bool(done)
         + f", as {role}" * bool(role),
@@ -178,7 +179,7 @@ class Progress:
         left = (time.monotonic() - self.began) / self.here * (config.trials - done)
         best = results.best_trial(trials)
         score = f"{trial.score:.4f}" if trial.status == COMPLETED else "FAILED"
-        print(
+        say(
             f"{config.training.run}: trial {trial.trial_id} {score}; {done} of {config.trials} done, "
             + (f"best {best.score:.4f} (trial {best.name})" if best else "none within the budget yet")
             + f", about {_duration(left)} left" * (done < config.trials),
@@ -223,14 +224,14 @@ def _print_end(search: Search, trials: list[Trial]) -> None:
     folder, config = search.config.training.run, search.config
     failed = sum(trial.status == results.FAILED for trial in trials)
     if failed:
-        print(f"{folder}: {failed} of {len(trials)} trials FAILED, see {results.TABLE}", file=sys.stderr)
+        say(f"{folder}: {failed} of {len(trials)} trials FAILED, see {results.TABLE}", file=sys.stderr)
     if len(trials) < config.trials:
-        print(f"{folder}: no more networks within the budget were found after {len(trials)} trials")
+        say(f"{folder}: no more networks within the budget were found after {len(trials)} trials")
     best = results.best_trial(trials)
     if best is None or best.cost is None:
-        print(f"{folder}: no network within the budget ended with a score")
+        say(f"{folder}: no network within the budget ended with a score")
         return
-    print(
+    say(
         f"{folder}: best {best.score:.4f} of trial {best.name}, {best.cost.parameters:,} parameters, "
         f"{best.cost.macs:,} multiply-adds: {folder / results.BEST}"
     )

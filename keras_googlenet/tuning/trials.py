@@ -19,6 +19,7 @@ from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux
+from keras_googlenet.text import say
 from keras_googlenet.training import distribution
 from keras_googlenet.training.averaging import AverageStatistics
 from keras_googlenet.training.callbacks import (
@@ -146,7 +147,7 @@ class ChannelTuner(kt.Tuner):
             message = trial.message or "no reason known"
             reason = message.strip().splitlines()[-1]
             (Path(self.get_trial_dir(trial.trial_id)) / ERROR).write_text(message)
-            print(f"{self.folder}: trial {trial.trial_id} FAILED: {reason}", file=sys.stderr, flush=True)
+            say(f"{self.folder}: trial {trial.trial_id} FAILED: {reason}", file=sys.stderr, flush=True)
         super().on_trial_end(trial)
         if failed and not self.successes and self.failures >= FIRST_FAILURES:
             raise UserError(f"the first {self.failures} trials all failed, the last with {reason}")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import say
 
 # Of probabilities; other outputs are compared relative to the largest. In bfloat16, which has 8 bits,
 # another order of sums shows in the second digit.
@@ -134,7 +135,7 @@ def main(folder: str, requests: str, answers: str) -> None:
         lines = error.message.splitlines()
         # The reason stands before the first node; a stack trace may stand before the reason.
         sys.exit(next((line for line, node in pairwise(lines) if "[[{{" in node), lines[0]))
-    print(servable.warmup_records)
+    say(servable.warmup_records)
 
 
 if __name__ == "__main__":

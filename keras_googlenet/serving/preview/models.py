@@ -22,6 +22,7 @@ from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import Runner
 from keras_googlenet.serving.versions import versions
+from keras_googlenet.text import say
 
 LOADING, AVAILABLE = ModelVersionStatus.LOADING, ModelVersionStatus.AVAILABLE
 UNLOADING, END = ModelVersionStatus.UNLOADING, ModelVersionStatus.END
@@ -75,7 +76,7 @@ class Models:
         load: Callable[[str, int, Path], Loaded],
         *,
         retry_seconds: float = RETRY_SECONDS,
-        log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        log: Callable[[str], None] = lambda line: say(line, file=sys.stderr, flush=True),
     ) -> None:
         self._load, self._retry_seconds, self._log = load, retry_seconds, log
         self._configs: dict[str, ModelConfig] = {}

@@ -12,6 +12,8 @@ from typing import IO, Any
 
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
+from keras_googlenet.text import say
+
 
 @dataclass
 class Entry:
@@ -71,7 +73,7 @@ class Recorder:
             self._log.flush()
         except OSError as error:  # a full disk is no reason to answer nobody
             if not self._complained:
-                print(f"preview: cannot write the access log: {error.strerror}", file=sys.stderr, flush=True)
+                say(f"preview: cannot write the access log: {error.strerror}", file=sys.stderr, flush=True)
             self._complained = True
 
 

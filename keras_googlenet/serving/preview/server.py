@@ -29,6 +29,7 @@ from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.serving.preview.record import Recorder
 from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
+from keras_googlenet.text import say
 
 GRACE_SECONDS = 30  # for the requests in flight when the preview is told to stop
 NAME = "preview of TensorFlow Serving"
@@ -103,7 +104,7 @@ def serve(directory: Path, options: Options) -> None:
             stop.set()
             grpc.stop(GRACE_SECONDS if patient else 0).wait()
             models.close()
-            print(f"{NAME}: stopped", flush=True)
+            say(f"{NAME}: stopped", flush=True)
 
 
 def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
@@ -212,5 +213,5 @@ def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None
     for name, numbers in models.available().items():
         version = "version" if len(numbers) == 1 else "versions"
         listed = ", ".join(map(str, numbers))
-        print(f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}")
-    print(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)
+        say(f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}")
+    say(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)

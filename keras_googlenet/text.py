@@ -1,0 +1,32 @@
+"""How lines reach a terminal: names come from files and requests, and may hold anything."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+KEPT = "\n\t"
+# Marks that reverse the order in which the rest of a line is shown (Unicode TR 9).
+REORDERING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+def printable(text: str) -> str:
+    r"""`text` with control characters, lone surrogates and reordering marks as escapes: `\x1b`, `\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) if _is_unsafe(character) else character for character in text)
+
+
+def say(*values: Any, **options: Any) -> None:
+    """`print`, with every value made `printable`. All that the package prints goes through it."""
+    print(*(printable(str(value)) for value in values), **options)  # noqa: T201
+
+
+def _is_unsafe(character: str) -> bool:
+    if character in KEPT:
+        return False
+    return unicodedata.category(character) in ("Cc", "Cs") or ord(character) in REORDERING
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
