@@ -1,11 +1,16 @@
-"""The exceptions that a user is told of in one line."""
+"""The exceptions that are reported to a user in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from keras_googlenet.text import say
 
 
 class UserError(ValueError):
-    """A mistake of the caller's, told in one line: what was expected, what came, what to do.
-
-    The command line prints it after `error: ` and exits with 2; everything else is a traceback.
-    """
+    """A user error, reported in one line: what was expected, what came, what to do."""
 
 
 class Interrupted(Exception):  # noqa: N818 (like KeyboardInterrupt, it is nobody's error)
@@ -17,3 +22,18 @@ class Interrupted(Exception):  # noqa: N818 (like KeyboardInterrupt, it is nobod
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+@contextmanager
+def reported(*others: type[Exception]) -> Iterator[None]:
+    """Report user errors, and errors of the file system, as one line on standard error; exit with code 2.
+
+    Args:
+        others: Further exceptions to report so.
+    """
+    kinds: tuple[type[Exception], ...] = (UserError, OSError, *others)
+    try:
+        yield
+    except kinds as error:
+        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -10,7 +10,7 @@ import cyclopts
 from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
 from keras_googlenet.cli.quiet import quieten
-from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.errors import Interrupted, reported
 from keras_googlenet.text import say
 
 app = cyclopts.App(
@@ -42,10 +42,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(exit_on_error=False, print_error=False, result_action="return_value")
-    except (UserError, cyclopts.CycloptsError, OSError) as error:
-        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        with reported(cyclopts.CycloptsError):
+            app(exit_on_error=False, print_error=False, result_action="return_value")
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":
             raise

@@ -138,7 +138,7 @@ def with_keras_layers(model: keras.Model) -> keras.Model:
     )
 
 
-def _fast(layer: keras.Layer) -> type:
+def _fast(layer: keras.Layer) -> Any:
     import tensorflow as tf
 
     kind = type(layer)
