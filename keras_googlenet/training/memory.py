@@ -16,19 +16,22 @@ from keras_googlenet.text import reason
 
 MEMORY_INFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+DISK_FULL = "No space left on device"
 GB, MB = 1e9, 1e6
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Where memory runs out, end with one line that says what to do.
+    """Where memory or the disk runs out, end with one line that says what to do.
 
     Raises:
-        UserError: It ran out.
+        UserError: One ran out.
     """
     try:
         yield
     except Exception as error:
+        if DISK_FULL in str(error):  # of HDF5, TensorFlow or the system
+            raise UserError(f"the disk is full ({reason(error)}): free some space, then rerun") from None
         if not is_exhausted(error):
             raise
         raise UserError(
