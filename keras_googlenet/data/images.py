@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_googlenet.preprocessing import (
     JPEG_MAGIC,
     JPEG_SCAN,
+    LARGEST_SCANS,
     LUMA,
     MAX_PIXELS,
     MAX_SCANS,
@@ -54,21 +55,29 @@ def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         tf.errors.InvalidArgumentError: The bytes are neither JPEG nor PNG; the header is corrupt, or
             announces more than `max_pixels` or a side of more than `MAX_SIDE` pixels; or a JPEG has more
-            than `MAX_SCANS` scans.
+            than `MAX_SCANS` scans, or more than `LARGEST_SCANS` x `max_pixels` by its own pixels.
     """
     known = tf.debugging.Assert(
         _is_jpeg(encoded) | tf.equal(tf.strings.substr(encoded, 0, len(PNG_MAGIC)), PNG_MAGIC),
         ["Expected the bytes of a JPEG or PNG image"],
     )
     with tf.control_dependencies([known]):
-        size = tf.cond(_is_jpeg(encoded), lambda: _jpeg_size(encoded), lambda: _png_size(encoded))
+        size, scans = tf.cond(
+            _is_jpeg(encoded), lambda: _jpeg_size_and_scans(encoded), lambda: (_png_size(encoded), 1)
+        )
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     fine = tf.reduce_all((size > 0) & (size <= MAX_SIDE)) & (pixels <= max_pixels)
     message = (
         f"Expected an image of 1 to {max_pixels} pixels, at most {MAX_SIDE} a side; "
         "received height and width:"
     )
-    with tf.control_dependencies([tf.debugging.Assert(fine, [message, size])]):
+    fast = (scans <= MAX_SCANS) & (tf.cast(scans, tf.int64) * pixels <= LARGEST_SCANS * max_pixels)
+    limits = (
+        f"Expected a JPEG of at most {MAX_SCANS} scans, {LARGEST_SCANS} where it has {max_pixels} pixels; "
+        "received height, width and scans:"
+    )
+    checks = [tf.debugging.Assert(fine, [message, size]), tf.debugging.Assert(fast, [limits, size, scans])]
+    with tf.control_dependencies(checks):
         return tf.identity(size)
 
 
@@ -76,13 +85,11 @@ def _is_jpeg(encoded: Tensor) -> Tensor:
     return tf.equal(tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
 
 
-def _jpeg_size(encoded: Tensor) -> Tensor:
+def _jpeg_size_and_scans(encoded: Tensor) -> tuple[Tensor, Tensor]:
     # libjpeg refuses a scan whose first bytes are others. Thumbnails inside of the file count as well.
     scans = tf.size(tf.strings.split(encoded, JPEG_SCAN, maxsplit=MAX_SCANS + 1)) - 1
-    message = f"Expected a JPEG of at most {MAX_SCANS} scans"
-    with tf.control_dependencies([tf.debugging.Assert(scans <= MAX_SCANS, [message])]):
-        # libjpeg's own reading of the header, by which `decode_jpeg` makes room, too.
-        return tf.io.extract_jpeg_shape(tf.identity(encoded))[:2]
+    # libjpeg's own reading of the header, by which `decode_jpeg` makes room, too.
+    return tf.io.extract_jpeg_shape(encoded)[:2], scans
 
 
 def _png_size(encoded: Tensor) -> Tensor:

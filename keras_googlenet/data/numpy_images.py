@@ -13,6 +13,7 @@ import numpy as np
 from keras_googlenet.preprocessing import (
     JPEG_MAGIC,
     JPEG_SCAN,
+    LARGEST_SCANS,
     LUMA,
     MAX_PIXELS,
     MAX_SCANS,
@@ -44,13 +45,20 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
 
     Raises:
         ValueError: The bytes are neither JPEG nor PNG, are corrupt, make more than `MAX_PIXELS` or a side
-            of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans.
+            of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans, or more than
+            `LARGEST_SCANS` x `MAX_PIXELS` by its own pixels.
     """
     height, width = _size(encoded)
     if not 1 <= height * width <= MAX_PIXELS or max(height, width) > MAX_SIDE:
         raise ValueError(
             f"expected an image of 1 to {MAX_PIXELS} pixels, at most {MAX_SIDE} a side; "
             f"received height and width: {height} {width}"
+        )
+    scans = encoded.count(JPEG_SCAN) if encoded.startswith(JPEG_MAGIC) else 1
+    if scans * height * width > LARGEST_SCANS * MAX_PIXELS:
+        raise ValueError(
+            f"expected a JPEG of at most {LARGEST_SCANS} scans where it has {MAX_PIXELS} pixels; "
+            f"received height, width and scans: {height} {width} {scans}"
         )
     return to_channels(decode_as_stored(encoded), channels)
 

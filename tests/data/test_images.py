@@ -174,15 +174,17 @@ def test_size_in_the_header_is_refused(encoded):
 
 
 # What a reader of the first chunk's first bytes takes for a size of 8 x 8.
-FIRST_CHUNKS = {kind: chunk(kind, struct.pack(">II", 8, 8) + bytes(5)) for kind in (b"fcTL", b"viSu", b"CgBI")}
+FIRST_CHUNKS = {
+    kind: chunk(kind, struct.pack(">II", 8, 8) + bytes(5)) for kind in (b"fcTL", b"viSu", b"CgBI")
+}
 
 
 @pytest.mark.parametrize("before", FIRST_CHUNKS.values(), ids=FIRST_CHUNKS)
 def test_a_png_whose_first_chunk_is_not_ihdr_is_refused(before):
     """libpng skips the chunk, and would decode the 400 million pixels that the second announces."""
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected a PNG image whose first chunk is IHDR"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="whose first chunk is IHDR"):
         decode_image(png_of_size(20_000, 20_000, before), 3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected a PNG image whose first chunk is IHDR"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="whose first chunk is IHDR"):
         decode_image(black_png(8, 8, before), 3)
 
 
@@ -200,6 +202,14 @@ def test_a_jpeg_of_many_scans_is_refused():
         decode_image(jpeg_of_scans(MAX_SCANS + 1), 3)
 
 
+def test_a_large_jpeg_may_have_fewer_scans():
+    """Their time is that of scans x pixels."""
+    encoded = jpeg_of_scans(40)
+    assert decode_image(encoded, 3, 2 * GREY.size).shape == COLOUR.shape
+    with pytest.raises(tf.errors.InvalidArgumentError, match="20 where it has 5489 pixels"):
+        decode_image(encoded, 3, 2 * GREY.size - 1)
+
+
 def test_bytes_like_a_scan_in_a_comment_are_none():
     encoded = pillow(COLOUR, "jpeg", comment=b"\xff\xda\xff" * 100)
     assert decode_image(encoded, 3).shape == COLOUR.shape
@@ -209,7 +219,9 @@ def test_bytes_like_a_scan_in_a_comment_are_none():
 def test_load_images_refuses_more_pixels_than_max_pixels(encoded):
     load = tf.function(lambda images, most: load_images(images, Preprocessing(8, 8), most))
     assert load(tf.constant([encoded]), GREY.size).shape == (1, 8, 8, 3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Expected an image of 1 to {GREY.size - 1} pixels"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=f"Expected an image of 1 to {GREY.size - 1} pixels"
+    ):
         load(tf.constant([encoded]), GREY.size - 1)
 
 
@@ -280,7 +292,7 @@ LONG = {"wide": (MAX_SIDE, 1), "wide of many rows": (MAX_SIDE, 60), "tall": (1, 
 @pytest.mark.parametrize("keep_aspect", [False, True])
 @pytest.mark.parametrize("size", LONG.values(), ids=LONG)
 def test_a_long_image_takes_little_memory(size, keep_aspect):
-    """Its cover of 224 x 224 pixels would be of 224 x 14,679,840; resized by its height alone, 224 x 65,535."""
+    """Covering 224 x 224 pixels it has 224 x 14,679,840; resized by its height alone, 224 x 65,535."""
     output = run_python(MEMORY_OF_A_LONG_IMAGE, *map(str, size), "keep" if keep_aspect else "")
     assert int(output.splitlines()[-1]) < 150
 
