@@ -14,9 +14,15 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 
-MAX_PIXELS = 50_000_000  # 150 MB once decoded; the headers of larger images are refused unread
+MAX_PIXELS = 50_000_000  # of an image in training; its header is read before it is decoded
+SERVED_PIXELS = 16_000_000  # of a served image by default: four batches at a time then take less than 1 GiB
+MAX_SIDE = 65_535  # pixels; JPEG's own maximum. A longer PNG would take much memory to resize.
+MAX_SCANS = 50  # of a JPEG; encoders write about 10. Each one costs a pass over all coefficients,
+LARGEST_SCANS = 20  # so that an image of the most pixels may have this many, and smaller ones more
 JPEG_MAGIC = b"\xff\xd8\xff"
+JPEG_SCAN = b"\xff\xda\0"  # how each scan starts: the marker, and the high byte of a length of 14 at most
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = PNG_MAGIC + b"\0\0\0\x0dIHDR"  # then width and height, big-endian uint32
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
 
 

@@ -31,6 +31,7 @@ def export(
     optimize: Literal["none", "fold", "cpu"] = "fold",
     cores: int = 1,
     cam: Annotated[bool, FLAG] = False,
+    max_pixels: int | None = None,
     warmup_batch_sizes: Annotated[
         tuple[int, ...], cyclopts.Parameter(consume_multiple=True, negative="--no-warmup")
     ] = WARMUP_BATCH_SIZES,
@@ -68,6 +69,9 @@ def export(
         long convolutions, are divided among them.
     cam
         Add the signature cam, of class activation maps.
+    max_pixels
+        Refuse encoded images of more pixels (height x width), and decode a batch of more of them one image at
+        a time; 16 million by default, 50 million at most. Each takes about 11 bytes of memory.
     warmup_batch_sizes
         A server runs each signature on each of these before it answers its first request.
     keep
@@ -79,6 +83,7 @@ def export(
         "--optimize": optimize != "fold",
         "--cores": cores != 1,
         "--cam": cam,
+        "--max-pixels": max_pixels is not None,
         "--warmup-batch-sizes and --no-warmup": warmup_batch_sizes != WARMUP_BATCH_SIZES,
         "--keep": keep is not None,
     }
@@ -112,6 +117,7 @@ def export(
         cores=cores,
         preprocessing=finished.preprocessing,
         temperature=temperature,
+        max_pixels=max_pixels,
         cam=cam,
         warmup_batch_sizes=warmup_batch_sizes,
         keep=keep,

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.images import antialiased, decode_image, resize, to_channels
+from keras_googlenet.data.images import announced_size, antialiased, decode_image, resize, to_channels
 from keras_googlenet.data.pipeline import pixels, rounded
 from keras_googlenet.preprocessing import JPEG_MAGIC, Preprocessing
 
@@ -139,7 +139,8 @@ def _random_crop(element: Tensor, channels: int, min_area: float, seed: Tensor) 
         decoded = tf.cond(
             is_jpeg, lambda: tf.zeros((1, 1, channels), tf.uint8), lambda: decode_image(element, channels)
         )
-        shape = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(element), lambda: tf.shape(decoded))
+        size = tf.cond(is_jpeg, lambda: announced_size(element), lambda: tf.shape(decoded)[:2])
+        shape = tf.concat([size, [channels]], axis=0)
     else:
         decoded, shape = to_channels(element, channels), tf.shape(element)
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(

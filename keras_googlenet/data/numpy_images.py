@@ -10,7 +10,18 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from keras_googlenet.preprocessing import JPEG_MAGIC, LUMA, MAX_PIXELS, PNG_MAGIC, Preprocessing
+from keras_googlenet.preprocessing import (
+    JPEG_MAGIC,
+    JPEG_SCAN,
+    LARGEST_SCANS,
+    LUMA,
+    MAX_PIXELS,
+    MAX_SCANS,
+    MAX_SIDE,
+    PNG_HEADER,
+    PNG_MAGIC,
+    Preprocessing,
+)
 
 # Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -19,6 +30,7 @@ JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell
 JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
 PNG_COLOUR_TYPE = 25  # its place in the file
 PNG_GREY_ALPHA = 4
+CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 
 
 def decode(encoded: bytes, channels: int) -> np.ndarray:
@@ -32,12 +44,21 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
         Pixels, uint8, (height, width, channels).
 
     Raises:
-        ValueError: The bytes are neither JPEG nor PNG, are corrupt, or make more than `MAX_PIXELS`.
+        ValueError: The bytes are neither JPEG nor PNG, are corrupt, make more than `MAX_PIXELS` or a side
+            of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans, or more than
+            `LARGEST_SCANS` x `MAX_PIXELS` by its own pixels.
     """
     height, width = _size(encoded)
-    if not 1 <= height * width <= MAX_PIXELS:
+    if not 1 <= height * width <= MAX_PIXELS or max(height, width) > MAX_SIDE:
         raise ValueError(
-            f"expected an image of 1 to {MAX_PIXELS} pixels; received height and width: {height} {width}"
+            f"expected an image of 1 to {MAX_PIXELS} pixels, at most {MAX_SIDE} a side; "
+            f"received height and width: {height} {width}"
+        )
+    scans = encoded.count(JPEG_SCAN) if encoded.startswith(JPEG_MAGIC) else 1
+    if scans * height * width > LARGEST_SCANS * MAX_PIXELS:
+        raise ValueError(
+            f"expected a JPEG of at most {LARGEST_SCANS} scans where it has {MAX_PIXELS} pixels; "
+            f"received height, width and scans: {height} {width} {scans}"
         )
     return to_channels(decode_as_stored(encoded), channels)
 
@@ -49,7 +70,8 @@ def decode_as_stored(encoded: bytes) -> np.ndarray:
         Pixels, uint8, (height, width, 1 or 3).
 
     Raises:
-        ValueError: The bytes are neither JPEG nor PNG, or are corrupt.
+        ValueError: The bytes are neither JPEG nor PNG, are corrupt, or a JPEG has more than `MAX_SCANS`
+            scans.
     """
     _size(encoded)
     try:
@@ -80,6 +102,8 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
 
     OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
     """
+    if encoded.count(JPEG_SCAN) > MAX_SCANS:  # counted as `images.py` does, those of thumbnails as well
+        raise ValueError(f"expected a JPEG of at most {MAX_SCANS} scans")
     height = width = at = 0
     while (marker := JPEG_MARKER.search(encoded, at)) is not None:
         code, at = marker[1][0], marker.end()
@@ -96,9 +120,11 @@ def _png_size(encoded: bytes) -> tuple[int, int]:
     """Height and width of a whole PNG, found by following its chunks to the end.
 
     OpenCV does not check the last one's sum, nor any of an animation; and it makes room for the pixels
-    that the first announces before it reads on.
+    that IHDR announces before it reads on. It skips a chunk of another kind before IHDR.
     """
-    width, height = struct.unpack(">II", encoded[16:24].ljust(8, b"\0"))  # of the first chunk
+    if not encoded.startswith(PNG_HEADER):
+        raise ValueError("corrupt: expected a PNG image whose first chunk is IHDR")
+    width, height = struct.unpack_from(">II", encoded[len(PNG_HEADER) :].ljust(8, b"\0"))
     at = len(PNG_MAGIC)
     while at + 12 <= len(encoded):
         length, kind = struct.unpack_from(">I4s", encoded, at)
@@ -130,18 +156,26 @@ def resize(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         )
     else:
         height, width = size
-    rows, columns = _weights(pixels.shape[0], height), _weights(pixels.shape[1], width)
-    resized = np.einsum("hi,iwc->hwc", rows, pixels.astype("float32"), optimize=True)
-    resized = np.einsum("wj,hjc->hwc", columns, resized, optimize=True)
     top, left = (height - preprocessing.height) // 2, (width - preprocessing.width) // 2
-    return resized[top : top + preprocessing.height, left : left + preprocessing.width]
+    rows = _weights(pixels.shape[0], height, top, preprocessing.height)
+    columns = _weights(pixels.shape[1], width, left, preprocessing.width)
+    resized = np.einsum("hi,iwc->hwc", rows, pixels.astype("float32"), optimize=True)
+    return np.einsum("wj,hjc->hwc", columns, resized, optimize=True)
 
 
-@lru_cache(maxsize=256)
-def _weights(old: int, new: int) -> np.ndarray:
-    """Bilinear, antialiased resizing of `old` pixels to `new`, as a matrix (new, old)."""
+def _weights(old: int, new: int, first: int, kept: int) -> np.ndarray:
+    """Bilinear, antialiased resizing of `old` pixels to `new`: of these, rows of a matrix (kept, old)."""
+    if old > CACHED_SIDE:
+        return _computed_weights(old, new, first, kept)
+    return _cached_weights(old, new, first, kept)
+
+
+def _computed_weights(old: int, new: int, first: int, kept: int) -> np.ndarray:
     scale = old / new
-    centres = (np.arange(new)[:, np.newaxis] + 0.5) * scale
+    centres = (np.arange(first, first + kept)[:, np.newaxis] + 0.5) * scale
     distance = np.abs(np.arange(old) + 0.5 - centres) / max(scale, 1)
     weights = np.maximum(1 - distance, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
+
+
+_cached_weights = lru_cache(maxsize=256)(_computed_weights)

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_python
 from PIL import Image
 
+from keras_googlenet.data import images
 from keras_googlenet.data.images import MAX_PIXELS, antialiased, decode_image, load_images, resize
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.preprocessing import MAX_SCANS, MAX_SIDE, Preprocessing
 
 COLOUR = np.random.default_rng(1).integers(0, 256, (45, 61, 3), dtype=np.uint8)  # RGB noise
 GREY = COLOUR[..., 0]
@@ -95,15 +97,28 @@ def test_sixteen_bit_png_keeps_the_high_byte():
 # --- refusals ------------------------------------------------------------------------------------
 
 
-def png_of_size(width: int, height: int) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_size(width: int, height: int, before: bytes = b"", pixels: bytes = bytes(1000)) -> bytes:
     """A PNG whose chunks are sound and whose header announces a size, over a few bytes of data."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + before + chunks
+
+
+def black_png(width: int, height: int, before: bytes = b"") -> bytes:
+    """A whole PNG."""
+    return png_of_size(width, height, before, bytes((1 + 3 * width) * height))
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are so many."""
+    encoded = pillow(COLOUR, "jpeg", progressive=True)
+    last = encoded[encoded.rindex(b"\xff\xda") : -2]
+    scans = encoded.count(b"\xff\xda\0")
+    return encoded[:-2] + last * (count - scans) + b"\xff\xd9"
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:
@@ -158,6 +173,83 @@ def test_size_in_the_header_is_refused(encoded):
         decode_image(encoded, 3)
 
 
+# What a reader of the first chunk's first bytes takes for a size of 8 x 8.
+FIRST_CHUNKS = {
+    kind: chunk(kind, struct.pack(">II", 8, 8) + bytes(5)) for kind in (b"fcTL", b"viSu", b"CgBI")
+}
+
+
+@pytest.mark.parametrize("before", FIRST_CHUNKS.values(), ids=FIRST_CHUNKS)
+def test_a_png_whose_first_chunk_is_not_ihdr_is_refused(before):
+    """libpng skips the chunk, and would decode the 400 million pixels that the second announces."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="whose first chunk is IHDR"):
+        decode_image(png_of_size(20_000, 20_000, before), 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="whose first chunk is IHDR"):
+        decode_image(black_png(8, 8, before), 3)
+
+
+@pytest.mark.parametrize("size", [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)])
+def test_a_side_that_is_too_long_is_refused(size):
+    """3 KB of a PNG of 1,000,000 x 1 pixels took 5 GiB to resize to 224 x 224."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {MAX_SIDE} a side"):
+        decode_image(black_png(*size), 3)
+
+
+def test_a_jpeg_of_many_scans_is_refused():
+    """20,000 of them, 1.6 MB, kept a core busy for 73 s."""
+    assert decode_image(jpeg_of_scans(MAX_SCANS), 3).shape == COLOUR.shape
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Expected a JPEG of at most {MAX_SCANS} scans"):
+        decode_image(jpeg_of_scans(MAX_SCANS + 1), 3)
+
+
+def test_a_large_jpeg_may_have_fewer_scans():
+    """Their time is that of scans x pixels."""
+    encoded = jpeg_of_scans(40)
+    assert decode_image(encoded, 3, 2 * GREY.size).shape == COLOUR.shape
+    with pytest.raises(tf.errors.InvalidArgumentError, match="20 where it has 5489 pixels"):
+        decode_image(encoded, 3, 2 * GREY.size - 1)
+
+
+def test_bytes_like_a_scan_in_a_comment_are_none():
+    encoded = pillow(COLOUR, "jpeg", comment=b"\xff\xda\xff" * 100)
+    assert decode_image(encoded, 3).shape == COLOUR.shape
+
+
+@pytest.mark.parametrize("encoded", [JPEG, PNG], ids=["jpeg", "png"])
+def test_load_images_refuses_more_pixels_than_max_pixels(encoded):
+    load = tf.function(lambda images, most: load_images(images, Preprocessing(8, 8), most))
+    assert load(tf.constant([encoded]), GREY.size).shape == (1, 8, 8, 3)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=f"Expected an image of 1 to {GREY.size - 1} pixels"
+    ):
+        load(tf.constant([encoded]), GREY.size - 1)
+
+
+def test_images_of_more_pixels_together_are_decoded_one_at_a_time(monkeypatch):
+    """No image is refused for another's; what is decoded at once stays within the bound."""
+    encoded = [JPEG, PNG, encode(GREY[:20, :30], ".png")] * 5
+    preprocessing = Preprocessing(50, 40)
+
+    def load(most):
+        @tf.function
+        def loaded(images):
+            return load_images(images, preprocessing, most)
+
+        return loaded(tf.constant(encoded))
+
+    at_once = []
+    map_fn = tf.map_fn
+
+    def spied(*arguments, parallel_iterations=None, **options):
+        at_once.append(parallel_iterations)
+        return map_fn(*arguments, parallel_iterations=parallel_iterations, **options)
+
+    monkeypatch.setattr(images.tf, "map_fn", spied)
+    one_at_a_time, together = load(GREY.size), load(MAX_PIXELS)
+    np.testing.assert_array_equal(one_at_a_time, together)
+    assert at_once == [None, None, 1] * 2  # the headers, and the two ways to decode
+
+
 # --- resizing ------------------------------------------------------------------------------------
 
 
@@ -179,6 +271,51 @@ def test_shrinking_is_pillows_antialiased_bilinear(size):
 def test_antialiased_is_tensorflow_s_to_the_bit(pixels, size, method):
     expected = tf.image.resize(pixels, size, method, antialias=True)
     np.testing.assert_array_equal(antialiased(pixels, size, method), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 300, 3), (300, 2, 3), (9, 400, 1), (2, 9, 400, 3)])
+@pytest.mark.parametrize("size", [(31, 31), (5, 70)])
+def test_elongated_images_are_tensorflow_s(shape, size):
+    pixels = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    expected = tf.image.resize(pixels, size, "bilinear", antialias=True)
+    assert largest_difference(antialiased(pixels, size), expected) <= 1e-3
+    in_graph = tf.function(
+        lambda image: antialiased(image, size),
+        input_signature=[tf.TensorSpec([None] * (len(shape) - 1) + [shape[-1]], tf.uint8)],
+    )
+    assert largest_difference(in_graph(pixels), expected) <= 1e-3
+
+
+LONG = {"wide": (MAX_SIDE, 1), "wide of many rows": (MAX_SIDE, 60), "tall": (1, MAX_SIDE)}
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+@pytest.mark.parametrize("size", LONG.values(), ids=LONG)
+def test_a_long_image_takes_little_memory(size, keep_aspect):
+    """Covering 224 x 224 pixels it has 224 x 14,679,840; resized by its height alone, 224 x 65,535."""
+    output = run_python(MEMORY_OF_A_LONG_IMAGE, *map(str, size), "keep" if keep_aspect else "")
+    assert int(output.splitlines()[-1]) < 150
+
+
+MEMORY_OF_A_LONG_IMAGE = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # not this machine's, where it goes wrong
+import numpy as np, tensorflow as tf
+from keras_googlenet.data.images import load_images
+from keras_googlenet.preprocessing import Preprocessing
+
+width, height, keep = sys.argv[1:]
+preprocessing = Preprocessing(224, 224, keep_aspect=keep == "keep")
+load = tf.function(lambda images: load_images(images, preprocessing))
+small, long = (
+    tf.constant([tf.io.encode_png(np.zeros((*size, 3), "uint8")).numpy()])
+    for size in ((8, 8), (int(height), int(width)))
+)
+load(small)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert not load(long).numpy().any()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
 
 
 def test_same_size_changes_nothing():

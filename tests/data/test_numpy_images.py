@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from keras_googlenet.data.images import resize as resize_with_tensorflow
 from keras_googlenet.data.numpy_images import decode, resize, to_channels
 from keras_googlenet.data.runtime import decoder
-from keras_googlenet.preprocessing import MAX_PIXELS, Preprocessing
+from keras_googlenet.preprocessing import MAX_PIXELS, MAX_SCANS, MAX_SIDE, Preprocessing
 
 JPEG_LEVELS = 2  # between two builds of libjpeg; between libpng's there are none
 RESIZE_LEVELS = 1e-2  # TensorFlow computes the weights in float32, NumPy in float64
@@ -213,6 +213,8 @@ def test_corrupt_images_are_refused(encoded):
         pytest.param(png_of_size(0, 10), id="png without width"),
         pytest.param(jpeg_of_size(60_000, 60_000), id="jpeg 60000 x 60000"),
         pytest.param(jpeg_of_size(10, 0), id="jpeg without height"),
+        pytest.param(png_of_size(MAX_SIDE + 1, 1), id="png too wide"),
+        pytest.param(png_of_size(1, MAX_SIDE + 1), id="png too tall"),
     ],
 )
 def test_size_in_the_header_is_refused(encoded, monkeypatch):
@@ -220,6 +222,29 @@ def test_size_in_the_header_is_refused(encoded, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", None)
     with pytest.raises(ValueError, match="expected an image of 1 to"):
         decode(encoded, 3)
+
+
+@pytest.mark.parametrize("kind", [b"fcTL", b"viSu"])
+def test_a_png_whose_first_chunk_is_not_ihdr_is_refused(kind, monkeypatch):
+    """OpenCV skips the chunk, and would decode the 400 million pixels that the second announces."""
+    monkeypatch.setattr(cv2, "imdecode", None)
+    large = png_of_size(20_000, 20_000)
+    for encoded in (PNG, large):
+        before = chunk(kind, struct.pack(">II", 8, 8) + bytes(5))
+        with pytest.raises(ValueError, match="first chunk is IHDR"):
+            decode(encoded[:8] + before + encoded[8:], 3)
+
+
+def test_a_jpeg_of_many_scans_is_refused():
+    """By both, and at the same number."""
+    encoded = JPEGS["progressive"]
+    last = encoded[encoded.rindex(b"\xff\xda") : -2]
+    most = encoded[:-2] + last * (MAX_SCANS - encoded.count(b"\xff\xda\0")) + b"\xff\xd9"
+    assert not is_refused(decode, most)
+    assert not is_refused(decode_with_tensorflow, most)
+    for decoded in (decode, decode_with_tensorflow):
+        with pytest.raises(ValueError, match=f"JPEG of at most {MAX_SCANS} scans"):
+            decoded(most[:-2] + last + b"\xff\xd9", 3)
 
 
 # --- resizing ------------------------------------------------------------------------------------
@@ -268,6 +293,16 @@ def test_shrinking_is_pillow_s_antialiased_bilinear(size):
 def test_enlarging_is_opencv_s_bilinear(size):
     expected = cv2.resize(COLOUR.astype("float32"), size[::-1], interpolation=cv2.INTER_LINEAR)
     assert largest_difference(resize(COLOUR, Preprocessing(*size)), expected) <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, MAX_SIDE, 3), (MAX_SIDE, 1, 3)])
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_long_images_are_resized_alike(shape, keep_aspect):
+    """The cover of one would be of 28 x 1,834,980 pixels."""
+    smooth = np.linspace(0, 255, max(shape)).round().astype("uint8").reshape(*shape[:2], 1).repeat(3, axis=-1)
+    preprocessing = Preprocessing(28, 28, keep_aspect=keep_aspect)
+    resized = resize(smooth, preprocessing)
+    assert largest_difference(resized, resize_with_tensorflow(smooth, preprocessing)) <= RESIZE_LEVELS
 
 
 def test_same_size_changes_nothing():

@@ -74,8 +74,8 @@ def test_large_images_go_in_batches_of_fewer(connect, monkeypatch):
         (5, "received int"),
         ("a" * 5000, "no image file at aaa"),
         ("a\0b", "no image file at a"),
-        (np.zeros((1, 2_000_000, 3), np.uint8), "image 0: expected at most 1000000 pixels a side"),
-        (np.zeros((2_000_000, 1), np.uint8), "image 0: expected at most 1000000 pixels a side"),
+        (np.zeros((1, 2_000_000, 3), np.uint8), "image 0: expected at most 65535 pixels a side"),
+        (np.zeros((2_000_000, 1), np.uint8), "image 0: expected at most 65535 pixels a side"),
     ],
 )
 def test_what_cannot_be_sent_is_told(image, message):

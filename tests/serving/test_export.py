@@ -13,8 +13,15 @@ from conftest import CLASSES, run_python
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 import keras_googlenet
-from keras_googlenet import Architecture, GoogLeNet, UserError, export_saved_model, preprocess_input
-from keras_googlenet.serving.export import publish, reference
+from keras_googlenet import (
+    Architecture,
+    GoogLeNet,
+    Preprocessing,
+    UserError,
+    export_saved_model,
+    preprocess_input,
+)
+from keras_googlenet.serving.export import network, publish, reference
 from keras_googlenet.serving.export.provenance import weights, weights_sha256
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.training import run_folder
@@ -150,6 +157,8 @@ def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
         ({"optimize": "gpu"}, "optimize to be one of none, fold, cpu, got 'gpu'"),
         ({"temperature": 0}, "temperature of more than 0, got 0"),
         ({"keep": 0}, "keep 1 version or more, got 0"),
+        ({"max_pixels": 783}, "max_pixels from 784, the network's 28 x 28, to 50000000, got 783"),
+        ({"max_pixels": 50_000_001}, "to 50000000, got 50000001"),
         ({"warmup_batch_sizes": (0,)}, "batch sizes of 1 or more, got 0"),
         ({"warmup_batch_sizes": range(1, 200)}, "at most 1000 warm-up records, got 199 batch sizes for 6"),
     ],
@@ -158,6 +167,80 @@ def test_wrong_arguments_leave_nothing(tiny, arguments, message, tmp_path):
     with pytest.raises(UserError, match=message):
         export_saved_model(tiny, tmp_path / "m", **arguments)
     assert not (tmp_path / "m").exists()
+
+
+def test_max_pixels_may_be_the_network_s_own(tiny, tmp_path):
+    folder = export_saved_model(tiny, tmp_path / "m", max_pixels=28 * 28, warmup_batch_sizes=())
+    assert json.loads((folder / "assets.extra/provenance.json").read_text())["max_pixels"] == 784
+    session = SavedModelSession(folder)
+    fits, larger = (tf.io.encode_png(np.zeros((28, w, 3), "uint8")).numpy() for w in (28, 29))
+    for name in ("serving_default", "features"):
+        session.run(name, {"images": np.array([fits] * 3, object)})  # more than max_pixels together
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Expected an image of 1 to 784 pixels"):
+            session.run(name, {"images": np.array([fits, larger], object)})
+
+
+def with_own_layers(tiny_variant, *own):
+    """A network whose pixels pass through layers before its first convolution."""
+    keras.utils.set_random_seed(4)
+    images = keras.Input((28, 28, 3))
+    inputs = images
+    for layer in own:
+        inputs = layer(inputs)
+    variant = Architecture.from_json(tiny_variant.read_text())
+    return GoogLeNet(variant=variant, input_tensor=inputs, classes=3)
+
+
+OWN = {
+    "rescaling": [keras.layers.Rescaling(1 / 127.5, -1)],
+    "operations": [lambda pixels: pixels / 127.5 - 1],
+    "padding and rescaling": [keras.layers.ZeroPadding2D(2), keras.layers.Rescaling(1 / 255)],
+    "normalization": [keras.layers.Normalization(mean=[120, 110, 100], variance=[9, 8, 7])],
+}
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+def test_a_network_with_its_own_scaling_needs_preprocessing(tiny_variant, own, tmp_path):
+    model = with_own_layers(tiny_variant, *own)
+    advice = r"give preprocessing=keras_googlenet\.Preprocessing\(28, 28, 3, mean=0\.0, scale=1\.0\)$"
+    with pytest.raises(UserError, match=f"^expected `preprocessing` for .*, received none: .*{advice}"):
+        export_saved_model(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("optimize", ["none", "fold"])
+def test_a_network_with_its_own_scaling_answers_as_its_user_calls_it(
+    tiny_variant, optimize, tmp_path, random
+):
+    model = with_own_layers(tiny_variant, keras.layers.Rescaling(1 / 127.5, -1))
+    preprocessing = Preprocessing(28, 28, 3, mean=0.0, scale=1.0)
+    folder = export_saved_model(
+        model, tmp_path / "m", preprocessing=preprocessing, optimize=optimize, warmup_batch_sizes=()
+    )
+    pixels = random.integers(0, 256, (4, 28, 28, 3)).astype("float32")
+    answer = SavedModelSession(folder).run("tensor", {"images": pixels})["probabilities"]
+    np.testing.assert_allclose(answer, model(pixels), atol=1e-5)
+
+
+def test_padding_needs_no_preprocessing(tiny_variant, tmp_path, random):
+    model = with_own_layers(tiny_variant, keras.layers.ZeroPadding2D(2))
+    folder = export_saved_model(model, tmp_path / "m", warmup_batch_sizes=())
+    pixels = random.integers(0, 256, (2, 28, 28, 3)).astype("float32")
+    answer = SavedModelSession(folder).run("tensor", {"images": pixels})["probabilities"]
+    np.testing.assert_allclose(answer, model(preprocess_input(pixels)), atol=1e-5)
+
+
+def test_an_export_that_scales_otherwise_than_its_user_is_not_published(tiny, tmp_path, monkeypatch):
+    """The check does not take the export's own preprocessing for granted."""
+    monkeypatch.setattr(network, "_default_preprocessing", lambda model: Preprocessing(28, 28, 3, scale=1.0))
+    with pytest.raises(UserError, match="the export does not answer as the model does"):
+        export_saved_model(tiny, tmp_path / "m", warmup_batch_sizes=())
+
+
+def test_layers_after_the_main_head_are_not_dropped_in_silence(tiny, tmp_path):
+    doubled = keras.Model(tiny.inputs, keras.layers.Rescaling(2.0)(tiny.output))
+    with pytest.raises(UserError, match='expected a model with its layer "main" as an output'):
+        export_saved_model(doubled, tmp_path / "m")
 
 
 def test_a_model_of_no_fixed_size_is_refused(tmp_path):

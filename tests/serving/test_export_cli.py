@@ -29,7 +29,7 @@ def full(finished_run, tmp_path_factory):
         (directory / number).mkdir(parents=True)
         (directory / number / "saved_model.pb").touch()
     options = ["--precision", "bfloat16", "--calibrate", "--cam", "--keep", "2"]
-    options += ["--warmup-batch-sizes", "1", "3"]
+    options += ["--warmup-batch-sizes", "1", "3", "--max-pixels", "12000000"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             sys, "argv", ["keras-googlenet", "export", str(finished_run), "--to", str(directory), *options]
@@ -140,6 +140,7 @@ def test_provenance_tells_the_run_and_the_software(full, finished_run):
     assert found["run"]["model_keras_sha256"] == hashlib.sha256(model).hexdigest()
     assert found["versions"]["keras_googlenet"] == keras_googlenet.__version__
     assert found["versions"]["tensorflow"] == tf.__version__
+    assert found["max_pixels"] == 12_000_000
     assert set(found["signatures"]) == set(SavedModelSession(folder).signatures)
 
 
@@ -206,6 +207,9 @@ def test_the_average_or_the_last_weights(averaged_run):
 MISTAKES = [
     ("--weights average", "has no averaged weights, for it was trained without --average"),
     ("--keep 0", "keep 1 version or more"),
+    ("--max-pixels 6399", "expected max_pixels from 6400, the network's 80 x 80, to 50000000, got 6399"),
+    ("--max-pixels 50000001", "got 50000001"),
+    ("--format onnx --max-pixels 9000000", "--max-pixels belong to a version for TensorFlow Serving"),
     ("--warmup-batch-sizes 0", "warm-up batch sizes of 1 or more"),
     ("--data sample", "--data names images for --calibrate, --precision bfloat16 and int8"),
     ("--calibrate --data nowhere", "no folder at nowhere"),

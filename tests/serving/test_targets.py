@@ -48,6 +48,20 @@ RUN = {"onnx": run_onnx, "litert": run_litert}
 
 
 @pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_a_network_with_its_own_scaling_needs_preprocessing(tiny_variant, format, tmp_path, random):
+    images = keras.Input((28, 28, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, -1)(images)
+    variant = Architecture.from_json(tiny_variant.read_text())
+    own = GoogLeNet(variant=variant, input_tensor=scaled, classes=3)
+    file = tmp_path / f"net{SUFFIX[format]}"
+    with pytest.raises(UserError, match=r"expected `preprocessing` for .*rescaling"):
+        export_file(own, file, format=format)
+    export_file(own, file, format=format, preprocessing=Preprocessing(28, 28, 3, mean=0.0, scale=1.0))
+    pixels = random.integers(0, 256, (2, 28, 28, 3)).astype("float32")
+    np.testing.assert_allclose(RUN[format](file, pixels), own(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
 @pytest.mark.parametrize("bgr", [False, True])
 def test_the_file_answers_as_the_model(model, format, bgr, tmp_path, random):
     preprocessing = Preprocessing(28, 28)

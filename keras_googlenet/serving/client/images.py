@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import JPEG_MAGIC, PNG_MAGIC
+from keras_googlenet.preprocessing import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 # Of a batch, at most. As base64 a third more, well below the 256 MB that a server takes over REST.
 BATCH_BYTES = 64 * 2**20
-
-PNG_SIDE = 1_000_000  # libpng writes no longer one
 
 EXPECTED = (
     "expected a JPEG or PNG image, or another that OpenCV reads (BMP, PPM, TIFF of 8 bits, WebP), "
@@ -128,10 +126,8 @@ def _checked(pixels: np.ndarray, name: str) -> np.ndarray:
 
 def _png(pixels: np.ndarray, name: str) -> bytes:
     height, width = pixels.shape[:2]
-    if max(height, width) > PNG_SIDE:
-        raise UserError(
-            f"{name}: expected at most {PNG_SIDE} pixels a side, to be sent as PNG; got {height} x {width}"
-        )
+    if max(height, width) > MAX_SIDE:  # an export refuses longer ones
+        raise UserError(f"{name}: expected at most {MAX_SIDE} pixels a side; got {height} x {width}")
     encoded: bytes = _opencv().imencode(".png", pixels)[1].tobytes()
     return encoded
 

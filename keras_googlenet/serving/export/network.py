@@ -18,6 +18,14 @@ from keras_googlenet.surgery import strip_aux, with_dtype_policy
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+# Layers that learn how to read pixels of any scale.
+WEIGHTED = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Dense,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
 CONSTANTS = "weights/"  # how the names of a frozen network's weights begin in its graph
 
 
@@ -108,7 +116,8 @@ def served_network(
     Args:
         model: A network with a layer `main`, trained on preprocessed images.
         preprocessing: What it was trained with; by default pixels scaled to -1..1, as
-            `preprocess_input` does, at the model's own size and channels.
+            `preprocess_input` does, at the model's own size and channels. Required for a network with
+            layers of its own before the first convolution, which may scale pixels themselves.
         class_names: In label order; by default "0", "1" and so on.
         temperature: What logits are divided by, more than 0.
         precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.
@@ -130,10 +139,12 @@ def served_network(
         raise UserError(f"expected 1 core or more, got {cores}")
     if cores > 1 and optimize == "none":
         raise UserError(f"expected optimize fold or cpu for {cores} cores, got none")
+    _check_output(model)
     if optimize == "none":
         main = with_dtype_policy(strip_aux(model), POLICIES[precision])
     else:
         main = optimizing.optimized(strip_aux(model), precision)
+    preprocessing = preprocessing or _default_preprocessing(strip_aux(model))
     if cores > 1:
         main = split_layers(main, cores)
     head = main.get_layer("main")
@@ -150,7 +161,7 @@ def served_network(
         outputs["map"] = averaged_map(main, features)
     return ServedNetwork(
         keras.Model(main.inputs[0], outputs, name=main.name),
-        preprocessing or _default_preprocessing(main),
+        preprocessing,
         _class_names(main, class_names),
         temperature,
         softmax,
@@ -186,6 +197,15 @@ def averaged_map(model: keras.Model, features: Tensor) -> Tensor:
     return pool.input
 
 
+def _check_output(model: keras.Model) -> None:
+    main = strip_aux(model).output
+    if all(output is not main for output in model.outputs):
+        raise UserError(
+            f'expected a model with its layer "main" as an output; model {model.name!r} has the outputs '
+            f"{', '.join(model.output_names)}, and layers after the main head are not exported"
+        )
+
+
 def _default_preprocessing(model: keras.Model) -> Preprocessing:
     _, height, width, channels = model.input_shape
     if height is None or width is None:
@@ -193,7 +213,31 @@ def _default_preprocessing(model: keras.Model) -> Preprocessing:
             "expected a model with a fixed input size: give GoogLeNet an `input_shape`, or "
             "`preprocessing` here"
         )
+    if own := layers_before_convolution(model):
+        raise UserError(
+            f"expected `preprocessing` for {model.name!r}, whose input passes through {', '.join(own)} "
+            "before the first convolution, received none: if the model takes pixels in 0..255, give "
+            f"preprocessing=keras_googlenet.Preprocessing({height}, {width}, {channels}, mean=0.0, scale=1.0)"
+        )
     return Preprocessing(height, width, channels)
+
+
+def layers_before_convolution(model: keras.Model) -> list[str]:
+    """Names of the layers and operations, padding apart, between a model's input and its first convolutions.
+
+    Args:
+        model: A functional model.
+    """
+    readers = optimizing.readers_of(model)
+    waiting, found = list(model.inputs), dict[str, None]()
+    while waiting:
+        for operation in readers.get(id(waiting.pop()), []):
+            if operation is None or isinstance(operation, WEIGHTED) or operation.name in found:
+                continue
+            if not isinstance(operation, keras.layers.ZeroPadding2D) and type(operation).__name__ != "Pad":
+                found[operation.name] = None
+            waiting += keras.tree.flatten(operation.output)
+    return list(found)
 
 
 def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> tuple[str, ...]:

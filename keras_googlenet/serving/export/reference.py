@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.data.images import load_images
+from keras_googlenet.preprocessing import MAX_PIXELS, Preprocessing, preprocess_input
 from keras_googlenet.serving.export.calibration import softmax
 from keras_googlenet.serving.export.network import POLICIES, ServedNetwork, averaged_map, features_of
 from keras_googlenet.serving.export.signatures import TOP_K
@@ -19,17 +20,18 @@ from keras_googlenet.surgery import strip_aux, with_dtype_policy
 SEED = 0
 
 
-def requests(network: ServedNetwork, images: Sequence[bytes] = ()) -> Values:
+def requests(network: ServedNetwork, images: Sequence[bytes] = (), max_pixels: int = MAX_PIXELS) -> Values:
     """A request for each signature, of several rows.
 
     Args:
         network: The network.
         images: Encoded images to ask about, beside those of the warm-up and one of noise.
+        max_pixels: The largest height x width that the export takes.
     """
     size = network.preprocessing
-    noise = np.random.default_rng(SEED).integers(
-        0, 256, (size.height + 7, 2 * size.width, size.channels), dtype=np.uint8
-    )
+    sides = (size.height + 7, 2 * size.width)
+    sides = sides if sides[0] * sides[1] <= max_pixels else (size.height, size.width)
+    noise = np.random.default_rng(SEED).integers(0, 256, (*sides, size.channels), dtype=np.uint8)
     encoded = [*encoded_images(size), tf.io.encode_png(noise).numpy(), *images]
     pixels = load_images(tf.constant(encoded), size).numpy()
     return {
@@ -44,14 +46,22 @@ def requests(network: ServedNetwork, images: Sequence[bytes] = ()) -> Values:
 
 
 def answers(
-    model: keras.Model, network: ServedNetwork, asked: Values, *, precision: str, cam: bool
+    model: keras.Model,
+    network: ServedNetwork,
+    asked: Values,
+    preprocessing: Preprocessing | None = None,
+    *,
+    precision: str,
+    cam: bool,
 ) -> Values:
     """The outputs to expect of `requests`, from the trained model and NumPy.
 
     Args:
         model: As it was given to the export.
-        network: What is exported: its preprocessing, names and temperature count, its model does not.
+        network: What is exported: its names and temperature count, its model and preprocessing do not.
         asked: Of `requests`.
+        preprocessing: As it was given to the export; where it was not, the model is asked as its user
+            does, with `preprocess_input`.
         precision: What the export computes in.
         cam: Whether to give `cam`. In bfloat16 never: rounding may decide which class is the best.
     """
@@ -61,10 +71,16 @@ def answers(
     features = features_of(main)
     outputs = [main.output, features, *([averaged_map(main, features)] if cam else [])]
     whole = keras.Model(main.inputs[0], outputs)
+    # As its user calls it, whole, in float32; in bfloat16 the user's model is more exact than the export.
+    place = next(index for index, output in enumerate(model.outputs) if output is strip_aux(model).output)
+    prepare = preprocess_input if preprocessing is None else preprocessing.normalize
 
     def ask(pixels: np.ndarray) -> list[np.ndarray]:
         with tf.device("CPU"):  # where `verify` computes, too
-            found = whole(network.preprocessing.normalize(pixels.astype("float32")), training=False)
+            prepared = prepare(pixels.astype("float32"))
+            found = whole(prepared, training=False)
+            if precision == "float32":
+                found = [keras.tree.flatten(model(prepared, training=False))[place], *found[1:]]
         return [np.asarray(tf.cast(each, tf.float32)) for each in found]
 
     activation = main.get_layer("main").activation

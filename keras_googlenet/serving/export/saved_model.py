@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.preprocessing import MAX_PIXELS, SERVED_PIXELS, Preprocessing
 from keras_googlenet.serving.export import reference
 from keras_googlenet.serving.export.network import served_network
 from keras_googlenet.serving.export.provenance import write_provenance
@@ -31,6 +31,7 @@ def export_saved_model(
     optimize: Literal["none", "fold", "cpu"] = "fold",
     cores: int = 1,
     preprocessing: Preprocessing | None = None,
+    max_pixels: int | None = None,
     temperature: float = 1.0,
     cam: bool = False,
     warmup_batch_sizes: Sequence[int] = WARMUP_BATCH_SIZES,
@@ -59,7 +60,12 @@ def export_saved_model(
             answered in so many shares at a time, and long convolutions in so many parts. Not for a server
             that gives an operation several threads, which is slower with it.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1, as
-            `preprocess_input` does, at the model's own size and channels.
+            `preprocess_input` does, at the model's own size and channels. Required for a model with layers
+            of its own before the first convolution, such as `Rescaling`.
+        max_pixels: The largest height x width of an encoded image: larger ones are refused from their
+            headers. Also bounds the decoded pixels that a request or a server's batch of several has in
+            memory at a time, about 11 bytes each: images beyond it wait for each other. From the network's
+            own height x width to 50 million; by default 16 million, or the network's own if it is more.
         temperature: What logits are divided by before the softmax; see `serving.calibration`.
         cam: Whether to add the signature `cam`, of class activation maps.
         warmup_batch_sizes: A server runs each signature on each of these before it answers the first
@@ -94,7 +100,8 @@ def export_saved_model(
         optimize=optimize,
         cores=cores,
     )
-    offered = signatures(network, cam=cam)
+    max_pixels = _checked_max_pixels(max_pixels, network.preprocessing)
+    offered = signatures(network, cam=cam, max_pixels=max_pixels)
     check_batch_sizes(warmup_batch_sizes, len(offered))
     directory = Path(directory)
     if version is not None:
@@ -103,6 +110,7 @@ def export_saved_model(
         "precision": precision,
         "optimize": optimize,
         "cores": cores,
+        "max_pixels": max_pixels,
         "signatures": list(offered),
         "warmup_batch_sizes": list(warmup_batch_sizes),
     }
@@ -115,11 +123,12 @@ def export_saved_model(
             write_provenance(folder, network, details, origin or {})
         except (OSError, tf.errors.OpError) as error:
             raise _cannot_write(directory, error) from None
-        asked = {name: inputs for name, inputs in reference.requests(network).items() if name in offered}
+        requests = reference.requests(network, max_pixels=max_pixels)
+        asked = {name: inputs for name, inputs in requests.items() if name in offered}
         verify(
             folder,
             asked,
-            lambda: reference.answers(model, network, asked, precision=precision, cam=cam),
+            lambda: reference.answers(model, network, asked, preprocessing, precision=precision, cam=cam),
             tolerance=TOLERANCES[precision],
             records=records,
         )
@@ -130,6 +139,18 @@ def export_saved_model(
         if keep is not None:
             prune(directory, keep, made)
         return made
+
+
+def _checked_max_pixels(max_pixels: int | None, preprocessing: Preprocessing) -> int:
+    least = preprocessing.height * preprocessing.width
+    if max_pixels is None:
+        return max(SERVED_PIXELS, least)
+    if not least <= max_pixels <= MAX_PIXELS:
+        raise UserError(
+            f"expected max_pixels from {least}, the network's {preprocessing.height} x "
+            f"{preprocessing.width}, to {MAX_PIXELS}, got {max_pixels}"
+        )
+    return max_pixels
 
 
 def _cannot_write(directory: Path, error: Exception) -> UserError:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_googlenet.data.images import load_images
+from keras_googlenet.preprocessing import SERVED_PIXELS
 from keras_googlenet.serving.export.network import ServedNetwork
 
 Tensor = Any
@@ -28,7 +29,9 @@ class Signature(NamedTuple):
     input: tf.TensorSpec
 
 
-def signatures(network: ServedNetwork, *, cam: bool = False) -> dict[str, Signature]:
+def signatures(
+    network: ServedNetwork, *, cam: bool = False, max_pixels: int = SERVED_PIXELS
+) -> dict[str, Signature]:
     """The signatures by name; each output's first dimension is the batch.
 
     - `serving_default`: `images`, string (batch,), each an encoded JPEG or PNG, to `probabilities`,
@@ -49,6 +52,9 @@ def signatures(network: ServedNetwork, *, cam: bool = False) -> dict[str, Signat
     Args:
         network: The network, with its feature map if `cam`.
         cam: Whether `cam` is among them.
+        max_pixels: The largest height x width of an encoded image, checked before it is decoded. A batch
+            of more pixels than this is decoded one image at a time: a server that merges requests
+            refuses no image for the size of another client's, and needs no more memory for them.
     """
     preprocessing = network.preprocessing
     # A constant and a gather need no lookup table and no asset, which would embed its path.
@@ -66,7 +72,7 @@ def signatures(network: ServedNetwork, *, cam: bool = False) -> dict[str, Signat
         return {"probabilities": probabilities} | best(probabilities, TOP_K)
 
     def load(images: Tensor) -> Tensor:
-        return load_images(_checked(images, BYTES_SHAPE), preprocessing)
+        return load_images(_checked(images, BYTES_SHAPE), preprocessing, max_pixels)
 
     def serving_default(images: Tensor) -> dict[str, Tensor]:
         return answer(load(images))
@@ -80,7 +86,7 @@ def signatures(network: ServedNetwork, *, cam: bool = False) -> dict[str, Signat
     def classify(inputs: Tensor) -> dict[str, Tensor]:
         feature = {EXAMPLE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
         images = tf.io.parse_example(_checked(inputs, BYTES_SHAPE), feature)[EXAMPLE_FEATURE]
-        return best(run(load_images(images, preprocessing))["probabilities"], TOP_K)
+        return best(run(load_images(images, preprocessing, max_pixels))["probabilities"], TOP_K)
 
     def features(images: Tensor) -> dict[str, Tensor]:
         return {"features": run(load(images))["features"]}

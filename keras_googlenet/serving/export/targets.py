@@ -79,7 +79,8 @@ def export_file(
         file: Where to; its suffix is the format's: `.onnx`, `.tflite`.
         format: `"onnx"` or `"litert"`.
         class_names: In label order; by default "0", "1" and so on.
-        preprocessing: What the model was trained with; by default pixels scaled to -1..1.
+        preprocessing: What the model was trained with; by default pixels scaled to -1..1. Required for a
+            model with layers of its own before the first convolution, such as `Rescaling`.
         temperature: What logits are divided by before the softmax.
         calibration_images: For LiteRT in int8: pixels, float32 (images, height, width, channels) in
             0..255, such as the network will be asked for. Weights and values are rounded to 8 bits, the
@@ -122,7 +123,7 @@ def export_file(
         except OSError as full:
             raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
         if calibration_images is None:
-            _check_answers(target, staged, model, network)
+            _check_answers(target, staged, model, network, preprocessing)
         else:
             _check_classes(staged, whole, calibration_images)
         sync(staged)
@@ -154,9 +155,15 @@ def _rounding(images: np.ndarray | None) -> dict[str, Any]:
     }
 
 
-def _check_answers(target: Target, staged: Path, model: keras.Model, network: ServedNetwork) -> None:
+def _check_answers(
+    target: Target,
+    staged: Path,
+    model: keras.Model,
+    network: ServedNetwork,
+    preprocessing: Preprocessing | None,
+) -> None:
     asked = reference.requests(network)
-    expected = reference.answers(model, network, asked, precision="float32", cam=False)
+    expected = reference.answers(model, network, asked, preprocessing, precision="float32", cam=False)
     found = target.run(staged, asked["tensor"]["images"])
     error = np.abs(found - expected["tensor"]["probabilities"]).max()
     if not error <= TOLERANCES["float32"]:
