@@ -1,4 +1,4 @@
-"""Commands that are killed, or meet a full disk, at any moment; rerun, they end as if nothing had happened."""
+"""Commands that are killed or meet a full disk at any moment: rerun, they end as if nothing had happened."""
 
 import csv
 import json

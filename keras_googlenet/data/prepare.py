@@ -18,6 +18,7 @@ from tqdm import tqdm
 from keras_googlenet.data.folders import IMAGE_SUFFIXES
 from keras_googlenet.data.numpy_images import decode_as_stored
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import LOCK, held
 from keras_googlenet.preprocessing import JPEG_MAGIC
 
 STAGING = ".prepare"  # in the new folder: holds files being written
@@ -83,12 +84,16 @@ def prepare(
         )
 
     write = partial(_write, source, target, size, quality, enlarge)
-    shutil.rmtree(target / STAGING, ignore_errors=True)
-    (target / STAGING).mkdir(parents=True)
-    try:
-        outcomes = dict(_each(write, [file for file in images if file not in done], "preparing images"))
-    finally:
-        shutil.rmtree(target / STAGING)
+    staging = target / STAGING
+    staging.mkdir(parents=True, exist_ok=True)
+    with held(staging, "prepares images in"):
+        for leftover in staging.iterdir():  # of a process that was killed
+            if leftover.name != LOCK:
+                leftover.unlink()
+        try:
+            outcomes = dict(_each(write, [file for file in images if file not in done], "preparing images"))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     kinds = list(outcomes.values())
     unreadable = {file: str(error) for file, error in outcomes.items() if isinstance(error, ValueError)}
     unreadable |= {file: "not named .jpg, .jpeg or .png" for file in files if file not in {*images}}

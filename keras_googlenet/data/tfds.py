@@ -105,6 +105,11 @@ def _part_in_files(builder: Any, split: str) -> Part:
             (unfinished / f"{index:08}").write_bytes(image)
             labels.append(label)
         np.save(unfinished / "labels.npy", np.array(labels, "int32"))
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(unfinished)  # another process was faster
     labels = np.load(folder / "labels.npy")
     return Part([folder / f"{index:08}" for index in range(len(labels))], labels)

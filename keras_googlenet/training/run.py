@@ -169,10 +169,18 @@ def open_data(config: RunConfig) -> ImageData:
 
 
 def read_metrics(run: Path) -> dict[str, list[float]]:
-    """The columns of a run's `metrics.csv`."""
-    with (run / run_folder.METRICS).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    """The columns of a run's `metrics.csv`.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    table = run / run_folder.METRICS
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    except (OSError, ValueError, TypeError, IndexError, KeyError, csv.Error) as error:
+        raise UserError(f"cannot read the metrics of a run in {table}: {error!r}") from None
 
 
 def class_weights(part: Part, classes: int) -> np.ndarray:

@@ -111,16 +111,17 @@ def run_origin(run: Path) -> dict[str, Any]:
         UserError: Its configuration is missing or corrupt.
     """
     try:
-        config = json.loads((run / run_folder.CONFIG).read_text())
-        summary = run / run_folder.SUMMARY
-        figures = json.loads(summary.read_text()) if summary.is_file() else {}
+        config = run_folder.recorded(run)
+        figures = run_folder.summary(run) or {}
         for name in PATHS:
             if config.get(name) is not None:
                 config[name] = _last_component(config[name])
         metrics = read_metrics(run) if (run / run_folder.METRICS).is_file() else {}
         epoch = figures.get("saved_epoch", 0) - 1
         config["skipped_files"] = [Path(name).name for name in config.get("skipped_files", ())]
-    except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except UserError:
+        raise
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{run / run_folder.CONFIG} is not a run's configuration ({error!r})") from None
     return {
         "run": {
