@@ -73,10 +73,13 @@ def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
     )
     fast = (scans <= MAX_SCANS) & (tf.cast(scans, tf.int64) * pixels <= LARGEST_SCANS * max_pixels)
     limits = (
-        f"Expected a JPEG of at most {MAX_SCANS} scans, {LARGEST_SCANS} where it has {max_pixels} pixels; "
-        "received height, width and scans:"
+        f"Expected an image of at most {MAX_SCANS} JPEG scans, {LARGEST_SCANS} where it has {max_pixels} "
+        "pixels; received scans and pixels:"
     )
-    checks = [tf.debugging.Assert(fine, [message, size]), tf.debugging.Assert(fast, [limits, size, scans])]
+    checks = [  # the client reads these messages, two numbers each
+        tf.debugging.Assert(fine, [message, size[0], size[1]]),
+        tf.debugging.Assert(fast, [limits, scans, pixels]),
+    ]
     with tf.control_dependencies(checks):
         return tf.identity(size)
 

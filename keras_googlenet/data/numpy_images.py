@@ -57,8 +57,8 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
     scans = encoded.count(JPEG_SCAN) if encoded.startswith(JPEG_MAGIC) else 1
     if scans * height * width > LARGEST_SCANS * MAX_PIXELS:
         raise ValueError(
-            f"expected a JPEG of at most {LARGEST_SCANS} scans where it has {MAX_PIXELS} pixels; "
-            f"received height, width and scans: {height} {width} {scans}"
+            f"expected an image of at most {LARGEST_SCANS} JPEG scans where it has {MAX_PIXELS} pixels; "
+            f"received scans and pixels: {scans} {height * width}"
         )
     return to_channels(decode_as_stored(encoded), channels)
 
@@ -103,7 +103,7 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
     OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
     """
     if encoded.count(JPEG_SCAN) > MAX_SCANS:  # counted as `images.py` does, those of thumbnails as well
-        raise ValueError(f"expected a JPEG of at most {MAX_SCANS} scans")
+        raise ValueError(f"expected an image of at most {MAX_SCANS} JPEG scans")
     height = width = at = 0
     while (marker := JPEG_MARKER.search(encoded, at)) is not None:
         code, at = marker[1][0], marker.end()

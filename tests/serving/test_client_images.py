@@ -1,16 +1,18 @@
 """What the client makes of images: how they are sent, and which is named where it cannot be or is refused."""
 
+import io
 import struct
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from scripted_server import GOOD_PNG, Script, failure, outputs, rest_server
 
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import MAX_PIXELS
+from keras_googlenet.preprocessing import MAX_SIDE, SERVED_PIXELS
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.client import images
 from keras_googlenet.serving.client.client import classify
@@ -20,8 +22,9 @@ pytest_plugins = ["scripted_clients"]
 TURN = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, 6, 0, 0)  # EXIF: by 90 degrees
 # A graph's refusal, as TensorFlow words it.
 WRONG_SIZE = (
-    f"assertion failed: [Expected an image of 1 to {MAX_PIXELS} pixels; received height and width:] [10000] "
-    "[9000]\n\t [[{{function_node map_while_cond_false_51}}{{node map/while/cond/Assert/Assert}}]]"
+    f"assertion failed: [Expected an image of 1 to {SERVED_PIXELS} pixels, at most {MAX_SIDE} a side; "
+    "received height and width:] [10000] [9000]\n\t "
+    "[[{{function_node map_while_cond_false_51}}{{node map/while/cond/Assert/Assert}}]]"
 )
 
 
@@ -127,8 +130,8 @@ def test_an_image_of_a_size_that_is_refused_is_not_called_corrupt(connect, monke
     error = failure(connect(Script()).predict, [GOOD_PNG, GOOD_PNG + b"huge"])
     assert error.code == "INVALID_ARGUMENT"
     assert str(error) == (
-        f"cannot read image 1: expected an image of 1 to {MAX_PIXELS} pixels; received height and width: "
-        "10000 9000"
+        f"cannot read image 1: expected an image of 1 to {SERVED_PIXELS} pixels, at most {MAX_SIDE} a side; "
+        "received height and width: 10000 9000"
     )
 
 
@@ -137,9 +140,19 @@ def test_a_model_in_this_process_tells_the_size_too(tmp_path, exported):
     with pytest.raises(UserError) as caught:
         classify([tmp_path / "a.png"], model=exported)
     assert str(caught.value) == (
-        f"cannot read {tmp_path / 'a.png'}: expected an image of 1 to {MAX_PIXELS} pixels; received height "
-        "and width: 10000 10000"
+        f"cannot read {tmp_path / 'a.png'}: expected an image of 1 to {SERVED_PIXELS} pixels, at most "
+        f"{MAX_SIDE} a side; received height and width: 10000 10000"
     )
+
+
+def test_a_model_in_this_process_tells_the_scans_too(tmp_path, exported):
+    buffer = io.BytesIO()
+    Image.new("RGB", (80, 80)).save(buffer, "jpeg", progressive=True)
+    encoded = buffer.getvalue()
+    scan = encoded[encoded.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(encoded[:-2] + scan * 100 + b"\xff\xd9")
+    with pytest.raises(UserError, match=r"a\.jpg: expected an image of at most 50 JPEG scans, .*: 51 6400$"):
+        classify([tmp_path / "a.jpg"], model=exported)
 
 
 def test_an_image_of_too_many_bytes_is_named(connect):

@@ -142,7 +142,7 @@ def test_four_batches_at_a_time_stay_below_a_gibibyte(exported, file):
 
 def test_a_jpeg_of_20000_scans_is_refused_at_once(exported, file):
     found = cost(exported, [file("scans.jpg", lambda: jpeg_of_scans(1000, 20_000))])
-    assert "at most 50 scans" in found["answers"][0]
+    assert "at most 50 JPEG scans" in found["answers"][0]
     assert found["seconds"] < SECONDS / 4
 
 

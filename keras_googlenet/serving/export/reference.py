@@ -71,7 +71,8 @@ def answers(
     features = features_of(main)
     outputs = [main.output, features, *([averaged_map(main, features)] if cam else [])]
     whole = keras.Model(main.inputs[0], outputs)
-    # As its user calls it, whole, in float32; in bfloat16 the user's model is more exact than the export.
+    # The user's model, all heads; it is asked in float32 alone, for it knows nothing of bfloat16's rounding.
+    given = keras.Model(model.inputs[0], model.outputs)
     place = next(index for index, output in enumerate(model.outputs) if output is strip_aux(model).output)
     prepare = preprocess_input if preprocessing is None else preprocessing.normalize
 
@@ -80,7 +81,7 @@ def answers(
             prepared = prepare(pixels.astype("float32"))
             found = whole(prepared, training=False)
             if precision == "float32":
-                found = [keras.tree.flatten(model(prepared, training=False))[place], *found[1:]]
+                found = [keras.tree.flatten(given(prepared, training=False))[place], *found[1:]]
         return [np.asarray(tf.cast(each, tf.float32)) for each in found]
 
     activation = main.get_layer("main").activation
