@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+from collections.abc import Iterator
 
 import cyclopts
 
 from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
 from keras_googlenet.cli.quiet import quieten
-from keras_googlenet.errors import Interrupted, UserError
-from keras_googlenet.text import say
+from keras_googlenet.errors import UserError, reported
 
 app = cyclopts.App(
     name="keras-googlenet",
@@ -41,20 +42,17 @@ def main() -> None:
     quieten()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
+    with reported(cyclopts.CycloptsError), without_tensorflow():
         app(exit_on_error=False, print_error=False, result_action="return_value")
-    except (UserError, cyclopts.CycloptsError, OSError) as error:
-        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+
+
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Report that TensorFlow is not installed as what it is: nothing is wrong with the package."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":
             raise
         backend = "train and evaluate do without it on another backend: KERAS_BACKEND=jax"
-        say(f"error: TensorFlow is not installed: pip install tensorflow ({backend})", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as stopped:
-        say(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)
-    except KeyboardInterrupt:
-        say("interrupted", file=sys.stderr)
-        sys.exit(130)
+        raise UserError(f"TensorFlow is not installed: pip install tensorflow ({backend})") from None
