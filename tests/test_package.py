@@ -1,10 +1,13 @@
 """What is shipped: the wheel and the README."""
 
+import itertools
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,47 @@ print(len(sample_arrays()["test_images"]), keras_googlenet.GoogLeNet().count_par
     )
     for name in ("py.typed", "data/sample/LICENSE", "licenses/LICENSE"):
         assert name in listed.stdout
+
+
+PRIVATE_PARTS = {  # whose private names the package uses or overrides
+    "keras": "_get_variable_index",
+    "keras-tuner": "_compute_values_hash",
+    "tensorflow": "raw_ops",
+}
+
+
+def requirements():
+    """Name, then bounds, of every requirement in pyproject.toml; but for tools, which change nothing here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    found = [re.fullmatch(r"([\w-]+)(?:\[[\w-]+\])?(.*)", line).groups() for line in lines]
+    return [(name, bounds.split(",")) for name, bounds in found]
+
+
+def test_every_dependency_has_a_lower_bound_that_ci_tests():
+    for name, bounds in requirements():
+        assert bounds[0].startswith(">="), name
+    workflow = yaml.safe_load((ROOT / ".github/workflows/lowest-versions.yml").read_text())
+    job = workflow["jobs"]["tests"]
+    assert "lowest-direct" in job["strategy"]["matrix"]["resolution"]
+    assert any("--resolution ${{ matrix.resolution }}" in step.get("run", "") for step in job["steps"])
+
+
+@pytest.mark.parametrize("package", PRIVATE_PARTS)
+def test_what_has_private_parts_in_use_ends_at_the_next_minor_version(package):
+    source = "".join(file.read_text() for file in (ROOT / "keras_googlenet").rglob("*.py"))
+    assert PRIVATE_PARTS[package] in source  # else the bound is needless
+    installed = [int(part) for part in version(package).split(".")[:2]]
+    bounds = [bounds for name, bounds in requirements() if name == package]
+    assert bounds
+    for _, upper in bounds:
+        assert upper == f"<{installed[0]}.{installed[1] + 1}"
+
+
+def test_actions_are_pinned_by_commit():
+    for file in (ROOT / ".github/workflows").glob("*.yml"):
+        for line in re.findall(r"uses: (.*)", file.read_text()):
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line), line
 
 
 def test_readme_python_runs(tmp_path):
