@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.client.images import batches, find_files
-from keras_googlenet.text import say
+from keras_googlenet.text import printable, say
 
 TIMEOUT_SECONDS = 60  # of one request
 MOST_IMAGES = 256  # held in memory, sent in turn
@@ -117,7 +117,7 @@ def draw(samples: Sequence[Sample], figures: dict[str, Any], title: str, to: Pat
     """The time that each answer took, over the run and as a distribution."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     over_time, distribution = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(printable(title), x=0.01, ha="left", fontsize=12, parse_math=False)
     answered = [sample for sample in samples if sample.failure is None]
     failed = [sample for sample in samples if sample.failure is not None]
     times = [sample.milliseconds for sample in answered]

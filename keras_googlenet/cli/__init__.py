@@ -13,6 +13,7 @@ from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
 from keras_googlenet.cli.quiet import quieten
 from keras_googlenet.errors import UserError, reported
+from keras_googlenet.text import is_utf8
 
 app = cyclopts.App(
     name="keras-googlenet",
@@ -43,7 +44,17 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
     with reported(cyclopts.CycloptsError), without_tensorflow():
+        _check_encoding(sys.argv[1:])
         app(exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def _check_encoding(words: list[str]) -> None:
+    """Refuse a path that is not UTF-8 where Keras or TensorFlow might have to open it."""
+    if words[:1] in (["predict"], ["prepare"]):  # which read and copy files of any name
+        return
+    for word in words:
+        if not is_utf8(word):
+            raise UserError(f"expected names in UTF-8, got {word!r}: rename the file or folder")
 
 
 @contextlib.contextmanager
