@@ -8,7 +8,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,12 +48,12 @@ def move_aside(folder: Path) -> None:
         say(f"kept the earlier {folder} as {folder}-{number}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/demo"))
     parser.add_argument("--model", type=Path, default=Path("models/demo"))
     parser.add_argument("--epochs", type=int, default=4)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     move_aside(options.run)
     # Halving the rate after every epoch suits a run this short.

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -143,43 +142,6 @@ def test_readme_map_is_true():
 def test_readme_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / target).exists(), target
-
-
-@pytest.mark.slow
-def test_readme_commands_run(tmp_path):
-    """The block "From images to answers", as it stands, its server asked in every language."""
-    (block,) = [block for block in readme_blocks("sh") if "train --data sample" in block]
-    curl = next(block for block in readme_blocks("sh") if block.startswith("curl"))
-    bin_folder = Path(sys.executable).parent
-    prepare = "from keras_googlenet.data.sources import sample_arrays as s; import cv2; "
-    prepare += "cv2.imwrite('image.png', s()['test_images'][0])"
-    subprocess.run([sys.executable, "-c", prepare], cwd=tmp_path, check=True)
-    script = "set -e\n" + re.sub(
-        r"^(keras-googlenet serve .*)$",
-        r"\1 > serve.log &\nuntil grep -q http serve.log; do sleep 0.2; done",
-        block,
-        flags=re.MULTILINE,
-    )
-    (client,) = [block for block in readme_blocks("python") if "Client" in block]
-    (tmp_path / "client.py").write_text(client)
-    script += curl + "\npython client.py\n"
-    if shutil.which("node"):
-        (javascript,) = readme_blocks("js")
-        (tmp_path / "client.mjs").write_text(javascript)
-        script += "node client.mjs\n"
-    script += "kill %1 2>/dev/null || kill $!\n"
-    result = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PATH": f"{bin_folder}:/usr/bin:/bin"},
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert '"predictions"' in result.stdout
-    assert '"label": "Ankle boot"' in result.stdout
-    assert "image.png Ankle boot " in result.stdout
-    assert not shutil.which("node") or re.search(r"^Ankle boot [\d.]+$", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow

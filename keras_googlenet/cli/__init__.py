@@ -23,6 +23,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
+    data.sample,
     data.prepare,
     data.inspect,
     train.train,

@@ -246,4 +246,4 @@ def _check_environment(config: TuneConfig) -> None:
             f"expected {' and '.join(missing)} beside {ORACLE_IP}, to search in several processes"
         )
     if config.algorithm == "bayesian" and not importlib.util.find_spec("sklearn"):
-        raise UserError("the Bayesian search needs scikit-learn: pip install scikit-learn")
+        raise UserError('the Bayesian search needs scikit-learn: pip install "keras-googlenet[bayesian]"')
