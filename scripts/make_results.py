@@ -245,6 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     to = destination(options.to, "RESULTS.md")
     picture = destination(options.picture, "results_curves.png", "--picture")
+    if picture.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"expected --picture to end in .png, .svg or .pdf, got {picture}")
     results = [read_result(folder) for folder in options.runs]
     draw(results, picture)
     to.write_text(page(results, Path(os.path.relpath(picture, to.parent)).as_posix()) + "\n")

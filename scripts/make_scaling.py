@@ -71,13 +71,16 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
     """The rows of a benchmark.
 
     Raises:
-        UserError: It has not been run.
+        UserError: It has not been run, or the file is corrupt.
     """
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise UserError(f"{path} is missing: run benchmarks/{name}.py")
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table ({error}): run benchmarks/{name}.py again") from None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -230,7 +233,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, help="the page's file (scaling.md)")
     options = parser.parse_args(arguments)
     to = destination(options.to, "scaling.md")
-    to.write_text(page(options.results))
+    try:
+        text = page(options.results)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"a table in {options.results} lacks figures ({error!r}): run the benchmarks again"
+        ) from None
+    to.write_text(text)
     say(f"wrote {to}")
 
 

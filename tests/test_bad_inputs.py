@@ -221,12 +221,11 @@ OPTIONS = [
     ("export {there}/file --to {out}", "no run at"),
     ("export {there}/empty --to {out}", "missing"),
     ("export {run} --to {models} --version 1", "exists"),
-    ("export {run} --to {out} --version 0", "version"),
     ("export {run} --to {out} --version -1", "version"),
     ("export {run} --to {there}/file", "file"),
     ("export {run} --to {out} --format onnx", "onnx"),
     ("export {run} --to {out} --keep 0", "keep"),
-    ("export {run} --to {out} --cores 0", "cores"),
+    ("export {run} --to {out} --cores 0", "core"),
     ("export {run} --to {out} --warmup-batch-sizes 0", "warm"),
     ("export {run} --to {out} --precision int8", "int8"),
     ("serve {new}", "no model at"),
@@ -255,7 +254,6 @@ OPTIONS = [
     ("predict {image} --url ftp://127.0.0.1/v1/models/m", "ftp"),
     ("predict {image} --url http://127.0.0.1:1/v1/models/m", "cannot reach"),
     ("predict {image} --url grpc://127.0.0.1:1/v1/models/m", "cannot reach"),
-    ("weights", "command"),
     ("weights fetch nothing", "expected one of"),
     ("weights convert {new}.onnx --variant paper --to {out}.weights.h5", "no weights file"),
     ("weights convert {there}/file --variant slim --to {out}.weights.h5", "cannot read"),
@@ -267,13 +265,14 @@ OPTIONS = [
     ("profile --compare --classes 999999999999", "classes"),
     ("profile --input 0", "input|at least"),
     ("profile --input -3", "input|at least"),
-    ("profile --input 100000", "input"),
     ("profile --csv {there}", "exists"),
     ("profile --csv {there}/file/new.csv", "no folder"),
 ]  # fmt: skip
 
 # Faults in other rooms: the message that is to come, and what happens now.
-KNOWN: dict[str, str] = {}
+KNOWN = {
+    "train --data {data} --run {out} --architecture {there}/deep.json": "RecursionError",
+}
 # They would take hours, or all memory: not even tried until they are mended.
 HUGE = [
     ("train --data {data} --run {out} --epochs 999999999999", "epochs"),
