@@ -3,39 +3,49 @@
     python examples/fine_tune.py FOLDER --weights imagenet --variant torchvision
     python examples/fine_tune.py FOLDER --weights runs/first
 
-FOLDER holds one folder of images for each class. The first run trains with everything up to block 4e as it
-came; the second goes on from it with all layers free, at a tenth of the rate.
+FOLDER holds one folder of images for each class. The first run freezes everything up to block 4e; the second
+starts from its weights and trains all layers, at a tenth of the rate. The network, its input size and its
+channels are those of the run in `--weights`, unless options say otherwise.
 """
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from keras_googlenet import RunConfig, train
+from keras_googlenet.errors import reported
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="one folder of images for each class")
     parser.add_argument("--weights", default="imagenet", help='"imagenet", or the folder of a run')
-    parser.add_argument("--variant", default="torchvision")
+    parser.add_argument("--variant", help='by default that of the run, and "torchvision" for "imagenet"')
     parser.add_argument("--runs", type=Path, default=Path("runs/fine_tune"))
-    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--image-size", type=int, help="by default that of the run, else 224")
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
 
-    common = {
-        "data": options.folder,
-        "variant": options.variant,
-        "image_size": options.image_size,
-        "channels": 3,
-        "epochs": options.epochs,
-    }
-    heads = options.runs / "heads"
-    train(RunConfig(run=heads, weights=options.weights, freeze="4e", learning_rate=0.01, **common))
-    train(RunConfig(run=options.runs / "all", weights=str(heads), learning_rate=0.001, **common))
+    network: dict[str, Any] = (
+        {"variant": "torchvision", "channels": 3} if options.weights == "imagenet" else {}
+    )
+    network |= {name: getattr(options, name) for name in ("variant", "image_size") if getattr(options, name)}
+    first = RunConfig(
+        data=options.folder,
+        run=options.runs / "heads",
+        weights=options.weights,
+        freeze="4e",
+        learning_rate=0.01,
+        epochs=options.epochs,
+        **network,
+    )
+    train(first)
+    train(replace(first, run=options.runs / "all", weights=str(first.run), freeze=None, learning_rate=0.001))
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    main()
+    with reported():
+        main()

@@ -10,7 +10,7 @@ from keras_googlenet.text import say
 
 
 class UserError(ValueError):
-    """A mistake of the caller's, told in one line: what was expected, what came, what to do.
+    """A user error, reported in one line: what was expected, what came, what to do.
 
     `reported` prints it after `error: ` and exits with 2.
     """
@@ -29,12 +29,12 @@ class Interrupted(Exception):  # noqa: N818 (like KeyboardInterrupt, it is nobod
 
 @contextmanager
 def reported(*others: type[Exception]) -> Iterator[None]:
-    """Run a command: report a user's mistake in one line on standard error, and exit.
+    """Run a command: report user errors, and the file system's, in one line on standard error, and exit.
 
-    The exit code is 2 for a mistake, and 128 plus its number for a signal. All else is a traceback.
+    The exit code is 2 for an error, and 128 plus its number for a signal. All else is a traceback.
 
     Args:
-        others: Exceptions that are mistakes of the user's too, such as a command line parser's.
+        others: Further exceptions to report so, such as a command line parser's.
     """
     mistakes: tuple[type[Exception], ...] = (UserError, OSError, *others)
     try:

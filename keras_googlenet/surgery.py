@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -40,7 +41,19 @@ def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
             config["dtype"] = policy
         return type(layer).from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=clone)
+    return copy_model(model, clone)
+
+
+def copy_model(model: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
+    """A copy of `model`, weights included, each layer made anew by `clone`; it is not compiled.
+
+    Args:
+        model: A functional model.
+        clone: From a layer to one that has the same weights.
+    """
+    # `clone_model` copies the optimizer too, and a file that holds ours loads only where this package is.
+    uncompiled = keras.Model(model.input, model.output, name=model.name)
+    copy = keras.models.clone_model(uncompiled, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
 

@@ -1,4 +1,4 @@
-"""How lines reach a terminal: names come from files and requests, and may hold anything."""
+"""Lines for a terminal: names in them come from files and requests, and may hold anything."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def is_utf8(text: str) -> bool:
 def say(*values: Any, **options: Any) -> None:
     """`print`, with every value made `printable`. All that the package prints goes through it."""
     print(*(printable(str(value)) for value in values), **options)  # noqa: T201
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in one line: the first of the error's message, or what kind of error it is."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _is_unsafe(character: str) -> bool:

@@ -20,10 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 import numpy as np
 
 from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
+from keras_googlenet.cost import InputSize, cost
 from keras_googlenet.errors import reported
 from keras_googlenet.text import say
 from keras_googlenet.training.run import open_data
-from keras_googlenet.tuning.budgets import InputSize, cost
 from keras_googlenet.tuning.results import BEST
 from keras_googlenet.variants import VARIANTS
 

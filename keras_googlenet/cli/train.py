@@ -60,14 +60,23 @@ def train(
     train_run(config, resume=resume)
 
 
-def recipes(name: str | None = None, /) -> None:
-    """List the recipes of `train`, or tell all of one: its source, command, run time and score.
+def recipes(
+    name: str | None = None, /, *, names: Annotated[bool, cyclopts.Parameter(negative="")] = False
+) -> None:
+    """List the recipes of `train`, or show one in full: its source, command, run time and score.
 
     Parameters
     ----------
     name
         A recipe.
+    names
+        List the names alone, one on each line.
     """
+    if name is not None and names:
+        raise UserError("expected either a recipe's name or --names, got both")
+    if names:
+        say("\n".join(RECIPES))
+        return
     if name is None:
         for each, recipe in RECIPES.items():
             say(f"{each:20} {(recipe.__doc__ or '').splitlines()[0]}")
@@ -101,7 +110,8 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
     recipe, run = given("--recipe"), given("--run")
     is_resumed = commands[0] == "train" and arguments.get("--resume").has_tokens
     if recipe is not None:
-        values = recipe_options(recipe)
+        epochs = given("--epochs") or ""
+        values = recipe_options(recipe, int(epochs) if epochs.isdecimal() else None)
     elif is_resumed and run is not None and given("--data") is None:
         config = Path(run) / "config.json"
         if not config.is_file():

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -23,8 +21,9 @@ from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.text import say
-from keras_googlenet.training import distribution
+from keras_googlenet.training import distribution, memory
 from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.memory import GB, MB
 from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy
 
@@ -33,9 +32,6 @@ MOST = 512  # few epochs of larger batches hardly change the weights
 LEAST_STEPS = 8  # in an epoch
 SHARE = 0.8  # of the available memory
 STEPS = 2  # the first one makes what the second keeps
-MEMORY_INFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
-GB, MB = 1e9, 1e6
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def with_largest_batch(
     classes, most = len(data.class_names), min(MOST, max(FIRST, data.train.count // LEAST_STEPS))
     shape = (data.train.count, preprocessing.height, preprocessing.width, preprocessing.channels)
     images = min(2 * int(np.prod(shape)), parts.MEMORY_BYTES)  # which the run may keep beside
-    limit = int(SHARE * available_bytes()) - images
+    limit = int(SHARE * memory.available_bytes()) - images
     found = find(config, preprocessing, classes, most, limit)
     say(
         f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to "
@@ -120,38 +116,6 @@ def foretold(before: Tried, last: Tried) -> float:
     )
 
 
-def available_bytes() -> int:
-    """Memory that a new process can have: what the machine has left, or the container."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if MEMORY_INFO.exists():
-        fields = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
-        free = 1024 * int(fields["MemAvailable"].split()[0])
-    most, used = (CGROUP / name for name in ("memory.max", "memory.current"))
-    if most.exists() and (text := most.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
-    return free
-
-
-def resident_peak() -> int:
-    """The most memory that this process has had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def device_peak() -> int | None:
-    """The most of a GPU's memory that was allocated, in bytes; None on a CPU."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        return statistics.get("peak_bytes_in_use")
-    import tensorflow as tf
-
-    if not tf.config.list_physical_devices("GPU"):
-        return None
-    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
-
-
 def main() -> None:
     """In the process of its own: try batch sizes, and tell each that fitted in a line."""
     request = json.load(sys.stdin)
@@ -167,14 +131,14 @@ def main() -> None:
             try:
                 _take_steps(model, size, request["classes"])
             except Exception as error:
-                if "exhausted" in f"{type(error).__name__} {error}".lower() or isinstance(error, MemoryError):
+                if memory.is_exhausted(error):
                     return
                 raise
             last = Tried(size, _peak())
-            if device_peak() is None and last.peak_bytes > request["limit"]:
+            if memory.device_peak() is None and last.peak_bytes > request["limit"]:
                 return
             tell(last)
-            if device_peak() is None and foretold(before, last) > request["limit"]:
+            if memory.device_peak() is None and foretold(before, last) > request["limit"]:
                 return
             before = last
         size *= 2
@@ -187,8 +151,8 @@ def tell(tried: Tried) -> Tried:
 
 
 def _peak() -> int:
-    on_device = device_peak()
-    return resident_peak() if on_device is None else on_device
+    on_device = memory.device_peak()
+    return memory.resident_peak() if on_device is None else on_device
 
 
 def _take_steps(model: keras.Model, batch_size: int, classes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import signal
 import threading
@@ -16,8 +17,9 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.files import write_text
 from keras_googlenet.training import checkpoint, run_folder
-from keras_googlenet.training.checkpoint import UNFINISHED, Progress
+from keras_googlenet.training.checkpoint import Progress
 
 Logs = dict[str, Any] | None
 
@@ -90,8 +92,6 @@ class KeepProgress(keras.callbacks.Callback):
         self.entered = (progress.cursor.epoch, progress.cursor.step)
         self.saved = self.counted = time.monotonic()
         if writes:
-            for leftover in run.rglob(f".*{UNFINISHED}"):  # of a process that was killed as it wrote
-                leftover.unlink()
             write_metrics(run / run_folder.METRICS, progress.rows)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -169,9 +169,8 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     """The table of epochs as CSV, which is replaced at once or not at all."""
     if not rows:
         return
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    unfinished.replace(path)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())

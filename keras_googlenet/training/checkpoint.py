@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import zipfile
+import sys
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_googlenet.data.order import Cursor
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import replacing
+from keras_googlenet.text import reason, say
 
 FOLDER = "checkpoints"
 LAST = "last.npz"
+PREVIOUS = "previous.npz"
 BEST = "best.npz"
 PROGRESS = "progress"
-UNFINISHED = ".unfinished"  # suffix of files that are being written
+CHECKSUM = "checksum"
 
 
 @dataclass
@@ -33,7 +36,29 @@ class Progress:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Progress:
         """The inverse of `dataclasses.asdict`."""
-        return cls(Cursor(**fields["cursor"]), fields["rows"], fields["seconds"])
+        cursor = Cursor(int(fields["cursor"]["epoch"]), int(fields["cursor"]["step"]))
+        return cls(cursor, [dict(row) for row in fields["rows"]], float(fields["seconds"]))
+
+    def check(self, epochs: int, steps: int) -> None:
+        """Refuse what no run of so many epochs and steps an epoch can come to.
+
+        Raises:
+            UserError: It is that.
+        """
+        epoch, step, rows = self.cursor.epoch, self.cursor.step, len(self.rows)
+        if not (0 <= epoch <= epochs and 0 <= step < steps and rows == epoch and self.seconds >= 0):
+            raise UserError(
+                f"the checkpoint is after {epoch} epochs and {step} steps with {rows} rows of metrics, which "
+                f"cannot be in a run of {epochs} epochs of {steps} steps"
+            )
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds beside the values of the model's variables."""
+
+    progress: Progress
+    running_means: dict[str, np.ndarray]
+    """The metrics' variables, which `Model.fit` resets when it begins."""
 
 
 def variables(model: keras.Model) -> dict[str, Any]:
@@ -55,66 +80,119 @@ def variables(model: keras.Model) -> dict[str, Any]:
 
 
 def save(path: Path, model: keras.Model, progress: Progress) -> None:
-    """Write the state to a file, which is replaced at once or not at all."""
+    """Write the state to a file, which is replaced at once or not at all.
+
+    `last.npz` that was there stays as `previous.npz`, to go back to where the new one is damaged later.
+    """
     arrays = {name: keras.ops.convert_to_numpy(value) for name, value in variables(model).items()}
     arrays[PROGRESS] = np.array(json.dumps(asdict(progress)))
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+    arrays[CHECKSUM] = np.array(_checksum(arrays))
     path.parent.mkdir(exist_ok=True)
-    try:
+    with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        if path.name == LAST and path.is_file():
+            path.replace(path.with_name(PREVIOUS))  # killed here, a run resumes from that
 
 
-def restore(path: Path, model: keras.Model) -> tuple[Progress, dict[str, np.ndarray]]:
-    """Put the state of a file into a model of the same network and optimizer.
+def restore_last(folder: Path, model: keras.Model, *, epochs: int, steps: int) -> Restored | None:
+    """Put the state of a run's last checkpoint into its model, or of the one before where that is damaged.
+
+    Args:
+        folder: The run's.
+        model: Of the same network and optimizer.
+        epochs: Of the whole run.
+        steps: In an epoch.
 
     Returns:
-        The progress, and the metrics' variables, which `Model.fit` resets when it begins.
+        What was restored; `None` where there is no checkpoint.
 
     Raises:
-        UserError: The file is corrupt, or of another network.
+        UserError: No checkpoint of those that are there can be used.
     """
+    files = [folder / FOLDER / name for name in (LAST, PREVIOUS)]
+    reasons = []
+    for path in (file for file in files if file.exists()):
+        try:
+            found = restore(path, model)
+            found.progress.check(epochs, steps)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            say(f"{folder}: {reasons[0]}; resuming from {path.name}", file=sys.stderr)
+        return found
+    if reasons:
+        raise UserError(f"{'; '.join(reasons)}: delete {folder / FOLDER} to start the run over")
+    return None
+
+
+def restore(path: Path, model: keras.Model) -> Restored:
+    """Put the state of a file into a model of the same network and optimizer.
+
+    Raises:
+        UserError: The file is damaged, or of another network; the model is unchanged.
+    """
+    arrays = _read(path)
     try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
         progress = Progress.from_dict(json.loads(str(arrays.pop(PROGRESS))))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read the checkpoint {path}: {error!r}") from None
     running_means = {name: arrays.pop(name) for name in list(arrays) if name.startswith("metrics/")}
     targets = {name: value for name, value in variables(model).items() if not name.startswith("metrics/")}
-    shapes = {name: tuple(value.shape) for name, value in targets.items()}
-    stored_shapes = {name: value.shape for name, value in arrays.items()}
-    if shapes != stored_shapes:
-        first = min(shapes.items() ^ stored_shapes.items())[0]
-        raise UserError(
-            f"the checkpoint {path} is of another network or optimizer: {first} has shape "
-            f"{stored_shapes.get(first)}, expected {shapes.get(first)}"
-        )
+    _check_fits(path, arrays, targets)
     for name, value in arrays.items():
         targets[name].assign(value)
-    return progress, running_means
+    return Restored(progress, running_means)
 
 
 def restore_weights(path: Path, model: keras.Model) -> None:
     """Put the weights of a file, as the last step left them, into a model of the same network.
 
     Raises:
-        UserError: The file is missing, corrupt, or of another network.
+        UserError: The file is missing, damaged, or of another network; the model is unchanged.
     """
+    group = "model/"
+    arrays = {name: value for name, value in _read(path).items() if name.startswith(group)}
+    targets = {f"{group}{number:04}": variable for number, variable in enumerate(model.variables)}
+    _check_fits(path, arrays, targets)
+    for name, value in arrays.items():
+        targets[name].assign(value)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint that is whole."""
     try:
         with np.load(path) as stored:
-            arrays = [stored[name] for name in sorted(stored.files) if name.startswith("model/")]
-        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in model.variables]:
-            raise ValueError("it is of another network")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error}") from None
-    for variable, value in zip(model.variables, arrays, strict=True):
-        variable.assign(value)
+            arrays = {name: stored[name] for name in stored.files}
+        # A run of an earlier version has no checksum.
+        if CHECKSUM in arrays and str(arrays.pop(CHECKSUM)) != _checksum(arrays):
+            raise ValueError("its checksum does not match")
+    except Exception as error:  # of zip, NumPy's headers or the system, as the damage has it
+        raise UserError(f"cannot read the checkpoint {path}: {reason(error)}") from None
+    return arrays
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    digest = blake2b(digest_size=16)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _check_fits(path: Path, arrays: dict[str, np.ndarray], targets: dict[str, Any]) -> None:
+    shapes = {name: tuple(value.shape) for name, value in targets.items()}
+    stored = {name: value.shape for name, value in arrays.items()}
+    if shapes != stored:
+        first = min(name for name, _ in shapes.items() ^ stored.items())
+        raise UserError(
+            f"the checkpoint {path} is of another network or optimizer: {first} has shape "
+            f"{stored.get(first)}, expected {shapes.get(first)}"
+        )
+    for name, value in arrays.items():
+        if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+            raise UserError(f"cannot read the checkpoint {path}: {name} holds values that are not numbers")
 
 
 def restore_running_means(model: keras.Model, running_means: dict[str, np.ndarray]) -> None:

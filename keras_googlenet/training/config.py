@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,10 @@ from keras_googlenet.variants import VARIANTS
 CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # `training.network` builds them
 Augmentation = Literal["flip", "crop", "paper", "mixup", "cutmix", "randaugment"]
 AUGMENTATIONS = ("flip", "crop", "paper", "mixup", "cutmix", "randaugment")
+CONFIG = "config.json"  # of a run's folder
+ARCHITECTURE = "architecture.json"  # of a run's folder: the network exactly, whatever its variant's name
+VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
+OF_WEIGHTS: Any = None  # default of options that a run in `weights` has, too
 SCHEDULES = ("step", "polynomial", "cosine", "constant")
 
 
@@ -46,10 +51,11 @@ class RunConfig:
     """Share of the training images kept for validation, where the data has no validation part."""
 
     image_size: int | None = None
-    """Side of the network's input in pixels; by default 80 for the sample, 224 for all else."""
+    """Side of the network's input in pixels; by default that of the run in weights, else 80 for the sample,
+    224 for all other data."""
 
     channels: Literal[1, 3] | None = None
-    """Channels of the network's input; by default those of the data."""
+    """Channels of the network's input; by default those of the run in weights, else those of the data."""
 
     augment: tuple[Augmentation, ...] = ()
     """Changes to training images: flip, crop (pad and crop), paper, mixup, cutmix, randaugment."""
@@ -65,17 +71,19 @@ class RunConfig:
 
     # --- network ---
 
-    variant: str = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
-    """The network's name, such as "bn" or "paper"; or the JSON file of an Architecture."""
+    variant: str = OF_WEIGHTS
+    """The network's name, such as "bn" or "paper", or the JSON file of an Architecture; by default that of
+    the run in weights, else "bn"."""
 
-    width: float = 1.0
-    """Factor on the channels of the stem and of every block."""
+    width: float = OF_WEIGHTS
+    """Factor on the channels of the stem and of every block; by default that of the run in weights, or 1."""
 
     dropout: float | None = None
     """Dropout before the main classifier; by default the variant's own."""
 
     weights: str | None = None
-    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder."""
+    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder, whose network it then
+    is unless options say otherwise."""
 
     freeze: str | None = None
     """The last block, such as 4e, of those that keep the weights they start with."""
@@ -154,6 +162,7 @@ class RunConfig:
         for name in ("augment", "classes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists alone
+        self._fill_from_weights()
         networks = (*sorted(VARIANTS), *CLASSICS)
         if self.variant not in networks and not self.variant.endswith(".json"):
             raise UserError(
@@ -195,6 +204,17 @@ class RunConfig:
             if not fine:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
 
+    def _fill_from_weights(self) -> None:
+        """What is not said of the network is the run's that it starts from, or the package's default."""
+        found: dict[str, Any] = {"variant": VARIANT, "width": 1.0}
+        run = Path(self.weights) if self.weights is not None else None
+        names = ("variant", "width", "image_size", "channels")
+        if run is not None and run.is_dir() and None in [getattr(self, name) for name in names]:
+            found = network_of(run)
+        for name, value in found.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""
         as_text = {name: str(value) for name, value in asdict(self).items() if isinstance(value, Path)}
@@ -211,3 +231,26 @@ class RunConfig:
         """Names of the options in which two runs differ, but for their folder and their recipe's name."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [name for name in mine if name not in ("run", "recipe") and mine[name] != theirs[name]]
+
+
+def network_of(run: Path) -> dict[str, Any]:
+    """The options that say which network a run trained.
+
+    Args:
+        run: The run's folder.
+
+    Raises:
+        UserError: Its configuration is missing or damaged.
+    """
+    file = run / CONFIG
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        size = recorded["preprocessing"]
+        found: dict[str, Any] = {"image_size": int(size["height"]), "channels": int(size["channels"])}
+        found |= {"variant": str(recorded["variant"]), "width": float(recorded["width"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a run's configuration ({error!r})") from None
+    # The file that such a variant was read from may be gone or changed.
+    if found["variant"].endswith(".json") and (run / ARCHITECTURE).is_file():
+        found |= {"variant": str(run / ARCHITECTURE), "width": 1.0}
+    return found

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.surgery import copy_model
 
 Tensor = Any
 
@@ -70,6 +71,8 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """A convolution of stride 1 under `same` padding; x (batch, height, width, channels)."""
     import tensorflow as tf
 
+    # A custom gradient takes no variable, which the kernel is where a layer is called outside of a graph.
+    x, kernel = tf.convert_to_tensor(x), tf.convert_to_tensor(kernel)
     size, _, channels, filters = kernel.shape
     _, height, width, _ = x.shape
     if size == 1:
@@ -125,15 +128,17 @@ def with_fast_layers(model: keras.Model) -> keras.Model:
     if keras.backend.backend() != "tensorflow":  # XLA fuses what JAX is given
         return model
     check_weights_can_change()
-    return _copy(model, _fast)
+    return copy_model(model, lambda layer: _fast(layer).from_config(layer.get_config()))
 
 
 def with_keras_layers(model: keras.Model) -> keras.Model:
     """A copy of what `with_fast_layers` made, weights included, of Keras's layers alone."""
-    return _copy(model, lambda layer: KERAS.get(type(layer), type(layer)))
+    return copy_model(
+        model, lambda layer: KERAS.get(type(layer), type(layer)).from_config(layer.get_config())
+    )
 
 
-def _fast(layer: keras.Layer) -> type:
+def _fast(layer: keras.Layer) -> Any:
     import tensorflow as tf
 
     kind = type(layer)
@@ -157,11 +162,3 @@ def _is_slow(layer: keras.layers.Conv2D) -> bool:
     size = layer.kernel_size[0]
     same = layer.padding == "same" and layer.kernel_size == (size, size) and size % 2 == 1
     return layer.kernel_size == (1, 1) or (same and height * width <= SMALL_MAP)
-
-
-def _copy(model: keras.Model, kind: Callable[[Any], Any]) -> keras.Model:
-    copy = keras.models.clone_model(
-        model, clone_function=lambda layer: kind(layer).from_config(layer.get_config())
-    )
-    copy.set_weights(model.get_weights())
-    return copy

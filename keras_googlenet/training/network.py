@@ -9,11 +9,12 @@ import keras
 
 from keras_googlenet import GoogLeNet, classics
 from keras_googlenet.architecture import Architecture
+from keras_googlenet.cost import InputSize, cost
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import freeze
-from keras_googlenet.training import run_folder
+from keras_googlenet.training import memory, run_folder
 from keras_googlenet.training.config import CLASSICS, RunConfig
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
@@ -21,6 +22,8 @@ from keras_googlenet.training.precision import using_dtype_policy
 from keras_googlenet.variants import VARIANTS
 from keras_googlenet.weights.specs import imagenet_spec
 from keras_googlenet.weights.store import load_imagenet, load_weights
+
+BYTES_PER_PARAMETER = 12  # float32 weights, their gradients and their momentum
 
 
 def build(
@@ -77,10 +80,12 @@ def _network(config: RunConfig, preprocessing: Preprocessing, classes: int) -> k
     shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
     if config.variant in CLASSICS:
         return _classic(config, shape, classes)
+    chosen = architecture(config)
+    check_memory(chosen, InputSize(*shape, classes))
     return GoogLeNet(
         input_shape=shape,
         classes=classes,
-        variant=architecture(config),
+        variant=chosen,
         aux_heads=config.aux_heads,
         dropout=config.dropout,
     )
@@ -106,10 +111,25 @@ def architecture(config: RunConfig) -> Architecture:
         found = VARIANTS[config.variant]
     else:
         try:
-            found = Architecture.from_json(Path(config.variant).read_text())
+            found = Architecture.from_json(Path(config.variant).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read the architecture {config.variant}: {error}") from None
     return found if config.width == 1 else found.scaled(config.width)
+
+
+def check_memory(network: Architecture, size: InputSize) -> None:
+    """Refuse a network whose weights do not fit in memory, before it is built.
+
+    Raises:
+        UserError: They do not.
+    """
+    needed, available = BYTES_PER_PARAMETER * cost(network, size).parameters, memory.available_bytes()
+    if needed > available:
+        raise UserError(
+            f"expected a network that fits in memory: the {needed / BYTES_PER_PARAMETER:.3g} parameters of "
+            f"{network.name} take {needed / memory.GB:,.0f} GB to train, and {available / memory.GB:,.0f} GB "
+            "are available; choose fewer filters or a smaller --width"
+        )
 
 
 def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:

@@ -219,12 +219,21 @@ RECIPES: dict[str, Callable[[], Options]] = {
 }
 
 
-def recipe_options(name: str) -> Options:
+def recipe_options(name: str, epochs: int | None = None) -> Options:
     """The options of a recipe, for `RunConfig(**options, recipe=name, run=...)`.
+
+    Args:
+        name: The recipe's.
+        epochs: In place of its own; a longer warm-up becomes as long.
 
     Raises:
         UserError: There is no such recipe.
     """
     if name not in RECIPES:
         raise UserError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}")
-    return RECIPES[name]()
+    options = RECIPES[name]()
+    if epochs is not None:
+        options["epochs"] = epochs
+        if options.get("warmup_epochs", 0) > epochs:
+            options["warmup_epochs"] = float(epochs)
+    return options

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import confusion_matrix
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
+from keras_googlenet.files import held, remove_unfinished, replacing, write_json
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux, with_dtype_policy
 from keras_googlenet.text import say
-from keras_googlenet.training import checkpoint, distribution, machine, run_folder
+from keras_googlenet.training import checkpoint, distribution, machine, memory, run_folder
 from keras_googlenet.training.averaging import AverageStatistics
-from keras_googlenet.training.batch_size import device_peak, resident_peak, with_largest_batch
+from keras_googlenet.training.batch_size import with_largest_batch
 from keras_googlenet.training.callbacks import (
     KeepProgress,
     StopSignals,
@@ -36,9 +37,14 @@ from keras_googlenet.training.callbacks import (
     write_metrics,
 )
 from keras_googlenet.training.checkpoint import Progress
-from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.config import CLASSICS, RunConfig
 from keras_googlenet.training.kernels import with_keras_layers
-from keras_googlenet.training.network import build_for_training, run_preprocessing, start_weights
+from keras_googlenet.training.network import (
+    architecture,
+    build_for_training,
+    run_preprocessing,
+    start_weights,
+)
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
 
@@ -67,15 +73,25 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
             network, or the loss is no number any more.
         Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
-    if resume and (config.run / run_folder.CONFIG).is_file():
-        config = _check_same(config)
-        if (config.run / run_folder.SUMMARY).is_file():
-            say(f"{config.run}: finished already")
-            return json.loads((config.run / run_folder.SUMMARY).read_text())
-    elif config.run.exists():
-        raise UserError(
-            f"{config.run} exists: choose another run folder, delete it, or go on with its run: --resume"
-        )
+    with ExitStack() as stack:
+        stack.enter_context(memory.guarded())
+        if resume and (config.run / run_folder.CONFIG).is_file():
+            if distribution.is_first():
+                stack.enter_context(held(config.run, run_folder.WORK))
+            config = _check_same(config)
+            finished = run_folder.summary(config.run)
+            if finished is not None and (config.run / run_folder.MODEL).is_file():
+                say(f"{config.run}: finished already")
+                return finished
+        elif config.run.exists():
+            raise UserError(
+                f"{config.run} exists: choose another run folder, delete it, or resume its run with --resume"
+            )
+        return _train(config, data, stack)
+
+
+def _train(config: RunConfig, data: ImageData | None, stack: ExitStack) -> dict[str, Any]:
+    """Train from the last checkpoint or from the start, test and save; `stack` holds the run's folder."""
     check_augmentations(config.augment)
     keras.utils.set_random_seed(config.seed)
     if data is None:
@@ -90,9 +106,10 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         model = build_for_training(config, preprocessing, len(data.class_names), policy, order.steps)
         fresh = start_weights(model, config)
         model.optimizer.build(model.trainable_variables)
-    if distribution.is_first() and not (config.run / run_folder.CONFIG).is_file():
-        _create(config, data, preprocessing, facts | {"dtype_policy": policy})
     if distribution.is_first():
+        if not (config.run / run_folder.CONFIG).is_file():
+            stack.enter_context(_created(config, data, preprocessing, facts | {"dtype_policy": policy}))
+        remove_unfinished(config.run)  # of a process that was killed as it wrote
         size = preprocessing.height
         say(
             f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
@@ -119,16 +136,18 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         "train_images": data.train.count,
         "train_seconds": round(progress.seconds, 1),
         "batch_size": order.size,
-        "peak_resident_bytes": resident_peak(),
-        "peak_device_bytes": device_peak(),
+        "peak_resident_bytes": memory.resident_peak(),
+        "peak_device_bytes": memory.device_peak(),
         "bytes_per_image": run_folder.recorded(config.run).get("bytes_per_image"),
         "epochs": len(progress.rows),
         "saved_epoch": _saved_epoch(config, progress) + 1,
         "test_images": data.test.count,
     } | _test(model, preprocessing, data, config.run)
-    model.save(config.run / run_folder.MODEL)
-    plot_curves(read_metrics(config.run), config.run / "plots/curves.png")
-    run_folder.write_json(config.run / run_folder.SUMMARY, summary)
+    with replacing(config.run / run_folder.MODEL) as unfinished:
+        model.save(unfinished)
+    with replacing(config.run / "plots/curves.png") as unfinished:
+        plot_curves(read_metrics(config.run), unfinished)
+    write_json(config.run / run_folder.SUMMARY, summary)
     say(
         f"{config.run}: test accuracy {summary['test_accuracy']:.4f} on {data.test.count} images, "
         f"trained in {progress.seconds:.0f} s"
@@ -230,18 +249,16 @@ def _check_same(config: RunConfig) -> RunConfig:
     return config
 
 
-def _create(config: RunConfig, data: ImageData, preprocessing: Preprocessing, facts: dict[str, Any]) -> None:
-    run_folder.create(
-        config.run,
-        config.to_dict()
-        | {
-            "preprocessing": preprocessing.to_dict(),
-            "backend": keras.backend.backend(),
-            "skipped_files": list(data.skipped),
-        }
-        | facts,
-        data.class_names,
-    )
+def _created(
+    config: RunConfig, data: ImageData, preprocessing: Preprocessing, facts: dict[str, Any]
+) -> AbstractContextManager[None]:
+    options = config.to_dict() | {
+        "preprocessing": preprocessing.to_dict(),
+        "backend": keras.backend.backend(),
+        "skipped_files": list(data.skipped),
+    }
+    network = None if config.variant in CLASSICS else architecture(config)
+    return run_folder.created(config.run, options | facts, data.class_names, network)
 
 
 def _fit(
@@ -250,10 +267,10 @@ def _fit(
     """Train from the last checkpoint, or from the beginning; leaves the weights to save in `model`."""
     progress = Progress()
     running_means: dict[str, np.ndarray] = {}
-    last = config.run / checkpoint.FOLDER / checkpoint.LAST
-    if last.is_file():
-        progress, running_means = checkpoint.restore(last, model)
-        say(f"{config.run}: going on after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")
+    found = checkpoint.restore_last(config.run, model, epochs=config.epochs, steps=order.steps)
+    if found is not None:
+        progress, running_means = found
+        say(f"{config.run}: resumed after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")
     entered = Cursor(progress.cursor.epoch, progress.cursor.step)
     schedule = rate_schedule(config, order.steps)
     stop = StopSignals()
@@ -306,5 +323,6 @@ def _test(model: keras.Model, preprocessing: Preprocessing, data: ImageData, run
     images = evaluation_batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
     predicted = main.predict(images, verbose=0).argmax(axis=1)
     matrix = confusion_matrix(data.test.labels, predicted, len(data.class_names))
-    plot_confusion(matrix, data.class_names, run / "plots/confusion.png")
+    with replacing(run / "plots/confusion.png") as unfinished:
+        plot_confusion(matrix, data.class_names, unfinished)
     return {"test_accuracy": float(np.mean(data.test.labels == predicted))}

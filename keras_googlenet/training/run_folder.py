@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
+from keras_googlenet.architecture import Architecture
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import held_new, write_json, write_text
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import checkpoint
-from keras_googlenet.training.config import RunConfig
+from keras_googlenet.training.config import ARCHITECTURE, CONFIG, RunConfig
 
-CONFIG = "config.json"
 LABELS = "labels.txt"
 METRICS = "metrics.csv"
 MODEL = "model.keras"
 SUMMARY = "summary.json"
+WORK = "trains in"  # what a process does that holds the folder
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,56 @@ class Run:
     class_names: tuple[str, ...]
 
 
-def create(folder: Path, config: dict[str, Any], class_names: Sequence[str]) -> None:
-    """Make a run's folder, with what is known before the first step; it appears complete or not at all."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed here
-    (unfinished / "plots").mkdir(parents=True)
-    write_json(unfinished / CONFIG, config)
-    write_labels(unfinished / LABELS, class_names)
-    unfinished.rename(folder)
+@contextmanager
+def created(
+    folder: Path, config: dict[str, Any], class_names: Sequence[str], architecture: Architecture | None = None
+) -> Iterator[None]:
+    """Make a run's folder, with what is known before the first step, and hold it.
+
+    It appears complete or not at all.
+
+    Raises:
+        UserError: It was made by another process meanwhile.
+    """
+    with held_new(folder, WORK) as unfinished:
+        (unfinished / "plots").mkdir()
+        write_json(unfinished / CONFIG, config)
+        write_labels(unfinished / LABELS, class_names)
+        if architecture is not None:
+            write_text(unfinished / ARCHITECTURE, architecture.to_json())
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            raise UserError(f"{folder} was made by another process: choose another run folder") from None
+        yield
 
 
 def write_labels(path: Path, class_names: Sequence[str]) -> None:
     """Write class names in label order, a name a line."""
-    path.write_text("".join(f"{name}\n" for name in class_names))
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON for people to read as well."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, "".join(f"{name}\n" for name in class_names))
 
 
 def recorded(folder: Path) -> dict[str, Any]:
-    """All that a run's `config.json` holds: its options, and what was known before its first step."""
-    return dict(json.loads((folder / CONFIG).read_text()))
+    """All that a run's `config.json` holds: its options, and what was known before its first step.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
+
+
+def summary(folder: Path) -> dict[str, Any] | None:
+    """What a run's `summary.json` holds; `None` where the run is not finished, or the file is damaged."""
+    try:
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "test_accuracy" in found else None
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -64,9 +93,9 @@ def load_config(folder: Path) -> RunConfig:
         UserError: The run's configuration is missing or corrupt.
     """
     try:
-        return RunConfig.from_dict(json.loads((folder / CONFIG).read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
+        return RunConfig.from_dict(recorded(folder))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / CONFIG} is not a run's configuration ({error})") from None
 
 
 def load(folder: Path, *, weights: Literal["average", "last"] | None = None) -> Run:
@@ -89,11 +118,7 @@ def load(folder: Path, *, weights: Literal["average", "last"] | None = None) -> 
     model = load_model(folder / MODEL)
     if weights is not None:
         _choose_weights(folder, model, weights)
-    return Run(
-        model,
-        load_preprocessing(folder),
-        tuple((folder / LABELS).read_text().splitlines()),
-    )
+    return Run(model, load_preprocessing(folder), load_labels(folder))
 
 
 def _choose_weights(folder: Path, model: keras.Model, weights: Literal["average", "last"]) -> None:
@@ -110,6 +135,18 @@ def _choose_weights(folder: Path, model: keras.Model, weights: Literal["average"
         checkpoint.restore_weights(best if is_best else best.with_name(checkpoint.LAST), model)
 
 
+def load_labels(folder: Path) -> tuple[str, ...]:
+    """A run's class names, in label order.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        return tuple((folder / LABELS).read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the class names in {folder / LABELS}: {error}") from None
+
+
 def load_preprocessing(folder: Path) -> Preprocessing:
     """What a run's model was trained with.
 
@@ -117,9 +154,8 @@ def load_preprocessing(folder: Path) -> Preprocessing:
         UserError: The run's configuration is missing or corrupt.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        return Preprocessing.from_dict(config["preprocessing"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Preprocessing.from_dict(recorded(folder)["preprocessing"])
+    except (KeyError, TypeError) as error:
         raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
 
 

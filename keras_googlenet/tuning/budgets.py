@@ -1,44 +1,16 @@
-"""What a network costs, from its rows alone, before anything is built; and what a search allows it to cost.
-
-Costs are the main path's: auxiliary heads are gone when a network is served.
-"""
+"""What a search allows a network to cost."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from keras_googlenet.architecture import (
-    BRANCH_5X5_KERNELS,
-    Architecture,
-    Conv,
-    Inception,
-    MaxPool,
-    output_side,
-)
+from keras_googlenet.cost import Cost, InputSize, cost
 from keras_googlenet.errors import UserError
 from keras_googlenet.tuning.spaces import SearchSpace
 
 DRAWS = 2000  # samples that a budget is tried on before a search
 FEWEST = 2  # of them that have to obey it
-
-
-@dataclass(frozen=True)
-class InputSize:
-    """What a network is built for."""
-
-    height: int
-    width: int
-    channels: int
-    classes: int
-
-
-class Cost(NamedTuple):
-    """Of the main path, for one image."""
-
-    parameters: int
-    macs: int  # multiply-adds of convolutions and fully connected layers
 
 
 @dataclass(frozen=True)
@@ -56,53 +28,6 @@ class Budget:
         )
 
 
-def cost(architecture: Architecture, size: InputSize) -> Cost:
-    """What `profile` counts on the built main path, from the rows.
-
-    Args:
-        architecture: The network.
-        size: Its input and number of classes.
-    """
-    height, width, channels = size.height, size.width, size.channels
-    parameters = macs = 0
-
-    def convolve(inputs: int, filters: int, kernel: int) -> int:
-        nonlocal parameters, macs
-        weights = kernel * kernel * inputs * filters
-        parameters += weights + filters * _vectors(architecture)
-        macs += height * width * weights
-        return filters
-
-    for stage in architecture.stages:
-        if isinstance(stage, Conv | MaxPool):
-            height, width = output_side(stage, height), output_side(stage, width)
-        if isinstance(stage, Conv):
-            channels = convolve(channels, stage.filters, stage.kernel)
-        elif isinstance(stage, Inception):
-            reduced_3x3 = reduced_5x5 = pooled = channels
-            if architecture.reductions:
-                reduced_3x3 = convolve(channels, stage.reduce_3x3, 1)
-                reduced_5x5 = convolve(channels, stage.reduce_5x5, 1)
-                pooled = convolve(channels, stage.pool_proj, 1)
-            for kernel in BRANCH_5X5_KERNELS[architecture.branch_5x5]:
-                reduced_5x5 = convolve(reduced_5x5, stage.conv_5x5, kernel)
-            filters = (
-                convolve(channels, stage.conv_1x1, 1)
-                + convolve(reduced_3x3, stage.conv_3x3, 3)
-                + reduced_5x5
-                + pooled
-            )
-            channels = convolve(channels, filters, 1) if architecture.residual else filters
-    return Cost(parameters + (channels + 1) * size.classes, macs + channels * size.classes)
-
-
-def _vectors(architecture: Architecture) -> int:
-    """Numbers beside its kernel that each filter has: a bias, or batch normalisation's own."""
-    if not architecture.batch_norm:
-        return 1
-    return 4 if architecture.batch_norm_scale else 3
-
-
 def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) -> None:
     """Refuse a budget that a search would look in vain for samples of.
 
@@ -115,8 +40,8 @@ def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) ->
         return
     limits = []
     for name, most, spent in (
-        ("max_params", budget.parameters, sorted(cost.parameters for cost in costs)),
-        ("max_macs", budget.macs, sorted(cost.macs for cost in costs)),
+        ("max_params", budget.parameters, sorted(one.parameters for one in costs)),
+        ("max_macs", budget.macs, sorted(one.macs for one in costs)),
     ):
         if most is not None:
             limits.append(

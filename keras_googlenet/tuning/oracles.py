@@ -6,7 +6,6 @@ the oracle's state are written whole or not at all, so a search that was killed 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import keras_tuner as kt
 import numpy as np
 
 from keras_googlenet.architecture import Architecture
-from keras_googlenet.training.checkpoint import UNFINISHED
+from keras_googlenet.files import write_json
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.spaces import SearchSpace
 
@@ -110,10 +109,10 @@ class BudgetOracle(kt.Oracle):
 
     def save(self) -> None:
         """Write the state, whole or not at all."""
-        _write_json(Path(self._get_oracle_fname()), self.get_state())
+        write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self, trial: Any) -> None:
-        _write_json(Path(self._get_trial_dir(trial.trial_id)) / TRIAL_FILE, trial.get_state())
+        write_json(Path(self._get_trial_dir(trial.trial_id)) / TRIAL_FILE, trial.get_state())
 
     def reload(self) -> None:
         """Go on from the folder. A trial's own file is written first, and so tells its state best."""
@@ -207,9 +206,3 @@ def make_oracle(
         initial = max(3, min(3 * len(space.parameters), config.trials // 3))
         return BayesianOracle(max_trials=config.trials, num_initial_points=initial, **options)
     return RandomOracle(max_trials=config.trials, **options)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(path)

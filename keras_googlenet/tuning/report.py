@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import replacing, write_text
 from keras_googlenet.tuning.plots import plot_importance, plot_pareto
 from keras_googlenet.tuning.results import (
     BEST,
@@ -45,9 +46,11 @@ def report(folder: Path) -> list[Trial]:
         )
     best = best_trial(trials)
     if best is not None and best.architecture is not None:
-        (folder / BEST).write_text(best.architecture.to_json())
-    plot_pareto(done, best, search.budget, folder / PARETO)
-    plot_importance(done, folder / IMPORTANCE)
+        write_text(folder / BEST, best.architecture.to_json())
+    with replacing(folder / PARETO) as unfinished:
+        plot_pareto(done, best, search.budget, unfinished)
+    with replacing(folder / IMPORTANCE) as unfinished:
+        plot_importance(done, unfinished)
     return trials
 
 
@@ -55,7 +58,7 @@ def write_table(trials: Sequence[Trial], path: Path) -> None:
     """The trials as CSV: a row each, with the channels of each block in Table 1's order."""
     blocks = next((trial.architecture.blocks for trial in trials if trial.architecture), ())
     parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
-    with path.open("w", newline="") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             [

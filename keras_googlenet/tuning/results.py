@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_googlenet.architecture import Architecture
+from keras_googlenet.cost import Cost, InputSize, cost
 from keras_googlenet.errors import UserError
-from keras_googlenet.tuning.budgets import Budget, Cost, InputSize, cost
+from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.config import TuneConfig
 
 SEARCH, TABLE, BEST = "search.json", "trials.csv", "best.json"
@@ -118,7 +119,16 @@ def read_trials(folder: Path, search: Search) -> list[Trial]:
 
 
 def _trial(file: Path, search: Search) -> Trial:
-    state = json.loads(file.read_text())
+    try:
+        return _read_trial(file, json.loads(file.read_text(encoding="utf-8")), search)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"cannot read the trial in {file.parent} ({error!r}): restore it from a copy, or search in "
+            "another folder"
+        ) from None
+
+
+def _read_trial(file: Path, state: dict[str, Any], search: Search) -> Trial:
     metrics = {
         name: metric["observations"][-1]["value"][0]
         for name, metric in state["metrics"]["metrics"].items()
@@ -126,7 +136,7 @@ def _trial(file: Path, search: Search) -> Trial:
     }
     architecture = None
     if (file.parent / ARCHITECTURE).is_file():
-        architecture = Architecture.from_json((file.parent / ARCHITECTURE).read_text())
+        architecture = Architecture.from_json((file.parent / ARCHITECTURE).read_text(encoding="utf-8"))
     network = None if architecture is None else cost(architecture, search.size)
     latency = metrics.get("latency_ms")
     most = search.config.max_latency_ms

@@ -17,18 +17,20 @@ import keras
 import keras_tuner as kt
 
 from keras_googlenet.architecture import Architecture, smallest_input
+from keras_googlenet.cost import InputSize, cost
 from keras_googlenet.data.feed import check_augmentations
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.files import LOCK, held
 from keras_googlenet.googlenet import GoogLeNet
 from keras_googlenet.text import say
+from keras_googlenet.training import memory
 from keras_googlenet.training.callbacks import StopSignals
 from keras_googlenet.training.kernels import check_weights_can_change
 from keras_googlenet.training.network import architecture, run_preprocessing
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
 from keras_googlenet.training.run import epoch_order, open_data
 from keras_googlenet.tuning import budgets, results
-from keras_googlenet.tuning.budgets import InputSize, cost
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.hypermodel import with_defaults
 from keras_googlenet.tuning.latency import latency_ms
@@ -94,9 +96,11 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
     if not fast(space.architecture({one.name: one.values[0] for one in space.parameters})):
         raise UserError(f"the narrowest network takes longer than {config.max_latency_ms} ms: allow more")
     results.record(search)
-    if not _is_finished(search):
-        _search(search, space, shared, fast)
-    trials = report(training.run)
+    role = _role()
+    with memory.guarded(), held(training.run, "searches in", LOCK + (f"-{role}" if role else "")):
+        if not _is_finished(search):
+            _search(search, space, shared, fast)
+        trials = report(training.run)
     _print_end(search, trials)
     return trials
 
@@ -137,9 +141,9 @@ def _search(
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # that it reloads is told below
             tuner = ChannelTuner(oracle, hypermodel, folder.absolute())
-    except (ValueError, KeyError, RuntimeError) as error:
+    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"cannot go on with the search in {folder}: {error!r}") from error
-    role = os.environ.get(TUNER_ID) if ORACLE_IP in os.environ else None
+    role = _role()
     done = sum(trial.status != RUNNING for trial in oracle.trials.values())
     say(
         f"{folder}: {config.algorithm} search of {config.trials} trials in {config.space}"
@@ -161,6 +165,11 @@ def _search(
             raise
         address = f"{os.environ[ORACLE_IP]}:{os.environ[ORACLE_PORT]}"
         raise UserError(f"the chief cannot listen on {address}: {error}") from None
+
+
+def _role() -> str | None:
+    """This process's identifier, where several share a search."""
+    return os.environ.get(TUNER_ID) if ORACLE_IP in os.environ else None
 
 
 class Progress:

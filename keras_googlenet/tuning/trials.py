@@ -17,6 +17,7 @@ from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import replacing, write_text
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux
 from keras_googlenet.text import say
@@ -146,7 +147,7 @@ class ChannelTuner(kt.Tuner):
         if failed:
             message = trial.message or "no reason known"
             reason = message.strip().splitlines()[-1]
-            (Path(self.get_trial_dir(trial.trial_id)) / ERROR).write_text(message)
+            write_text(Path(self.get_trial_dir(trial.trial_id)) / ERROR, message)
             say(f"{self.folder}: trial {trial.trial_id} FAILED: {reason}", file=sys.stderr, flush=True)
         super().on_trial_end(trial)
         if failed and not self.successes and self.failures >= FIRST_FAILURES:
@@ -161,7 +162,7 @@ class ChannelTuner(kt.Tuner):
         hp = trial.hyperparameters
         hp.values = hypermodel.space.exact(hp.values)
         folder = Path(self.get_trial_dir(trial.trial_id))
-        (folder / ARCHITECTURE).write_text(hypermodel.architecture(hp).to_json())
+        write_text(folder / ARCHITECTURE, hypermodel.architecture(hp).to_json())
         began = time.monotonic()
         with using_dtype_policy(training.policy), distribution.scope():
             model = hypermodel.build(hp)
@@ -188,7 +189,8 @@ class ChannelTuner(kt.Tuner):
             callbacks=[*_averaging(training), follow, *self._tensorboard(trial)],
         )
         if training.keeps_weights:
-            model.save_weights(folder / WEIGHTS)
+            with replacing(folder / WEIGHTS) as unfinished:
+                model.save_weights(unfinished)
         distribution.end()
         return {
             OBJECTIVE: max(map(validation_accuracy, follow.rows)),

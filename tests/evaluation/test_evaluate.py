@@ -31,7 +31,10 @@ def make_run(image_folder, tmp_path):
         outputs = keras.layers.Dense(2, activation="softmax", name="main")(x)
         preprocessing = Preprocessing(80, width)
         config = RunConfig(data=str(data), run=tmp_path / name, seed=seed).to_dict()
-        run_folder.create(tmp_path / name, config | {"preprocessing": preprocessing.to_dict()}, class_names)
+        with run_folder.created(
+            tmp_path / name, config | {"preprocessing": preprocessing.to_dict()}, class_names, None
+        ):
+            pass
         keras.Model(inputs, outputs).save(tmp_path / name / run_folder.MODEL)
         held = load_data(str(image_folder), seed=seed)
         run_folder.write_json(

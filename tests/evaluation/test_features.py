@@ -93,7 +93,8 @@ def run(model, tmp_path_factory):
     """A run's folder, not trained, in its own range of pixels."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     preprocessing = Preprocessing(32, 32, 1, mean=10, scale=0.01)
-    run_folder.create(folder, {"preprocessing": preprocessing.to_dict()}, ["a", "b", "c"])
+    with run_folder.created(folder, {"preprocessing": preprocessing.to_dict()}, ["a", "b", "c"]):
+        pass
     model.save(folder / run_folder.MODEL)
     return folder
 

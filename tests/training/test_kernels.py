@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_googlenet import UserError
+from keras_googlenet.training import kernels
 from keras_googlenet.training.kernels import (
     FROZEN_WEIGHTS,
     FastConv2D,
@@ -28,11 +29,10 @@ def copies(*layers) -> tuple[keras.Model, keras.Model]:
     return model, with_fast_layers(model)
 
 
-def step(model, x, upstream):
+def step(model, x, upstream, in_graph=True):
     """Outputs, gradients of the images and the weights, and the statistics that a step leaves."""
     x = tf.constant(x)
 
-    @tf.function
     def run():
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -41,17 +41,33 @@ def step(model, x, upstream):
         variables = [variable.value for variable in model.trainable_variables]
         return [y, *tape.gradient(loss, [x, *variables])]
 
-    results = [np.array(tf.cast(value, tf.float32)) for value in run()]
+    values = tf.function(run)() if in_graph else run()
+    results = [np.array(tf.cast(value, tf.float32)) for value in values]
     return results + [np.array(variable) for variable in model.non_trainable_variables]
 
 
 def check_alike(model, fast, channels, rtol) -> None:
+    """In a graph as `fit` makes one, and eagerly, as callbacks and people call a network."""
     random = np.random.default_rng(2)
     x = random.normal(2, 3, (4, *SHAPE)).astype("float32")
     upstream = random.normal(size=(4, *SHAPE[:2], channels)).astype("float32")
-    for ours, expected in zip(step(fast, x, upstream), step(model, x, upstream), strict=True):
-        assert ours.shape == expected.shape
+    for in_graph in (True, False):
+        theirs = step(model, x, upstream, in_graph)
+        for ours, expected in zip(step(fast, x, upstream, in_graph), theirs, strict=True):
+            assert ours.shape == expected.shape
+            assert np.abs(ours - expected).max() <= rtol * np.abs(expected).max()
+    for training in (True, False):  # without a tape
+        ours, expected = (np.array(tf.cast(each(x, training=training), tf.float32)) for each in (fast, model))
         assert np.abs(ours - expected).max() <= rtol * np.abs(expected).max()
+
+
+def test_every_layer_of_ours_is_among_those_compared():
+    own = {
+        kind
+        for kind in vars(kernels).values()
+        if isinstance(kind, type) and issubclass(kind, keras.Layer) and kind.__module__ == kernels.__name__
+    }
+    assert own == set(kernels.KERAS) == {FusedBatchNormalization, FastConv2D}
 
 
 @pytest.mark.parametrize("scale", [True, False])

@@ -5,10 +5,11 @@ import random
 import pytest
 
 from keras_googlenet import GoogLeNet, UserError
+from keras_googlenet.cost import Cost, InputSize
 from keras_googlenet.profile import profile
 from keras_googlenet.surgery import strip_aux
 from keras_googlenet.tuning import budgets
-from keras_googlenet.tuning.budgets import Budget, Cost, InputSize
+from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.spaces import SPACES, SearchSpace
 from keras_googlenet.variants import BN, PAPER, VARIANTS
 

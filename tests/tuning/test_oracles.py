@@ -5,7 +5,8 @@ import keras_tuner as kt
 import pytest
 
 from keras_googlenet import RunConfig
-from keras_googlenet.tuning.budgets import Budget, InputSize, cost
+from keras_googlenet.cost import InputSize, cost
+from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.oracles import make_oracle
 from keras_googlenet.tuning.spaces import SPACES, SearchSpace

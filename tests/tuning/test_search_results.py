@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from keras_googlenet.tuning.budgets import Cost
+from keras_googlenet.cost import Cost
 from keras_googlenet.tuning.plots import importance, pareto_front, plot_importance
 from keras_googlenet.tuning.report import write_table
 from keras_googlenet.tuning.results import Trial, best_trial

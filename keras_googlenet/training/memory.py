@@ -1,0 +1,76 @@
+"""How much memory there is, and how much was used."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.text import reason
+
+MEMORY_INFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+DISK_FULL = "No space left on device"
+GB, MB = 1e9, 1e6
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Where memory or the disk runs out, end with one line that says what to do.
+
+    Raises:
+        UserError: One ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if DISK_FULL in str(error):  # of HDF5, TensorFlow or the system
+            raise UserError(f"the disk is full ({reason(error)}): free some space, then rerun") from None
+        if not is_exhausted(error):
+            raise
+        raise UserError(
+            f"out of memory ({reason(error)}): choose a smaller --batch-size, --image-size or --width"
+        ) from None
+
+
+def is_exhausted(error: Exception) -> bool:
+    """Whether memory ran out, of the processor or of an accelerator."""
+    return isinstance(error, MemoryError) or "exhausted" in f"{type(error).__name__} {error}".lower()
+
+
+def available_bytes() -> int:
+    """Memory that a new process can have: what the machine has left, or the container."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if MEMORY_INFO.exists():
+        fields = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
+        free = 1024 * int(fields["MemAvailable"].split()[0])
+    most, used = (CGROUP / name for name in ("memory.max", "memory.current"))
+    if most.exists() and (text := most.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return free
+
+
+def resident_peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def device_peak() -> int | None:
+    """The most of a GPU's memory that was allocated, in bytes; None on a CPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return statistics.get("peak_bytes_in_use")
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
