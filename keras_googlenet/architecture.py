@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 Padding = int | Literal["same", "ceil"]
@@ -190,9 +190,9 @@ class Architecture:
 
     def to_json(self) -> str:
         """This architecture as a JSON document, for `from_json`."""
-        fields = asdict(self)
-        fields["stages"] = [{"type": type(stage).__name__, **asdict(stage)} for stage in self.stages]
-        return json.dumps(fields, indent=2) + "\n"
+        values = asdict(self)
+        values["stages"] = [{"type": type(stage).__name__, **asdict(stage)} for stage in self.stages]
+        return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
@@ -202,12 +202,42 @@ class Architecture:
             ValueError: It is no architecture.
         """
         try:
-            fields = json.loads(text)
-            stages = tuple(_stage(dict(stage)) for stage in fields.pop("stages"))
-            heads = tuple(AuxiliaryHead(**head) for head in fields.pop("auxiliary_heads"))
-            return cls(stages=stages, auxiliary_heads=heads, **fields)
+            values = json.loads(text)
+            stages = tuple(_stage(dict(stage)) for stage in values.pop("stages"))
+            heads = tuple(AuxiliaryHead(**head) for head in values.pop("auxiliary_heads"))
+            found = cls(stages=stages, auxiliary_heads=heads, **values)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"Expected the JSON of an Architecture; received text with {error!r}") from None
+        for part in (*stages, *heads, found):
+            _check_fields(part)
+        names = [part.name for part in (*stages, *heads)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Expected names that differ; received {max(names, key=names.count)!r} twice")
+        return found
+
+
+def _check_fields(part: Any) -> None:
+    """Refuse values of a type, or of a size, that no network can have."""
+    for field in fields(part):
+        value, kind = getattr(part, field.name), str(field.type)
+        if value is None and "None" in kind:
+            continue
+        fine, expected = True, kind
+        if kind == "Padding":
+            fine = value in ("same", "ceil") or (type(value) is int and value >= 0)
+            expected = '0 or more, "same" or "ceil"'
+        elif kind.startswith("Literal"):
+            fine, expected = value in BRANCH_5X5_KERNELS, f"one of {', '.join(BRANCH_5X5_KERNELS)}"
+        elif kind.startswith("int"):
+            fine, expected = type(value) is int and value >= 1, "a whole number of 1 or more"
+        elif kind.startswith("float"):
+            share = "dropout" in field.name
+            fine = type(value) in (int, float) and 0 <= value < (1 if share else float("inf"))
+            expected = "0 or more, and less than 1" if share else "0 or more"
+        elif kind.startswith(("str", "bool")):
+            fine = type(value).__name__ == kind.split(" ")[0]
+        if not fine:
+            raise ValueError(f"Expected {field.name} of {part.name} to be {expected}; received {value!r}")
 
 
 def _stage(fields: dict[str, Any]) -> Stage:

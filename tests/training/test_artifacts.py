@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from conftest import run_python
 
 from keras_googlenet import GoogLeNet, RunConfig, train
