@@ -25,15 +25,15 @@ conformance: $(VENV)/.development
 
 # On a quiet machine: about 50 minutes. RUN=FOLDER, of a finished run, measures its network in int8 too.
 bench: $(VENV)/.benchmarks
-	$(BIN)/python benchmarks/cold_start.py
-	$(BIN)/python benchmarks/input_pipeline.py
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/two_processes.py
-	$(BIN)/python benchmarks/inference.py --variants bn
+	$(BIN)/python benchmarks/cold_start.py --to benchmarks/results
+	$(BIN)/python benchmarks/input_pipeline.py --to benchmarks/results
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/training.py --to benchmarks/results
+	$(BIN)/python benchmarks/two_processes.py --to benchmarks/results
+	$(BIN)/python benchmarks/inference.py --variants bn --to benchmarks/results
 	$(BIN)/python benchmarks/inference.py --variants paper --to benchmarks/results/paper
-	$(if $(RUN),$(BIN)/python benchmarks/int8.py $(RUN))
-	$(BIN)/python benchmarks/serving.py
-	$(BIN)/python scripts/make_scaling.py
+	$(if $(RUN),$(BIN)/python benchmarks/int8.py $(RUN) --to benchmarks/results)
+	$(BIN)/python benchmarks/serving.py --to benchmarks/results
+	$(BIN)/python scripts/make_scaling.py --results benchmarks/results --to docs/scaling.md
 
 install: $(VENV)/.development
 

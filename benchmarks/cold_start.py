@@ -31,9 +31,8 @@ from matplotlib.figure import Figure
 from timing import Spread, alternate, circumstances, spread, write_csv
 
 from keras_googlenet import GoogLeNet, export_saved_model
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 
-RESULTS = Path(__file__).parent / "results"
 LIMITS = {"keras-googlenet --help": 0.3, "import keras_googlenet": 0.2}  # seconds promised
 OURS = "#1f4e79"
 OTHERS = "#c55a11"
@@ -159,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--variant", default="bn")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--to", type=Path, default=RESULTS)
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         commands = processes(Path(folder), options.variant, options.image_size)
@@ -179,7 +178,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

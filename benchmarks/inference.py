@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -31,9 +30,8 @@ from runtimes import OURS, PEERS, PLAIN, REFERENCE, Contender, write_networks, w
 from timing import Spread, alternate, circumstances, ratio, spread, write_csv
 from workers import Worker, workers
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 
-RESULTS = Path(__file__).parent / "results"
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest probability
 
 
@@ -185,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.4, help="in a round, of each contender")
     parser.add_argument("--contenders", nargs="+", help="these alone, by the names in the table")
     parser.add_argument("--compiled", action="store_true", help="torchvision compiled too: minutes, and g++")
-    parser.add_argument("--to", type=Path, default=RESULTS)
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
     if options.threads > len(os.sched_getaffinity(0)):
         raise UserError(f"expected at most {len(os.sched_getaffinity(0))} threads, got {options.threads}")
@@ -224,7 +222,5 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,10 +40,9 @@ from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.folders import find_images, labelled_folder
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.training import training_batches
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 from keras_googlenet.preprocessing import Preprocessing
 
-RESULTS = Path(__file__).parent / "results"
 AUGMENTATIONS = ("flip", "crop", "paper")
 ENDLESS = 10_000  # epochs
 DRAIN = 0.4  # of a round's seconds: batches made while other pipelines ran are ready at once
@@ -290,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="in a round, of each pipeline")
-    parser.add_argument("--to", type=Path, default=RESULTS)
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
     kind = "synthesised" if options.data is None else "photographs"
     rows = []
@@ -320,7 +318,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

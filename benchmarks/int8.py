@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -28,13 +27,12 @@ from timing import alternate, circumstances, ratio, spread, write_csv
 from workers import workers
 
 from keras_googlenet import export_saved_model
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import reported
 from keras_googlenet.evaluation.images import in_order, own_images
 from keras_googlenet.serving.export import held_out
 from keras_googlenet.serving.export.targets import export_file
 from keras_googlenet.training import run_folder
 
-RESULTS = Path(__file__).parent / "results"
 REFERENCE = "SavedModel, float32"
 ASKED = 50  # images at once, for their classes
 
@@ -121,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="processors for each contender")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.4, help="in a round, of each contender")
-    parser.add_argument("--to", type=Path, default=RESULTS)
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
     rows = measure(options.run, options)
     common = circumstances("keras", "tensorflow", "ai-edge-litert") | {"threads": options.threads}
@@ -131,7 +129,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -45,11 +45,10 @@ from timing import Spread, alternate, circumstances, ratio, spread, write_csv
 
 from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.data.folders import find_images
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.session import SavedModelSession
 
-RESULTS = Path(__file__).parent / "results"
 BATCHING = Path(__file__).parents[1] / "serving/batching_parameters.txt"
 MODEL = "googlenet"
 BARE, REST, GRPC, BATCHED = "bare SavedModel", "preview, REST", "preview, gRPC", "preview, gRPC, batching"
@@ -232,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="in a round, of each contender")
-    parser.add_argument("--to", type=Path, default=RESULTS)
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
     rows = []
     with ExitStack() as stack:
@@ -288,7 +287,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -43,7 +43,7 @@ from matplotlib.figure import Figure
 from timing import Spread, alternate, circumstances, ratio, spread, write_csv
 from training_steps import CLASSES, PEAKS, Contender, check, contenders, device_name, measured
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 
 BASE = "plain Keras listing, float32"
 COLOURS = {"ours": "#1f4e79", "plain": "#c55a11", "torchvision": "#2e8b57"}
@@ -140,7 +140,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", help="parts of names; by default all")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="in a round, of each contender")
-    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
     options.backend = options.backend or {"cpu": "tensorflow", "gpu": "jax"}[options.device]
     default = {"cpu": {96: 128}, "gpu": {96: 1024, 224: 256}}[options.device]
@@ -177,7 +177,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -36,7 +36,7 @@ import numpy as np
 from timing import circumstances, write_csv
 
 from keras_googlenet import RunConfig
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import distribution
 from keras_googlenet.training.network import build_for_training
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="of each process")
     parser.add_argument("--steps", type=int, default=3, help="in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
@@ -165,7 +165,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -32,11 +32,11 @@ are used once, at the end; and pixels are scaled to -1..1, not 0..1.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_googlenet import RunConfig, UserError, train
+from keras_googlenet import RunConfig, train
+from keras_googlenet.errors import reported
 from keras_googlenet.training.recipes import recipe_options
 
 RECIPE = "cifar10_listing"
@@ -64,7 +64,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

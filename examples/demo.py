@@ -8,7 +8,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,9 @@ import cv2
 
 from keras_googlenet import RunConfig, export_saved_model, train
 from keras_googlenet.data.sources import SAMPLE_CLASSES, sample_arrays
+from keras_googlenet.errors import reported
 from keras_googlenet.serving import Client
+from keras_googlenet.text import say
 from keras_googlenet.training import run_folder
 
 
@@ -30,7 +32,7 @@ def served(directory: Path) -> Iterator[str]:
     with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
-        print(line, end="")
+        say(line, end="")
         try:
             yield next(word for word in line.split() if word.startswith("http://"))
         finally:
@@ -43,15 +45,15 @@ def move_aside(folder: Path) -> None:
     if folder.exists():
         number = next(n for n in range(1, 10**6) if not Path(f"{folder}-{n}").exists())
         folder.rename(f"{folder}-{number}")
-        print(f"kept the earlier {folder} as {folder}-{number}")
+        say(f"kept the earlier {folder} as {folder}-{number}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/demo"))
     parser.add_argument("--model", type=Path, default=Path("models/demo"))
     parser.add_argument("--epochs", type=int, default=4)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     move_aside(options.run)
     # Halving the rate after every epoch suits a run this short.
@@ -70,7 +72,7 @@ def main() -> None:
     version = export_saved_model(
         run.model, options.model, class_names=run.class_names, preprocessing=run.preprocessing
     )
-    print(f"exported {version}")
+    say(f"exported {version}")
 
     arrays = sample_arrays()
     image = options.run / "held_out.png"
@@ -78,10 +80,11 @@ def main() -> None:
     truth = SAMPLE_CLASSES[arrays["test_labels"][0]]
     with served(options.model) as url, Client(url) as client:
         (prediction,) = client.predict(image)
-    print(f"{image}: predicted {prediction.label!r} ({prediction.probability:.3f}), truth {truth!r}")
-    print(f"pictures: {options.run / 'plots/curves.png'}, {options.run / 'plots/confusion.png'}")
-    print(f"try: keras-googlenet predict {image} --model {version}")
+    say(f"{image}: predicted {prediction.label!r} ({prediction.probability:.3f}), truth {truth!r}")
+    say(f"pictures: {options.run / 'plots/curves.png'}, {options.run / 'plots/confusion.png'}")
+    say(f"try: keras-googlenet predict {image} --model {version}")
 
 
 if __name__ == "__main__":
-    main()
+    with reported():
+        main()

@@ -17,6 +17,15 @@ def printable(text: str) -> str:
     return "".join(_escaped(character) if _is_unsafe(character) else character for character in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: a file's name of other bytes comes with lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def say(*values: Any, **options: Any) -> None:
     """`print`, with every value made `printable`. All that the package prints goes through it."""
     print(*(printable(str(value)) for value in values), **options)  # noqa: T201

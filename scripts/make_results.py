@@ -1,32 +1,36 @@
 """Write RESULTS.md from the folders of finished runs, and a picture of their learning curves.
 
     python scripts/make_results.py runs/fashion_mnist_d2l runs/flowers17
+    python scripts/make_results.py runs/* --to RESULTS.md --picture docs/results_curves.png  # this page
 
+By default it writes new files `RESULTS.md` and `results_curves.png` in the current folder.
 All figures are those that the runs left. A run's `notes.txt`, where somebody wrote one, has its remarks.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from destination import destination
 from matplotlib.figure import Figure
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
+from keras_googlenet.evaluation.plots import AS_WRITTEN, shortened
+from keras_googlenet.text import say
 from keras_googlenet.training import run_folder
 from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.recipes import RECIPES, recipe_options
 from keras_googlenet.training.run import read_metrics
 
-ROOT = Path(__file__).parents[1]
 NOTES = "notes.txt"
 UNTOLD = {"tfds_manual_dir", "checkpoint_minutes"}  # options that no figure depends on
 PLACES = {"data", "variant", "weights", "test_split"}  # options that may be a path of the machine's
@@ -83,11 +87,7 @@ def read_result(folder: Path) -> Result:
     name = folder.resolve().name
     recipe = config.recipe or (name if name in RECIPES else None)  # as all recipes' commands name their runs
     notes = folder / NOTES
-    try:
-        summary = json.loads((folder / run_folder.SUMMARY).read_text())
-        metrics = read_metrics(folder)
-    except (ValueError, IndexError, TypeError) as error:
-        raise UserError(f"{folder} is no finished run: its figures cannot be read ({error!r})") from None
+    summary, metrics = read_summary(folder), read_curves(folder)
     missing = [figure for figure in FIGURES if figure not in summary]
     if missing:
         raise UserError(f"{folder} is of another version: its summary has no {', '.join(missing)}")
@@ -101,6 +101,30 @@ def read_result(folder: Path) -> Result:
         metrics,
         notes.read_text().strip() if notes.is_file() else "",
     )
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What `summary.json` holds."""
+    path = folder / run_folder.SUMMARY
+    try:
+        summary = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{folder} is no finished run: {path} cannot be read ({error!r})") from None
+    if not isinstance(summary, dict):
+        raise UserError(f"{folder} is no finished run: {path} cannot be read (it holds no figures)")
+    return summary
+
+
+def read_curves(folder: Path) -> dict[str, list[float]]:
+    """The columns of `metrics.csv`, with those that are drawn among them."""
+    path = folder / run_folder.METRICS
+    try:
+        metrics = read_metrics(folder)
+    except (ValueError, IndexError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(f"{folder} is no finished run: {path} cannot be read ({error!r})") from None
+    if not any(f"val_{name}" in metrics and name in metrics for name in ("main_accuracy", "accuracy")):
+        raise UserError(f"{folder} is no finished run: {path} has no accuracies")
+    return metrics
 
 
 # --- the command -----------------------------------------------------------------------------------
@@ -223,7 +247,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.plot(epochs, result.accuracy(), ".-", label="training")
         axes.plot(epochs, result.accuracy("val_"), ".-", label="validation")
         axes.axhline(result.summary["test_accuracy"], color="grey", linestyle=":", label="test, at the end")
-        axes.set_title(result.name, fontsize=10)
+        axes.set_title(shortened(result.name), fontsize=10, **AS_WRITTEN)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
@@ -231,25 +255,25 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.set_axis_off()
     fields[0].set_ylabel("accuracy of the main head")
     fields[0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, in the page's order")
-    parser.add_argument("--to", type=Path, default=ROOT / "RESULTS.md")
-    parser.add_argument("--picture", type=Path, default=ROOT / "docs/results_curves.png")
+    parser.add_argument("--to", type=Path, help="the page's file (RESULTS.md)")
+    parser.add_argument("--picture", type=Path, help="the picture's file (results_curves.png)")
     options = parser.parse_args(arguments)
+    to = destination(options.to, "RESULTS.md")
+    picture = destination(options.picture, "results_curves.png", "--picture")
+    if picture.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"expected --picture to end in .png, .svg or .pdf, got {picture}")
     results = [read_result(folder) for folder in options.runs]
-    draw(results, options.picture)
-    picture = Path(os.path.relpath(options.picture, options.to.parent)).as_posix()
-    options.to.write_text(page(results, picture) + "\n")
-    print(f"wrote {options.to} and {options.picture}")
+    draw(results, picture)
+    to.write_text(page(results, Path(os.path.relpath(picture, to.parent)).as_posix()) + "\n")
+    say(f"wrote {to} and {picture}")
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

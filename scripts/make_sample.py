@@ -1,6 +1,6 @@
 """Make the sample of Fashion-MNIST that ships inside the package.
 
-    python scripts/make_sample.py FOLDER
+    python scripts/make_sample.py FOLDER --to keras_googlenet/data/sample/fashion_mnist.npz
 
 FOLDER holds the four original files (`train-images-idx3-ubyte.gz` and so on). The sample is the same
 on every machine: of each class, the first 400 training images and the first 100 test images, in the
@@ -9,18 +9,27 @@ order of the original files.
 
 import argparse
 import gzip
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from destination import destination
 
-TARGET = Path(__file__).parents[1] / "keras_googlenet/data/sample/fashion_mnist.npz"
+from keras_googlenet.errors import UserError, reported
+from keras_googlenet.text import say
+
 PER_CLASS = {"train": 400, "t10k": 100}
 IDX_HEADER_BYTES = {"images-idx3": 16, "labels-idx1": 8}
 
 
 def read_idx(folder: Path, part: str, kind: str) -> np.ndarray:
     """The bytes of one original file, less its header."""
-    content = gzip.decompress((folder / f"{part}-{kind}-ubyte.gz").read_bytes())
+    path = folder / f"{part}-{kind}-ubyte.gz"
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is not a file of Fashion-MNIST ({error}): download it again") from None
     return np.frombuffer(content, np.uint8, offset=IDX_HEADER_BYTES[kind])
 
 
@@ -32,21 +41,24 @@ def sample(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images[chosen], labels[chosen]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of the four original files")
-    folder = parser.parse_args().folder
+    parser.add_argument("--to", type=Path, help="the sample's file (fashion_mnist.npz)")
+    options = parser.parse_args(arguments)
+    folder, to = options.folder, destination(options.to, "fashion_mnist.npz")
     train_images, train_labels = sample(folder, "train")
     test_images, test_labels = sample(folder, "t10k")
     np.savez_compressed(
-        TARGET,
+        to,
         train_images=train_images,
         train_labels=train_labels,
         test_images=test_images,
         test_labels=test_labels,
     )
-    print(f"{TARGET}: {len(train_images)} + {len(test_images)} images, {TARGET.stat().st_size:,} bytes")
+    say(f"wrote {to}: {len(train_images)} + {len(test_images)} images, {to.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    with reported():
+        main()

@@ -1,6 +1,6 @@
-"""Write docs/scaling.md: what many images cost, from the CSV files in benchmarks/results.
+"""Write scaling.md: what many images cost, from the CSV files that the benchmarks leave.
 
-    python scripts/make_scaling.py
+    python scripts/make_scaling.py --results benchmarks/results --to docs/scaling.md
 
 Measured figures are read from the files. What is assumed is in `ASSUMED`, and printed as such. The formulas
 are the functions below, and the page states them.
@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_googlenet.errors import UserError
+from destination import destination
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/results"
+from keras_googlenet.errors import UserError, reported
+from keras_googlenet.text import say
 
 IMAGENET_IMAGES = 1_281_167  # ILSVRC 2012, training
 JPEG_BYTES = 110_000  # mean of its files
@@ -72,13 +71,16 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
     """The rows of a benchmark.
 
     Raises:
-        UserError: It has not been run.
+        UserError: It has not been run, or the file is corrupt.
     """
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise UserError(f"{path} is missing: run benchmarks/{name}.py")
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table ({error}): run benchmarks/{name}.py again") from None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -225,15 +227,24 @@ table of GPUs, which counts bytes alone, is the best case.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--to", type=Path, default=ROOT / "docs/scaling.md")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of the CSV files (results)"
+    )
+    parser.add_argument("--to", type=Path, help="the page's file (scaling.md)")
     options = parser.parse_args(arguments)
-    options.to.write_text(page(options.results))
-    print(f"wrote {options.to}")
+    to = destination(options.to, "scaling.md")
+    try:
+        text = page(options.results)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"a table in {options.results} lacks figures ({error!r}): run the benchmarks again"
+        ) from None
+    to.write_text(text)
+    say(f"wrote {to}")
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

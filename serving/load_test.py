@@ -31,9 +31,10 @@ import gevent
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, reported
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.client.images import batches, find_files
+from keras_googlenet.text import printable, say
 
 TIMEOUT_SECONDS = 60  # of one request
 MOST_IMAGES = 256  # held in memory, sent in turn
@@ -116,7 +117,7 @@ def draw(samples: Sequence[Sample], figures: dict[str, Any], title: str, to: Pat
     """The time that each answer took, over the run and as a distribution."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     over_time, distribution = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(printable(title), x=0.01, ha="left", fontsize=12, parse_math=False)
     answered = [sample for sample in samples if sample.failure is None]
     failed = [sample for sample in samples if sample.failure is not None]
     times = [sample.milliseconds for sample in answered]
@@ -200,21 +201,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     samples = run(url, bodies, options.users, options.seconds)
     figures = summary(samples, options.batch)
     circumstances = {"url": url, "users": options.users, "batch": options.batch}
-    print(json.dumps(circumstances | figures, indent=2) if options.json else text(figures, options.batch))
+    say(json.dumps(circumstances | figures, indent=2) if options.json else text(figures, options.batch))
     load = f"{_count(options.users, 'user')}, {_count(options.batch, 'image')} a request"
     draw(samples, figures, f"{url}\n{load}: {figures['images_per_second']:.4g} images/s", options.to)
     failures = sum(figures["failures"].values())
     if failures or not samples:
-        print(f"{failures} of {len(samples)} requests failed", file=sys.stderr)
+        say(f"{failures} of {len(samples)} requests failed", file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         sys.exit(main())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)

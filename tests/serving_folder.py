@@ -34,11 +34,16 @@ def documents():
 
 
 def compose():
-    return yaml.safe_load(read("compose.yaml"))
+    return merged(read("compose.yaml"))
 
 
 def deployment():
     return documents()["deployment.yaml"]["spec"]["template"]["spec"]
+
+
+def merged(text):
+    """A compose file with its extension fields, which are anchors for YAML alone, left out."""
+    return {name: value for name, value in yaml.safe_load(text).items() if not name.startswith("x-")}
 
 
 def flags(arguments):

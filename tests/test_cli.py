@@ -216,7 +216,7 @@ def test_a_mistake_in_a_real_process_prints_nothing_else(image_folder, tmp_path)
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    way_out = "choose another run folder, delete it, or go on with its run: --resume"
+    way_out = "choose another run folder, delete it, or resume its run with --resume"
     assert result.stderr == f"error: {tmp_path} exists: {way_out}\n"
 
 

@@ -124,9 +124,10 @@ def test_compose_file_mounts_what_is_there():
     services = compose()["services"]
     for service in services.values():
         for volume in service["volumes"]:
-            source, target, mode = re.fullmatch(r"(.+?):(/.*):(ro)", volume).groups()
-            assert mode == "ro"
-            if not source.startswith("$"):
+            source, target, mode = re.fullmatch(r"(.+?):(/[^:]*)(:ro)?", volume).groups()
+            if mode is None:  # what Prometheus and Grafana keep
+                assert source in compose()["volumes"]
+            elif not source.startswith("$"):
                 assert (SERVING / source).exists(), source
             else:
                 assert (source, target) == ("${MODELS:-../models}", "/models")
@@ -148,7 +149,8 @@ def test_images_are_pinned():
     images += [rest for name, rest in dockerfile() if name == "FROM"]
     images += [container["image"] for container in deployment()["containers"]]
     for image in images:
-        assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+\.\d+", image), image
+        assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?", image), image
+        assert "@" in image or image == IMAGE  # whose digest is not known here, which its files say
     serving = {image for image in images if image.startswith("tensorflow")}
     assert serving == {IMAGE}
     assert images.count(IMAGE) == 3
@@ -156,22 +158,78 @@ def test_images_are_pinned():
 
 @pytest.mark.parametrize(("step", "healthy"), [(None, True), ("NOT_FOUND", False), ("UNAVAILABLE", False)])
 def test_healthcheck_needs_a_loaded_version(step, healthy):
-    """The check's own command, against a server: bash alone, as the image has no curl."""
-    test = compose()["services"]["tensorflow-serving"]["healthcheck"]["test"]
-    assert test[:3] == ["CMD", "bash", "-c"]
+    """The check's own script, against a server."""
     script = Script(*([step] if step else []))
     with rest_server(script) as url:
-        port = url.rsplit(":", 1)[1]
-        command = test[3].replace("$$", "$").replace("/8501", f"/{port}")
-        result = subprocess.run(["bash", "-c", command], capture_output=True, timeout=10)
-    assert (result.returncode == 0) == healthy
+        assert is_ready(SERVING / "models.config", url.rsplit(":", 1)[1]) == healthy
     assert script.asked[0][0] == f"{MODEL_PATH}/metadata"
 
 
-def test_healthcheck_needs_a_server():
-    test = compose()["services"]["tensorflow-serving"]["healthcheck"]["test"]
-    command = test[3].replace("$$", "$").replace("/8501", "/1")
-    assert subprocess.run(["bash", "-c", command], capture_output=True, timeout=10).returncode != 0
+def is_ready(config, port):
+    """Whether `ready.sh` succeeds: in bash alone, as the image has no curl."""
+    command = ["/bin/bash", str(SERVING / "ready.sh"), str(config), str(port)]
+    result = subprocess.run(command, capture_output=True, timeout=10, env={"PATH": "/nowhere"})
+    return result.returncode == 0
+
+
+def test_healthcheck_needs_a_server_and_a_model(tmp_path):
+    assert not is_ready(SERVING / "models.config", 1)
+    (tmp_path / "models.config").write_text("model_config_list {}\n")
+    assert not is_ready(tmp_path / "models.config", 1)
+    assert not is_ready(tmp_path / "absent", 1)
+
+
+def test_a_model_is_named_in_models_config_alone(tmp_path):
+    """Renamed there, every health check asks for the new name, and of two models for both."""
+    one = read("models.config").replace("googlenet", "flowers")
+    config = one.replace("model_config_list {", 'model_config_list {\n  config { name: "birds" }')
+    (tmp_path / "models.config").write_text(config)
+    script = Script()
+    with rest_server(script) as url:
+        assert is_ready(tmp_path / "models.config", url.rsplit(":", 1)[1])
+    asked = [path for path, *_ in script.asked]
+    assert asked == ["/v1/models/birds/metadata", "/v1/models/flowers/metadata"]
+    check = ["bash", "/config/ready.sh"]
+    assert compose()["services"]["tensorflow-serving"]["healthcheck"]["test"] == ["CMD", *check]
+    assert dict(dockerfile())["HEALTHCHECK"].endswith(f"CMD {json.dumps(check)}")
+    for file in SERVING.rglob("*"):
+        if file.suffix in (".yaml", ".yml", ".sh", ".conf", ".txt", ".json") or file.name == "Dockerfile":
+            lines = [line for line in file.read_text().splitlines() if not line.strip().startswith("#")]
+            assert "models/googlenet" not in "\n".join(lines), file
+
+
+KEPT = {"prometheus": ["prometheus:/prometheus"], "grafana": ["grafana:/var/lib/grafana"]}
+
+
+def test_services_can_write_nothing_and_gain_no_right():
+    services = compose()["services"]
+    assert len(services) == 3
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["tmpfs"] == ["/tmp"]
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+        written = [volume for volume in service["volumes"] if not volume.endswith(":ro")]
+        assert written == KEPT.get(name, [])
+
+
+def test_grafana_has_no_account():
+    """A default password would be everyone's: it has viewers without a name, and no one else."""
+    environment = compose()["services"]["grafana"]["environment"]
+    assert environment == {
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",
+        "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+        "GF_AUTH_BASIC_ENABLED": "false",
+        "GF_AUTH_DISABLE_LOGIN_FORM": "true",
+        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",
+    }
+
+
+def test_readme_warns_of_the_open_grpc_port():
+    text = " ".join(read("README.md").split())
+    assert "`HandleReloadConfigRequest`" in text
+    assert "anyone who reaches the gRPC port" in text
 
 
 def test_dockerfile_copies_what_is_there_to_where_it_is_read():
@@ -187,7 +245,7 @@ def test_dockerfile_copies_what_is_there_to_where_it_is_read():
                     assert (SERVING.parent / source).is_file()
                     copied[target + Path(source).name] = source
     named = {value for key, value in command_lines()["Dockerfile"].items() if key.endswith("_file")}
-    assert named == set(copied)
+    assert named | {"/config/ready.sh"} == set(copied)
     assert dict(dockerfile())["USER"] == "1000:1000"
 
 
@@ -233,7 +291,9 @@ def test_every_file_is_told_of_and_every_name_is_a_files():
     there = {name for name in there if "__pycache__" not in name} - {"README.md"}
     for name in there:
         assert f"`{name}`" in text or f"`{Path(name).parent}/`" in text, name
-    named = set(re.findall(r"`([\w./-]+\.(?:yaml|yml|json|config|conf|txt|py|example|dockerignore))`", text))
+    named = set(
+        re.findall(r"`([\w./-]+\.(?:yaml|yml|json|config|conf|txt|py|sh|example|dockerignore))`", text)
+    )
     named -= {"ssl.config"}  # the operator's own
     assert named <= there
 

@@ -6,7 +6,9 @@ import subprocess
 import kubernetes_validate
 import pytest
 import yaml
-from serving_folder import MODEL_PATH, SERVING, command_lines, deployment, documents, read
+from serving_folder import SERVING, command_lines, deployment, documents, read
+
+from keras_googlenet.serving.preview.metrics import read_path
 
 KUBERNETES = "1.33"
 
@@ -29,7 +31,7 @@ def test_kustomization_takes_in_every_file():
     (config,) = kustomization["configMapGenerator"]
     assert config["name"] == deployment()["volumes"][1]["configMap"]["name"] == "googlenet-config"
     named = {v for k, v in command_lines()["deployment.yaml"].items() if k.endswith("_file")}
-    assert {f"/config/{file}" for file in config["files"]} == named
+    assert {f"/config/{file}" for file in config["files"]} == named | {"/config/ready.sh"}
     for file in config["files"]:
         assert (SERVING / file).is_file()  # Kustomize reads none above its own folder
 
@@ -43,6 +45,7 @@ def test_kustomize_builds():
     assert len(objects) == len(documents()) + 1
     config = objects["ConfigMap"]
     assert config["data"]["models.config"] == read("models.config")
+    assert config["data"]["ready.sh"] == read("ready.sh")
     volumes = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
     assert {"configMap": {"name": config["metadata"]["name"]}, "name": "config"} in volumes
     for item in objects.values():
@@ -52,12 +55,11 @@ def test_kustomize_builds():
 def test_probes_ask_what_tells():
     """Ready is what has metadata; alive is what answers at all, whatever its model does."""
     (container,) = deployment()["containers"]
-    paths = {
-        kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")
-    }
-    metadata = f"{MODEL_PATH}/metadata"
-    assert paths == {"startup": metadata, "readiness": metadata, "liveness": MODEL_PATH}
-    assert {container[f"{kind}Probe"]["httpGet"]["port"] for kind in paths} == {"rest"}
+    for kind in ("startup", "readiness"):
+        assert container[f"{kind}Probe"]["exec"]["command"] == ["bash", "/config/ready.sh"]
+        assert container[f"{kind}Probe"]["timeoutSeconds"] > 1
+    metrics = {"path": read_path(SERVING / "monitoring.config"), "port": "rest"}
+    assert container["livenessProbe"]["httpGet"] == metrics
 
 
 def test_a_rollout_and_a_drain_leave_a_pod_serving():
@@ -93,6 +95,8 @@ def test_pods_run_with_no_more_rights_than_they_need():
     assert context["readOnlyRootFilesystem"]
     assert context["allowPrivilegeEscalation"] is False
     assert context["capabilities"]["drop"] == ["ALL"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["resources"]["limits"]["memory"]
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in spec["volumes"]}
     assert mounts["models"]["readOnly"]

@@ -1,10 +1,14 @@
-"""`scripts/make_results.py`: what it says of runs is what they left."""
+"""The scripts write where they are told; what `make_results.py` says of runs is what they left."""
 
+import gzip
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_googlenet import RunConfig, UserError
@@ -30,7 +34,69 @@ def parsed(command):
     return bound.arguments["config"]
 
 
+READ_BY_PLACE = {  # scripts that know where they are, for what they read or run
+    "benchmarks/serving.py": 'Path(__file__).parents[1] / "serving/batching_parameters.txt"',
+    "benchmarks/two_processes.py": "[sys.executable, __file__,",
+}
+
+
+def test_no_script_writes_to_its_own_repository():
+    for folder in ("scripts", "benchmarks", "examples", "serving"):
+        for script in (ROOT / folder).rglob("*.py"):
+            text = script.read_text()
+            known = READ_BY_PLACE.get(script.relative_to(ROOT).as_posix())
+            assert text.count("__file__") == (known is not None and text.count(known)), script
+
+
+def run_script(name, *arguments, cwd):
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def test_results_go_to_the_current_folder(finished_run, tmp_path):
+    ours = {file: file.read_bytes() for file in (ROOT / "RESULTS.md", ROOT / "docs/results_curves.png")}
+    result = run_script("make_results.py", finished_run, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "wrote RESULTS.md and results_curves.png\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"RESULTS.md", "results_curves.png"}
+    assert "(results_curves.png)" in (tmp_path / "RESULTS.md").read_text()
+    assert ours == {file: file.read_bytes() for file in ours}
+
+    (tmp_path / "RESULTS.md").write_text("mine")
+    result = run_script("make_results.py", finished_run, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    last = result.stderr.splitlines()[-1]  # TensorFlow has notes of its own above
+    assert last.startswith("error: RESULTS.md exists: pass --to RESULTS.md to replace it")
+    assert (tmp_path / "RESULTS.md").read_text() == "mine"
+
+
+def test_scaling_goes_to_the_current_folder(tmp_path):
+    ours = (ROOT / "docs/scaling.md").read_bytes()
+    result = run_script("make_scaling.py", "--results", ROOT / "benchmarks/results", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "wrote scaling.md\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["scaling.md"]
+    assert (ROOT / "docs/scaling.md").read_bytes() == ours
+
+
+def test_sample_goes_to_the_current_folder(tmp_path):
+    """Of ten images of each class, where the originals have thousands."""
+    sample = ROOT / "keras_googlenet/data/sample/fashion_mnist.npz"
+    ours = sample.read_bytes()
+    (tmp_path / "originals").mkdir()
+    for part in ("train", "t10k"):
+        for kind, header, values in (
+            ("images-idx3", 16, np.zeros((100, 28, 28), "uint8")),
+            ("labels-idx1", 8, np.arange(100, dtype="uint8") % 10),
+        ):
+            content = gzip.compress(bytes(header) + values.tobytes())
+            (tmp_path / "originals" / f"{part}-{kind}-ubyte.gz").write_bytes(content)
+    result = run_script("make_sample.py", "originals", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("wrote fashion_mnist.npz: 100 + 100 images")
+    assert sample.read_bytes() == ours
+
+
 def test_page_tells_what_the_run_left(make_results, finished_run, tmp_path):
+    (tmp_path / "docs").mkdir()
     run = shutil.copytree(finished_run, tmp_path / "shoes")
     (run / "notes.txt").write_text("Only to see it work.\n")
     make_results.main([str(run), "--to", str(tmp_path / "R.md"), "--picture", str(tmp_path / "docs/c.png")])

@@ -48,7 +48,7 @@ def test_training(backend, contenders, tmp_path):
 @pytest.mark.slow
 def test_training_without_a_gpu_says_so_in_one_line(tmp_path):
     result = run("training.py", "--device", "gpu", "--to", tmp_path, env={"JAX_PLATFORMS": "cpu"})
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("error: no GPU that jax could use")
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,6 @@ import argparse
 import csv
 import os
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,8 @@ import numpy as np
 
 from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
 from keras_googlenet.cost import InputSize, cost
-from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.errors import reported
+from keras_googlenet.text import say
 from keras_googlenet.training.run import open_data
 from keras_googlenet.tuning.results import BEST
 from keras_googlenet.variants import VARIANTS
@@ -97,16 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures = (*scores, statistics.mean(scores), statistics.stdev(scores))
             writer.writerow([name, *(f"{figure:.4f}" for figure in figures)])
     difference = 100 * (statistics.mean(found["winner"]) - statistics.mean(found["unchanged"]))
-    print((options.run / "comparison.csv").read_text(), end="")
-    print(f"the winner is {difference:+.2f} points from the unchanged network")
+    say((options.run / "comparison.csv").read_text(), end="")
+    say(f"the winner is {difference:+.2f} points from the unchanged network")
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         main()
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+from collections.abc import Iterator
 
 import cyclopts
 
 from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
 from keras_googlenet.cli.quiet import quieten
-from keras_googlenet.errors import Interrupted, reported
-from keras_googlenet.text import say
+from keras_googlenet.errors import UserError, reported
+from keras_googlenet.text import is_utf8
 
 app = cyclopts.App(
     name="keras-googlenet",
@@ -21,6 +23,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
+    data.sample,
     data.prepare,
     data.inspect,
     train.train,
@@ -41,18 +44,27 @@ def main() -> None:
     quieten()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
+    with reported(cyclopts.CycloptsError), without_tensorflow():
+        _check_encoding(sys.argv[1:])
+        app(exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def _check_encoding(words: list[str]) -> None:
+    """Refuse a path that is not UTF-8 where Keras or TensorFlow might have to open it."""
+    if words[:1] in (["predict"], ["prepare"]):  # which read and copy files of any name
+        return
+    for word in words:
+        if not is_utf8(word):
+            raise UserError(f"expected names in UTF-8, got {word!r}: rename the file or folder")
+
+
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Report that TensorFlow is not installed as what it is: nothing is wrong with the package."""
     try:
-        with reported(cyclopts.CycloptsError):
-            app(exit_on_error=False, print_error=False, result_action="return_value")
+        yield
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":
             raise
         backend = "train and evaluate do without it on another backend: KERAS_BACKEND=jax"
-        say(f"error: TensorFlow is not installed: pip install tensorflow ({backend})", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as stopped:
-        say(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)
-    except KeyboardInterrupt:
-        say("interrupted", file=sys.stderr)
-        sys.exit(130)
+        raise UserError(f"TensorFlow is not installed: pip install tensorflow ({backend})") from None

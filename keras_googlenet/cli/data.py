@@ -1,4 +1,4 @@
-"""`prepare` and `inspect`: images before training."""
+"""`sample`, `prepare` and `inspect`: images before training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,27 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
 
 NAMED = 20  # unreadable files in an error of one line
+
+
+def sample(to: Path, /) -> None:
+    """Write an image of the bundled sample, to try `predict` with: one that training holds out.
+
+    Parameters
+    ----------
+    to
+        The PNG file to write; it must not exist.
+    """
+    if to.suffix.lower() != ".png" or not to.parent.is_dir():
+        raise UserError(f"expected a file that ends in .png, in an existing folder; got {to}")
+    if to.exists():
+        raise UserError(f"{to} exists: choose another file, or delete it")
+    import cv2
+
+    from keras_googlenet.data.sources import SAMPLE_CLASSES, sample_arrays
+
+    arrays = sample_arrays()
+    to.write_bytes(cv2.imencode(".png", arrays["test_images"][0])[1].tobytes())
+    say(f"{to}  {SAMPLE_CLASSES[arrays['test_labels'][0]]}")
 
 
 def prepare(

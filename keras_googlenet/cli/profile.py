@@ -12,6 +12,8 @@ from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
 
+MOST_CLASSES = 100_000  # the networks are built to be counted: more do not fit in memory
+
 
 def profile(
     *,
@@ -45,6 +47,10 @@ def profile(
         raise UserError("--picture draws the comparison: expected --compare beside it")
     if picture is not None and picture.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"expected --picture to end in .png, .pdf or .svg, got {picture}")
+    if not 1 <= classes <= MOST_CLASSES:
+        raise UserError(f"expected classes to be between 1 and {MOST_CLASSES:,}, got classes={classes}")
+    if input_size is not None and input_size < 1:
+        raise UserError(f"expected input to be at least 1, got {input_size}")
     for file in (csv_file, picture):
         if file is not None and file.exists():
             raise UserError(f"{file} exists: choose another file, or delete it")

@@ -6,8 +6,12 @@ import contextlib
 import importlib.util
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
+from types import TracebackType
+
+from keras_googlenet.text import say
 
 
 def quieten() -> None:
@@ -15,6 +19,14 @@ def quieten() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    sys.excepthook = _printable_traceback
+
+
+def _printable_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """A traceback quotes names too, which must not control the terminal."""
+    say("".join(traceback.format_exception(kind, error, trace)), end="", file=sys.stderr)
 
 
 @contextlib.contextmanager

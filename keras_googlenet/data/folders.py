@@ -115,7 +115,8 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
                 raise UserError(f"the test split {test_split!r} needs a number in each name; {path} has none")
         return [int(found[-1]) % int(every) == 0 for found in numbers]
     try:
-        listed = {line.strip() for line in Path(test_split).read_text().splitlines() if line.strip()}
+        text = Path(test_split).read_text("utf-8", errors="surrogateescape")  # as file names have it
+        listed = {line.strip() for line in text.splitlines() if line.strip()}
     except OSError:
         raise UserError(
             'expected a test split such as "every:4", or a file that lists the test images; '
@@ -194,11 +195,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
             f"expected a folder for each class (two at least) in {folder}, found {found}: put the "
             f"images of each class in a folder of their own, such as {folder / 'cat' / '1.jpg'}"
         )
-    for name in names:
-        if name.splitlines() != [name]:  # labels.txt has a name a line
-            raise UserError(
-                f"expected class names of one line, found the folder {name!r} in {folder}: rename it"
-            )
+    parts.check_class_names(names, f" in {folder}")
     return names
 
 

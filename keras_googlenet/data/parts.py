@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import is_utf8
 
 MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 """What a data set may take of the memory; beyond, it stays on the disk."""
@@ -49,6 +50,19 @@ class Part:
         return Part([self.images[index] for index in indices], self.labels[indices], files)
 
 
+def check_class_names(names: Sequence[str], where: str = "") -> None:
+    """Refuse names that `labels.txt`, which has a name a line in UTF-8, could not hold.
+
+    Raises:
+        UserError: A name has no line or several, or is not UTF-8.
+    """
+    for name in names:
+        if name.splitlines() != [name]:
+            raise UserError(f"expected class names of one line, found {name!r}{where}: rename it")
+        if not is_utf8(name):
+            raise UserError(f"expected class names in UTF-8, found {name!r}{where}: rename it")
+
+
 @dataclass(frozen=True)
 class ImageData:
     """A data set in three parts. Class names are in label order."""
@@ -60,6 +74,9 @@ class ImageData:
     channels: int = 3
     image_size: int = 224  # what to train at when nothing else is asked for
     skipped: tuple[str, ...] = field(default=())  # files left out, for they cannot be read
+
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names)
 
     @classmethod
     def from_arrays(

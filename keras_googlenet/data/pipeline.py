@@ -71,7 +71,7 @@ def loader(part: Part) -> Callable[[Tensor], Tensor]:
         if isinstance(part.images[0], bytes):
             encoded = tf.constant(part.images)
             return lambda index: tf.gather(encoded, index)
-        paths = tf.constant([str(path) for path in part.images])
+        paths = tf.constant([os.fsencode(path) for path in part.images])  # in whatever encoding
     return lambda index: tf.io.read_file(tf.gather(paths, index))
 
 

@@ -34,6 +34,7 @@ from keras_googlenet.evaluation.report import write_report
 from keras_googlenet.evaluation.results import Evaluation, ModelRow, command_line, measure
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux
+from keras_googlenet.text import printable
 from keras_googlenet.training import run_folder
 from keras_googlenet.weights.specs import WeightsSpec, imagenet_spec
 
@@ -141,9 +142,8 @@ def _prepare(
 
 def answers(network: Network, part: Part, crops: int, batch_size: int) -> np.ndarray:
     """A network's probabilities, averaged over the crops of each image: float64 (images, classes)."""
-    with tqdm(
-        desc=network.name, total=math.ceil(part.count * crops / batch_size), leave=False, disable=None
-    ) as bar:
+    steps = math.ceil(part.count * crops / batch_size)
+    with tqdm(desc=printable(network.name), total=steps, leave=False, disable=None) as bar:
         if crops == 1:
             dataset = evaluation_batches(part, network.preprocessing, batch_size=batch_size)
             progress = keras.callbacks.Callback()

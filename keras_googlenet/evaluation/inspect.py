@@ -59,7 +59,7 @@ def inspect(
     Raises:
         UserError: An argument is not as above, or `to` is no new or empty folder: then nothing is written.
     """
-    _check_arguments(names, to, projection, images)
+    _check_arguments(names, to, projection, images, seed)
     sets = {name: load_data(name, seed=seed, skip_corrupt=True) for name in names}
     for name, data in sets.items():
         if class_name is not None and class_name not in data.class_names:
@@ -98,13 +98,15 @@ def inspect(
     return report
 
 
-def _check_arguments(names: Sequence[str], to: Path, projection: str, images: int) -> None:
+def _check_arguments(names: Sequence[str], to: Path, projection: str, images: int, seed: int) -> None:
     if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
         raise UserError(f"expected one data set or two different ones, got {', '.join(names)}")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists: choose another folder, or delete it")
     if images < 1:
         raise UserError(f"expected images to be at least 1, got {images}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"expected seed to be between 0 and 4294967295, got {seed}")
     check_projection(projection)
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.evaluation.plots import shortened
+from keras_googlenet.evaluation.plots import AS_WRITTEN, legend_as_written, shortened
 
 DPI = 120
 TILE = 84  # pixels
@@ -48,11 +48,11 @@ def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -
     axes = figure.add_axes((0, 0, 1, 1))  # a pixel of the sheet is one of the picture
     axes.imshow(sheet, interpolation="none")
     centres = np.arange(len(names)) * (TILE + GAP) + TILE / 2
-    axes.set_yticks(centres, [shortened(name) for name in names])
+    axes.set_yticks(centres, [shortened(name) for name in names], **AS_WRITTEN)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", **AS_WRITTEN)
     figure.savefig(path, dpi=DPI, bbox_inches="tight")  # the names are beside the figure
 
 
@@ -111,9 +111,9 @@ def scatter_figure(
     if len(x):
         label = f"{found - len(largest)} more classes ({len(x)})"
         axes.scatter(x, y, s=18, facecolors="none", edgecolors="lightgrey", label=label, zorder=0)
-    axes.set_title(title)
+    axes.set_title(title, **AS_WRITTEN)
     axes.set_xlabel(axis_names[0])
     axes.set_ylabel(axis_names[1])
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False, markerscale=1.5)
+    legend_as_written(figure.legend(loc="outside right upper", frameon=False, markerscale=1.5))
     return figure

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from keras_googlenet.evaluation.metrics import CalibrationBin
 from keras_googlenet.evaluation.results import ClassRow, Mistake
+from keras_googlenet.text import printable
 
 DPI = 120
 CELL_INCHES = 0.55
@@ -21,7 +24,7 @@ UNNAMED_INCHES = 12.0  # then a pixel at least for each of 1000 classes
 MAX_NAME_LENGTH = 24
 MAX_CAPTION_LENGTH = 20  # of a name under a picture
 MISTAKES_IN_ROW = 6
-AS_WRITTEN = {"parse_math": False}  # a class's name may hold dollar signs, matplotlib's mark for formulas
+AS_WRITTEN: dict[str, Any] = {"parse_math": False}  # dollar signs in a name start no formula
 
 
 def plot_curves(history: dict[str, list[float]], path: Path) -> None:
@@ -171,7 +174,13 @@ def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], p
     figure.savefig(path, dpi=DPI)
 
 
+def legend_as_written(legend: Legend) -> None:
+    """Show a legend's names as they are: they may hold dollar signs."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def shortened(name: str, length: int = MAX_NAME_LENGTH) -> str:
-    """A name without its middle, if it is too long for a picture."""
-    half = length // 2
+    """A name as a picture can show it: in one line, without its middle if it is too long."""
+    name, half = " ".join(printable(name).split()), length // 2
     return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -26,6 +26,7 @@ from keras_googlenet.evaluation.results import (
     Mistake,
     confusions,
 )
+from keras_googlenet.text import printable
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"
@@ -88,6 +89,11 @@ def page(evaluation: Evaluation, pictures: Sequence[np.ndarray], charts: dict[st
         command=escape(evaluation.command),
         **{name: _data_uri("png", png) for name, png in charts.items()},
     )
+
+
+def escape(text: str) -> str:
+    """Text for a page: no tag, and no byte that a page in UTF-8 cannot hold."""
+    return html.escape(printable(text))
 
 
 def _images(evaluation: Evaluation) -> str:

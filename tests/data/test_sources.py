@@ -171,7 +171,7 @@ def test_class_name_of_several_lines_is_refused(tmp_path, name):
     """`labels.txt` has a name a line; a run would train and could not be exported."""
     for folder in ("plain", name):
         (tmp_path / folder).mkdir()
-    with pytest.raises(UserError, match=r"expected class names of one line, found the folder 'two.+lines'"):
+    with pytest.raises(UserError, match=r"expected class names of one line, found 'two.+lines'"):
         load_data(str(tmp_path))
 
 

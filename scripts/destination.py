@@ -1,0 +1,26 @@
+"""Where a script writes: to the file that it is told, else to a new one in the current folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_googlenet.errors import UserError
+
+
+def destination(told: Path | None, name: str, option: str = "--to") -> Path:
+    """The file to write.
+
+    Args:
+        told: The option's value; an existing file is replaced.
+        name: The file in the current folder, where the option is not given.
+        option: The option that names another file.
+
+    Raises:
+        UserError: The option is not given and the file exists, or there is no folder to write in.
+    """
+    path = Path(name) if told is None else told
+    if told is None and path.exists():
+        raise UserError(f"{path} exists: pass {option} {path} to replace it, or name another file")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"expected {option} to be a file in an existing folder, got {path}")
+    return path
