@@ -10,8 +10,6 @@ All figures are those that the runs left. A run's `notes.txt`, where somebody wr
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -87,7 +85,7 @@ def read_result(folder: Path) -> Result:
     name = folder.resolve().name
     recipe = config.recipe or (name if name in RECIPES else None)  # as all recipes' commands name their runs
     notes = folder / NOTES
-    summary, metrics = read_summary(folder), read_curves(folder)
+    summary, metrics = run_folder.summary(folder) or {}, read_curves(folder)
     missing = [figure for figure in FIGURES if figure not in summary]
     if missing:
         raise UserError(f"{folder} is of another version: its summary has no {', '.join(missing)}")
@@ -103,27 +101,11 @@ def read_result(folder: Path) -> Result:
     )
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """What `summary.json` holds."""
-    path = folder / run_folder.SUMMARY
-    try:
-        summary = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder} is no finished run: {path} cannot be read ({error!r})") from None
-    if not isinstance(summary, dict):
-        raise UserError(f"{folder} is no finished run: {path} cannot be read (it holds no figures)")
-    return summary
-
-
 def read_curves(folder: Path) -> dict[str, list[float]]:
     """The columns of `metrics.csv`, with those that are drawn among them."""
-    path = folder / run_folder.METRICS
-    try:
-        metrics = read_metrics(folder)
-    except (ValueError, IndexError, TypeError, KeyError, csv.Error) as error:
-        raise UserError(f"{folder} is no finished run: {path} cannot be read ({error!r})") from None
+    metrics = read_metrics(folder)
     if not any(f"val_{name}" in metrics and name in metrics for name in ("main_accuracy", "accuracy")):
-        raise UserError(f"{folder} is no finished run: {path} has no accuracies")
+        raise UserError(f"{folder} is not a finished run: {folder / run_folder.METRICS} has no accuracies")
     return metrics
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -112,7 +110,7 @@ def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
         loaded = _load(config.data, config)
     except UserError as error:
         raise UserError(f"cannot open what {folder} was trained on: {error}; name data with --data") from None
-    then = _summary(folder / run_folder.SUMMARY)
+    then = run_folder.summary(folder) or {}
     now = {"train_images": loaded.train.count, "test_images": loaded.test.count}
     if any(then.get(name, count) != count for name, count in now.items()):
         raise UserError(
@@ -120,19 +118,6 @@ def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
             "be told any more: name images that are new to it with --data"
         )
     return _part(config.data, loaded, part_name)
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    """A run's summary; nothing, where it is not finished."""
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a run's summary ({error})") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not a run's summary: it holds no figures")
-    return found
 
 
 def _load(data: str, config: RunConfig) -> ImageData:

@@ -79,8 +79,8 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
             if distribution.is_first():
                 stack.enter_context(held(config.run, run_folder.WORK))
             config = _check_same(config)
-            finished = run_folder.summary(config.run)
-            if finished is not None and (config.run / run_folder.MODEL).is_file():
+            finished = _finished(config.run)
+            if finished is not None:
                 say(f"{config.run}: finished already")
                 return finished
         elif config.run.exists():
@@ -255,6 +255,16 @@ def _check_same(config: RunConfig) -> RunConfig:
             "options, or with none but --run"
         )
     return config
+
+
+def _finished(run: Path) -> dict[str, Any] | None:
+    """The summary of a run that is finished; a damaged one is made again from the last checkpoint."""
+    try:
+        found = run_folder.summary(run)
+    except UserError as error:
+        say(f"{error}: it is made again", file=sys.stderr)
+        return None
+    return found if (run / run_folder.MODEL).is_file() else None
 
 
 def _created(

@@ -78,12 +78,21 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> dict[str, Any] | None:
-    """What a run's `summary.json` holds; `None` where the run is not finished, or the file is damaged."""
+    """What a run's `summary.json` holds; `None` where the run is not finished.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = folder / SUMMARY
     try:
-        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return None
-    return found if isinstance(found, dict) and "test_accuracy" in found else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not a run's summary ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not a run's summary: it holds no figures")
+    return found
 
 
 def load_config(folder: Path) -> RunConfig:
