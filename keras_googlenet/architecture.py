@@ -206,7 +206,7 @@ class Architecture:
             stages = tuple(_stage(dict(stage)) for stage in values.pop("stages"))
             heads = tuple(AuxiliaryHead(**head) for head in values.pop("auxiliary_heads"))
             found = cls(stages=stages, auxiliary_heads=heads, **values)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"Expected the JSON of an Architecture; received text with {error!r}") from None
         for part in (*stages, *heads, found):
             _check_fields(part)

@@ -158,7 +158,7 @@ def test_an_unfinished_run_is_an_error(make_results, finished_run, tmp_path, mis
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "cannot be read"), ("{}", "its summary has no precision, ")]
+    ("content", "message"), [("{", "is not a run.s summary"), ("{}", "its summary has no precision, ")]
 )
 def test_a_damaged_run_is_an_error(make_results, finished_run, tmp_path, content, message):
     run = shutil.copytree(finished_run, tmp_path / "run")

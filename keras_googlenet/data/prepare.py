@@ -19,7 +19,7 @@ from keras_googlenet.data.folders import IMAGE_SUFFIXES
 from keras_googlenet.data.numpy_images import decode_as_stored
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
-from keras_googlenet.preprocessing import JPEG_MAGIC
+from keras_googlenet.preprocessing import JPEG_MAGIC, MAX_PIXELS
 
 STAGING = ".prepare"  # in the new folder: holds files being written
 LONGEST_SIDE = 65_500  # libjpeg's
@@ -108,8 +108,8 @@ def _check_arguments(source: Path, target: Path, size: int, quality: int) -> Non
     old, new = source.resolve(), target.resolve()
     if old == new or old in new.parents or new in old.parents:
         raise UserError(f"expected two folders beside each other, got {source} and {target}")
-    if size < 1:
-        raise UserError(f"expected size to be at least 1, got {size}")
+    if not 1 <= size <= LONGEST_SIDE:
+        raise UserError(f"expected size to be between 1 and {LONGEST_SIDE:,}, got {size}")
     if not 1 <= quality <= 100:
         raise UserError(f"expected quality to be between 1 and 100, got {quality}")
 
@@ -160,8 +160,8 @@ def resize_shorter(pixels: np.ndarray, size: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     scale = size / min(height, width)
     new_height, new_width = round(height * scale), round(width * scale)
-    if max(new_height, new_width) > LONGEST_SIDE:
-        raise ValueError(f"too long for its width: it would be of {new_height} x {new_width} pixels")
+    if max(new_height, new_width) > LONGEST_SIDE or new_height * new_width > MAX_PIXELS:
+        raise ValueError(f"too large for training: it would be of {new_height} x {new_width} pixels")
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.atleast_3d(cv2.resize(pixels, (new_width, new_height), interpolation=method))
 

@@ -16,6 +16,8 @@ AUGMENTATIONS = ("flip", "crop", "paper", "mixup", "cutmix", "randaugment")
 CONFIG = "config.json"  # of a run's folder
 ARCHITECTURE = "architecture.json"  # of a run's folder: the network exactly, whatever its variant's name
 VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
+# Beyond these a run would take years or more memory than machines have: a slip of the keys.
+MOST_EPOCHS, LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH = 100_000, 65_536, 4_096, 64
 OF_WEIGHTS: Any = None  # default of options that a run in `weights` has, too
 SCHEDULES = ("step", "polynomial", "cosine", "constant")
 
@@ -169,15 +171,23 @@ class RunConfig:
                 f"expected variant to be one of {', '.join(networks)}, or a .json file; got {self.variant!r}"
             )
         for name, fine, expected in (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size == "auto" or self.batch_size >= 1, "at least 1, or auto"),
+            ("epochs", 1 <= self.epochs <= MOST_EPOCHS, f"between 1 and {MOST_EPOCHS:,}"),
+            (
+                "batch_size",
+                self.batch_size == "auto" or 1 <= self.batch_size <= LARGEST_BATCH,
+                f"between 1 and {LARGEST_BATCH:,}, or auto",
+            ),
             ("accumulate", self.accumulate >= 1, "at least 1"),
-            ("image_size", self.image_size is None or self.image_size >= 1, "at least 1"),
+            (
+                "image_size",
+                self.image_size is None or 1 <= self.image_size <= LARGEST_SIDE,
+                f"between 1 and {LARGEST_SIDE:,}",
+            ),
             ("channels", self.channels in (None, 1, 3), "1 or 3"),
             ("augment", set(self.augment) <= set(AUGMENTATIONS), f"of {', '.join(AUGMENTATIONS)}"),
             ("min_area", 0 < self.min_area <= 1, "more than 0 and at most 1"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
-            ("width", self.width > 0, "more than 0"),
+            ("width", 0 < self.width <= LARGEST_WIDTH, f"more than 0 and at most {LARGEST_WIDTH}"),
             ("dropout", self.dropout is None or 0 <= self.dropout < 1, "at least 0 and less than 1"),
             ("learning_rate", self.learning_rate > 0, "more than 0"),
             ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),

@@ -127,7 +127,13 @@ def load(folder: Path, *, weights: Literal["average", "last"] | None = None) -> 
     model = load_model(folder / MODEL)
     if weights is not None:
         _choose_weights(folder, model, weights)
-    return Run(model, load_preprocessing(folder), load_labels(folder))
+    class_names, classes = load_labels(folder), model.outputs[0].shape[-1]
+    if len(class_names) != classes:
+        raise UserError(
+            f"expected {classes} class names in {folder / LABELS}, as {folder / MODEL} has outputs; got "
+            f"{len(class_names)}: restore the file from a copy"
+        )
+    return Run(model, load_preprocessing(folder), class_names)
 
 
 def _choose_weights(folder: Path, model: keras.Model, weights: Literal["average", "last"]) -> None:

@@ -11,6 +11,8 @@ from keras_googlenet.tuning.spaces import EXTRAS, SPACES, Extra, SpaceName
 
 Algorithm = Literal["random", "bayesian", "hyperband"]
 
+MOST_TRIALS = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
@@ -52,7 +54,11 @@ class TuneConfig:
         for name, fine, expected in (
             ("space", self.space in SPACES, f"one of {', '.join(SPACES)}"),
             ("algorithm", self.algorithm in get_args(Algorithm), f"one of {', '.join(get_args(Algorithm))}"),
-            ("trials", self.trials >= 2, "at least 2: the unchanged network, and one other"),
+            (
+                "trials",
+                2 <= self.trials <= MOST_TRIALS,
+                f"between 2 (the unchanged network, and one other) and {MOST_TRIALS:,}",
+            ),
             ("extras", set(self.extras) <= set(EXTRAS), f"of {', '.join(EXTRAS)}"),
             ("max_params", self.max_params is None or self.max_params >= 1, "at least 1"),
             ("max_macs", self.max_macs is None or self.max_macs >= 1, "at least 1"),

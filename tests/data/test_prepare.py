@@ -189,7 +189,7 @@ def test_too_long_an_image_is_named(tmp_path):
     write(tmp_path / "in/line.png", np.zeros((1, 3000), np.uint8))
     done = prepare(tmp_path / "in", tmp_path / "out", enlarge=True)
     assert list(done.unreadable.values()) == [
-        "too long for its width: it would be of 224 x 672000 pixels",
+        "too large for training: it would be of 224 x 672000 pixels",
     ]
 
 
