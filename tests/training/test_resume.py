@@ -3,6 +3,8 @@
 import csv
 import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet import RunConfig, UserError, train
+from keras_googlenet.files import held
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import checkpoint, run_folder
 from keras_googlenet.training.network import build
@@ -139,6 +142,31 @@ def test_a_finished_run_is_left_alone(control, options, capsys):
     assert "finished already" in capsys.readouterr().out
     assert summary == json.loads((control / "summary.json").read_text())
     assert (control / "model.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "null"])
+def test_a_damaged_summary_is_made_again(content, control, options, tmp_path, capsys):
+    """From the last checkpoint, without training again."""
+    run = shutil.copytree(control, tmp_path / "run")
+    (run / "summary.json").write_text(content)
+    summary = train(RunConfig(run=run, **options), resume=True)
+    assert "summary.json is not a run's summary" in capsys.readouterr().err
+    expected = json.loads((control / "summary.json").read_text())
+    assert summary["test_accuracy"] == expected["test_accuracy"]
+    assert json.loads((run / "summary.json").read_text()) == summary
+    assert metrics(run) == metrics(control)
+
+
+def test_a_run_that_another_process_trains_is_refused(control, options, tmp_path):
+    """Its files stay as they are."""
+    run = shutil.copytree(control, tmp_path / "run")
+    (run / "summary.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with held(run, run_folder.WORK):
+        message = rf"process {os.getpid()} on \S+ trains in {run}: wait for it"
+        with pytest.raises(UserError, match=message):
+            train(RunConfig(run=run, **options), resume=True)
+        assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_other_options_are_named(control, options):
