@@ -19,7 +19,7 @@ from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
 from keras_googlenet.serving.preview.batching_parameters import BatchingParameters, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import StatusError
-from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.grpc_server import grpc_server
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import tensorflow as tf
 
+from keras_googlenet.serving.preview import bounds
 from keras_googlenet.serving.preview.errors import invalid
 from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Arrays
 from keras_googlenet.serving.preview.json_values import (
@@ -68,15 +69,16 @@ def signature_name(request: Mapping[str, Any]) -> str:
     return name or DEFAULT_SIGNATURE
 
 
-def parse_predict(body: bytes, signatures: Mapping[str, Any]) -> PredictRequest:
+def parse_predict(body: bytes, signatures: Mapping[str, Any], max_rows: int | None = None) -> PredictRequest:
     """Parse the body of a `:predict` request.
 
     Args:
         body: JSON, in row form (`instances`) or column form (`inputs`).
         signatures: `SignatureDef` protos by name.
+        max_rows: The bound on the rows of each input.
 
     Raises:
-        StatusError: The body does not follow the protocol or the signature.
+        StatusError: The body does not follow the protocol or the signature, or has too many rows.
     """
     request = parse_object(body)
     name = signature_name(request)
@@ -97,6 +99,9 @@ def parse_predict(body: bytes, signatures: Mapping[str, Any]) -> PredictRequest:
         values = _columns(request["inputs"], declared)
     else:
         raise invalid("Missing 'inputs' or 'instances' key")
+    for key in declared:
+        if isinstance(values[key], list):
+            bounds.check_rows(f"input {key!r}", len(values[key]), max_rows)
     inputs = {key: to_array(values[key], declared[key].dtype, key) for key in declared}
     return PredictRequest(name, inputs, row_form)
 
@@ -139,7 +144,9 @@ def dumps(content: Any) -> bytes:
 def _parse_slowly(body: bytes) -> Any:
     try:
         return json.loads(body.decode())  # of bytes it would take UTF-16 as well
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise invalid("JSON Parse error: values are nested too deep") from None
+    except ValueError as error:
         raise invalid(f"JSON Parse error: {error}") from None
 
 
