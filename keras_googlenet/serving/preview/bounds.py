@@ -24,7 +24,7 @@ PADDING = 4  # how many times the values that were sent a tensor may hold
 FREE_ELEMENTS = 1024  # a tensor this small may be padded from any number of values
 
 # Bytes that the parser makes of each mark in JSON: of a comma a number and its place, of a bracket a list.
-JSON_COSTS = ((b",", 40), (b"[", 96), (b"{", 240), (b'"', 32))
+JSON_COSTS = ((b",", 40), (b"[", 96), (b"{", 240), (b'"', 32), (b":", 200))
 NUMBER_COST, LIST_COST = JSON_COSTS[0][1], JSON_COSTS[1][1]
 FREE_JSON_BYTES = 2**26  # for what no signature declares: features of examples, dimensions left open
 MAX_JSON_BYTES = 2**29

@@ -180,9 +180,9 @@ class Models:
             try:
                 self._poll()
             except Exception as error:
+                message = f"cannot look for new versions: {type(error).__name__}: {error}"
                 if self._poll_error is None:
-                    self._log(f"preview: cannot look for new versions: {type(error).__name__}: {error}")
-                message = f"cannot look for new versions: {StatusError.of(error).message}"
+                    self._log(f"preview: {message}")
                 self._poll_error = StatusError(code.UNKNOWN, message)
                 raise
             self._poll_error = None

@@ -58,7 +58,7 @@ class Options:
     """Bytes that a request may have, as sent and as decompressed."""
 
     access_log: str | None = None
-    """Write a line of JSON for each request to this file; - for standard error."""
+    """Write a line of JSON for each request to this file; `--access-log=-` for standard error."""
 
     def check(self) -> None:
         """Refuse numbers that would make it poll without a pause, or answer nothing.

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 
 MAX_FIELDS = 200_000  # of a message and those in it; packed numbers are one field
-MAX_PACKED_BYTES = 2**27  # a packed number of one byte takes up to eight
+MAX_PACKED_BYTES = 3 * 2**23  # a packed number of one byte takes eight, and twice that while a list grows
 VARINT, FIXED64, DELIMITED, GROUP, END_GROUP, FIXED32 = range(6)
 GZIP, ZLIB = b"\x1f\x8b", b"\x78"  # no request that Serving knows begins with either
 VARINTS = {
