@@ -107,13 +107,24 @@ def _checked(name: str, value: Any, declared: Any) -> np.ndarray:
     # As an array of NumPy's own bytes, trailing zeros would be lost.
     array = np.asarray(value, dtype=object if declared.dtype == DT_STRING else None)
     # The session compares no shape, and a graph that compares none either could abort the process.
-    shape = declared.tensor_shape
-    if not shape.unknown_rank:
-        sizes = [dim.size for dim in shape.dim]
-        fits = array.ndim == len(sizes) and all(
-            size in (-1, actual) for size, actual in zip(sizes, array.shape, strict=True)
-        )
-        if not fits:
-            message = f"input {name!r}: expected shape {sizes}, got {list(array.shape)}"
-            raise tf.errors.InvalidArgumentError(None, None, message)
+    complaint = unfit_shape(name, array.shape, declared)
+    if complaint:
+        raise tf.errors.InvalidArgumentError(None, None, complaint)
     return array
+
+
+def unfit_shape(name: str, shape: Sequence[int], declared: Any) -> str | None:
+    """What is wrong with a shape; `None` where it fits.
+
+    Args:
+        name: The input's name.
+        shape: The array's.
+        declared: The input's `TensorInfo`.
+    """
+    if declared.tensor_shape.unknown_rank:
+        return None
+    sizes = [dim.size for dim in declared.tensor_shape.dim]
+    fits = len(shape) == len(sizes) and all(
+        size in (-1, actual) for size, actual in zip(sizes, shape, strict=True)
+    )
+    return None if fits else f"input {name!r}: expected shape {sizes}, got {list(shape)}"

@@ -120,7 +120,7 @@ def adders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def load():
     """How the preview loads a version; its `count` can be made to take too long."""
-    return lambda name, number, folder: Servable(number, folder, timeout_ms=TIMEOUT_MS)
+    return lambda name, number, folder: Servable(number, folder, timeout_ms=TIMEOUT_MS, max_rows=64)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
 from keras_googlenet.serving.preview.batching_parameters import BatchingParameters, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import StatusError
-from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.grpc_server import grpc_server
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
@@ -188,6 +188,25 @@ def test_a_request_whose_time_ran_out_in_the_queue_is_refused():
         code.RESOURCE_EXHAUSTED,
         "Run() timeout exceeded while waiting in batching queue",
     )
+
+
+class Slow(tf.errors.DeadlineExceededError):
+    """What a session raises."""
+
+    def __init__(self):
+        super().__init__(None, None, "Timed out")
+
+
+def test_a_run_that_takes_too_long_fails_the_slow_request_alone():
+    def run(inputs):
+        if 13 in inputs["x"]:
+            raise Slow
+        return {"y": inputs["x"] * 2}
+
+    queue = batching(run, timeout_ms=60_000, max_batch_size=3)
+    first, slow, last = ask_at_once(queue, [1], [13], [2])
+    assert (first, last) == ([2], [4])
+    assert slow.code == code.DEADLINE_EXCEEDED
 
 
 def test_queues_share_the_threads_in_turn():

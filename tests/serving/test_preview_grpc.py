@@ -15,8 +15,9 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from keras_googlenet.serving.preview import bounds
 from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy, parse_models
-from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.grpc_server import grpc_server
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.record import Recorder
 
@@ -180,13 +181,17 @@ def test_tensors_that_contradict_themselves_are_refused(prediction, text):
     assert refusal(prediction.Predict, request)[0] == Code.INVALID_ARGUMENT
 
 
-def test_tensors_that_are_large_together_are_refused(prediction):
+def test_tensors_that_are_large_together_are_refused(prediction, monkeypatch):
     """Each by itself is below the limit; none is made before all are summed up."""
-    request = predicting({})
-    for name in "xyz":
-        text_format.Parse("dtype: DT_FLOAT tensor_shape { dim { size: 100000000 } }", request.inputs[name])
-    found, told = refusal(prediction.Predict, request)
-    assert (found, told[:20]) == (Code.INVALID_ARGUMENT, "tensor parsing error")
+    monkeypatch.setattr(bounds, "MAX_MADE_BYTES", 300)
+    inputs = {"image": tf.constant([b"a"] * 4), "weight": tf.ones(4)}  # 256 bytes and 16
+    assert len(prediction.Predict(predicting(inputs, signature="both")).outputs["length"].float_val) == 4
+    monkeypatch.setattr(bounds, "MAX_MADE_BYTES", 270)
+    found, told = refusal(prediction.Predict, predicting(inputs, signature="both"))
+    assert (found, told.split(",")[0]) == (
+        Code.INVALID_ARGUMENT,
+        "expected a request that takes at most 0 MiB as tensors",
+    )
 
 
 def test_a_request_without_a_model_is_refused(prediction):

@@ -82,3 +82,38 @@ def test_outside_of_v1_is_not_json(ask, method, path):
 def test_long_message_is_cut(ask):
     message = error(ask("POST", f"{ADDER}:predict", ROWS | {"signature_name": "x" * 3000}), 400)
     assert len(message) == 1024
+
+
+# --- pages of other sites ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ask_with_cors(serving, asking):
+    return asking(serving, cors=True)
+
+
+@pytest.mark.parametrize("path", [f"{ADDER}:predict", ADDER, "/v1/models/none:predict"])
+def test_a_preflight_is_answered(ask_with_cors, ask, path):
+    response = ask_with_cors("OPTIONS", path, headers={"origin": "http://page"})
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "POST" in response.headers["access-control-allow-methods"]
+    assert "content-type" in response.headers["access-control-allow-headers"]
+    assert error(ask("OPTIONS", path), 400) == f"Malformed request: OPTIONS {path}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", f"{ADDER}:predict", ROWS, 200),
+        ("POST", f"{ADDER}:predict", b"{", 400),
+        ("POST", f"{ADDER}:predict", b" " * (2**27 + 1), 413),
+        ("POST", "/v1/models/none:predict", ROWS, 404),
+        ("GET", ADDER, None, 200),
+    ],
+)
+def test_pages_may_read_answers_and_errors(ask_with_cors, ask, method, path, body, status):
+    response = ask_with_cors(method, path, body)
+    assert response.status_code == status
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in ask(method, path, body).headers

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 from keras_googlenet.serving.preview.batching_parameters import BatchingParameters
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
+from keras_googlenet.serving.preview.reports import report, supervised
 
 
 @dataclass
@@ -125,10 +126,27 @@ class BatchQueue:
             outputs = self._run(merged)
             _split(batch, outputs, len(next(iter(merged.values()))))
         except Exception as error:
-            for task in batch.tasks:
-                task.error = StatusError.of(error)
+            failure = StatusError.of(error)
+            if failure.code == code.DEADLINE_EXCEEDED and len(batch.tasks) > 1:
+                self._run_alone(batch.tasks)  # the bound on one client's request is not to fail another's
+            else:
+                for task in batch.tasks:
+                    task.error = failure
         finally:
             for task in batch.tasks:
+                task.done.set()
+
+    def _run_alone(self, tasks: Sequence[_Task]) -> None:
+        """Answer each of a batch whose run took too long by a run of its own, those of few bytes first."""
+        patience = 2 * self._timeout_ms / 1000
+        for task in sorted(tasks, key=_task_bytes):
+            try:
+                if time.perf_counter() - task.enqueued > patience:
+                    raise StatusError(code.DEADLINE_EXCEEDED, "Timed out: the batch took too long")
+                task.outputs = self._run(task.inputs)
+            except Exception as error:
+                task.error = StatusError.of(error)
+            finally:
                 task.done.set()
 
 
@@ -147,9 +165,7 @@ class BatchScheduler:
         self._queues: deque[BatchQueue] = deque()  # those with tasks; the next in turn first
         self._changed = threading.Condition()
         for index in range(parameters.num_batch_threads):
-            threading.Thread(
-                target=self._work, name=f"{parameters.thread_pool_name}-{index}", daemon=True
-            ).start()
+            supervised(self._run_one, self._failed, f"{parameters.thread_pool_name}-{index}")
 
     def enqueue(self, queue: BatchQueue, task: _Task) -> None:
         """Put a task in a queue; raises as `BatchQueue.add`."""
@@ -159,9 +175,8 @@ class BatchScheduler:
                 self._queues.append(queue)
             self._changed.notify()
 
-    def _work(self) -> None:
-        while True:
-            self._run_one()
+    def _failed(self, error: Exception) -> None:
+        report(f"preview: a batch thread goes on after {type(error).__name__}: {error}")
 
     def _run_one(self) -> None:
         # In a frame of its own, so that a thread that waits keeps neither a batch nor a version alive.
@@ -189,6 +204,12 @@ class BatchScheduler:
                 shortest = wait if shortest is None else min(shortest, wait)
         self._changed.wait(shortest)
         return None
+
+
+def _task_bytes(task: _Task) -> int:
+    return sum(
+        sum(map(len, array.flat)) if array.dtype == object else array.nbytes for array in task.inputs.values()
+    )
 
 
 def _merge(batch: _Batch, parameters: BatchingParameters) -> Arrays:

@@ -7,13 +7,22 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 
 MAX_MESSAGE = 1024  # characters; TensorFlow Serving cuts its messages there
 
-# What Python's exceptions mean; the first that fits.
-CODES = (
+Codes = tuple[tuple[type[BaseException], int], ...]
+
+# What Python's exceptions mean in a request; the first that fits.
+CODES: Codes = (
+    (RecursionError, code.INVALID_ARGUMENT),  # values nested too deep
+    (MemoryError, code.RESOURCE_EXHAUSTED),
+    (ValueError, code.INVALID_ARGUMENT),
+)
+# And while a version loads.
+LOADING_CODES: Codes = (
     (FileNotFoundError, code.NOT_FOUND),
     (PermissionError, code.PERMISSION_DENIED),
     (OSError, code.NOT_FOUND),  # the loader's word for a folder without a SavedModel
+    (RecursionError, code.INTERNAL),
     (RuntimeError, code.NOT_FOUND),  # the loader's word for a SavedModel without the `serve` tag
-    (ValueError, code.INVALID_ARGUMENT),
+    *CODES,
 )
 
 
@@ -31,13 +40,13 @@ class StatusError(Exception):
         super().__init__(self.message)
 
     @classmethod
-    def of(cls, error: BaseException) -> StatusError:
+    def of(cls, error: BaseException, codes: Codes = CODES) -> StatusError:
         """An exception as a `StatusError`; INTERNAL where its kind says nothing."""
         if isinstance(error, StatusError):
             return error
         if isinstance(error, tf.errors.OpError):
             return cls(error.error_code, error.message)
-        for kind, value in CODES:
+        for kind, value in codes:
             if isinstance(error, kind):
                 return cls(value, str(error))
         return cls(code.INTERNAL, f"{type(error).__name__}: {error}")

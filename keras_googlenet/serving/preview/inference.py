@@ -6,7 +6,7 @@ and `multi_inference.cc`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ class Runner(Protocol):
     """What runs signatures: a loaded version, with or without batching."""
 
     signatures: Mapping[str, Any]
+    max_rows: int | None  # of a request; `None` while the version runs its own warm-up records
 
     def run(self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None) -> Arrays:
         """Run a signature."""
@@ -63,14 +64,8 @@ def predict(
         tf.errors.OpError: The graph refuses the values.
     """
     name = signature_name or DEFAULT_SIGNATURE
-    if name not in runner.signatures:
-        raise StatusError(code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    signature = runner.signatures[name]
-    _check_names(inputs, signature.inputs)
-    for index, key in enumerate(sorted(signature.inputs)):
-        expected, got = tf.as_dtype(signature.inputs[key].dtype), tf.as_dtype(inputs[key].dtype)
-        if expected != got:
-            raise invalid(f"Expects arg[{index}] to be {expected.name} but {got.name} is provided")
+    signature = declared(runner, name, inputs)
+    check_dtypes(signature, {key: array.dtype for key, array in inputs.items()})
     for position, wanted in enumerate(output_filter):
         if wanted not in signature.outputs:
             raise invalid(
@@ -80,6 +75,31 @@ def predict(
         if wanted in output_filter[:position]:
             raise invalid(f"duplicate output tensor alias: {wanted}")
     return runner.run(name, inputs, sorted(output_filter) or None)
+
+
+def declared(runner: Runner, signature_name: str, inputs: Collection[str]) -> Any:
+    """A signature that takes inputs of these names.
+
+    Raises:
+        StatusError: There is no such signature, or it takes others.
+    """
+    name = signature_name or DEFAULT_SIGNATURE
+    if name not in runner.signatures:
+        raise StatusError(code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+    _check_names(inputs, runner.signatures[name].inputs)
+    return runner.signatures[name]
+
+
+def check_dtypes(signature: Any, dtypes: Mapping[str, Any]) -> None:
+    """Refuse inputs of another type than a signature declares.
+
+    Raises:
+        StatusError: One is.
+    """
+    for index, key in enumerate(sorted(signature.inputs)):
+        expected, got = tf.as_dtype(signature.inputs[key].dtype), tf.as_dtype(dtypes[key])
+        if expected != got:
+            raise invalid(f"Expects arg[{index}] to be {expected.name} but {got.name} is provided")
 
 
 def classify(runner: Runner, signature_name: str, examples: Sequence[bytes]) -> list[Classes]:
@@ -132,7 +152,7 @@ def multi_inference(runner: Runner, tasks: Iterable[Task], examples: Sequence[by
     ]
 
 
-def _check_names(inputs: Arrays, declared: Mapping[str, Any]) -> None:
+def _check_names(inputs: Collection[str], declared: Mapping[str, Any]) -> None:
     if len(inputs) != len(declared):
         extra, missing = set(inputs) - set(declared), set(declared) - set(inputs)
         raise invalid(

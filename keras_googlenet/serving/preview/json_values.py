@@ -23,6 +23,7 @@ INTEGERS = {
     tf.uint32: (0, 2**32 - 1),
     tf.uint64: (0, 2**64 - 1),
 }
+MAX_RANK = 32  # NumPy has 64; no signature of images needs more than four
 # The greatest integer and the greatest decimal that lose no precision.
 FLOATS = {
     tf.float32: (2**24 - 1, float(np.finfo(np.float32).max)),
@@ -43,7 +44,7 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
     """
     expected = tf.dtypes.as_dtype(dtype)
     # As objects: among numbers NumPy would make room for the longest string in place of each of them.
-    leaves = np.array(value, dtype=object)
+    leaves = _leaves(value, name)
     _check_leaves(leaves, expected, name)
     if expected == tf.string:
         return object_array([_to_bytes(leaf) for leaf in leaves.flat], leaves.shape)
@@ -51,6 +52,15 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
         wide = np.int64 if INTEGERS[expected][1] < 2**63 else np.uint64
         return leaves.astype(wide).astype(expected.as_numpy_dtype)
     return leaves.astype(expected.as_numpy_dtype)
+
+
+def _leaves(value: Any, name: str) -> np.ndarray:
+    depth, inner = 0, value
+    while isinstance(inner, list) and inner:
+        depth, inner = depth + 1, inner[0]
+    if depth > MAX_RANK:
+        raise invalid(f"input {name!r}: expected at most {MAX_RANK} dimensions, got {depth}")
+    return np.array(value, dtype=object)
 
 
 def is_base64(value: Any) -> bool:

@@ -15,11 +15,9 @@ from tensorflow_serving.apis.inference_pb2 import MultiInferenceResponse
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionResponse
 
-from keras_googlenet.serving.preview import inference
+from keras_googlenet.serving.preview import bounds, inference
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Arrays, Runner
-
-MAX_TENSOR_BYTES = 2**30  # of a request's tensors: a message of a few bytes can declare any size
 
 # A TensorProto's list of values, by NumPy's kind and size; what is missing goes as bytes.
 VALUE_FIELDS = {
@@ -36,31 +34,57 @@ VALUE_FIELDS = {
     "b1": "bool_val",
     "O8": "string_val",
 }
+ALL_VALUE_FIELDS = (*sorted(set(VALUE_FIELDS.values())), "half_val", "scomplex_val", "dcomplex_val")
 
 
-def to_arrays(protos: Mapping[str, TensorProto]) -> Arrays:
+def to_arrays(protos: Mapping[str, TensorProto], signature: Any, max_rows: int | None) -> Arrays:
     """`TensorProto`s as arrays, strings as objects; integers beyond a narrow type wrap, as in TensorFlow.
 
+    Args:
+        protos: By the signature's own names.
+        signature: A `SignatureDef`.
+        max_rows: The bound on their rows; `None` for no bounds at all, as for warm-up records.
+
     Raises:
-        StatusError: One contradicts itself, or all of them together declare more than 1 GiB.
+        StatusError: One contradicts itself or the signature, or is out of bounds. No array is made before all
+            are checked.
     """
-    arrays, declared = {}, 0
+    shapes = {name: _shape(name, proto) for name, proto in protos.items()}
+    inference.check_dtypes(signature, {name: proto.dtype for name, proto in protos.items()})
+    if max_rows is not None:
+        for name, shape in shapes.items():
+            bounds.check_shape(name, shape, signature.inputs[name])
+            bounds.check_rows(f"input {name!r}", shape[0] if shape else 1, max_rows)
+            bounds.check_padding(name, math.prod(shape), _values_sent(protos[name]))
+        made = (bounds.made_bytes(shape, protos[name].dtype) for name, shape in shapes.items())
+        bounds.check_made_bytes(sum(made))
+    arrays = {}
     for name, proto in protos.items():
         try:
-            declared += _declared_bytes(proto)
-            if declared > MAX_TENSOR_BYTES:
-                raise ValueError
             arrays[name] = _values(proto)
-        except (ValueError, TypeError, KeyError, IndexError):
-            raise invalid(f"tensor parsing error: {name}") from None
+        except (ValueError, TypeError, KeyError, IndexError, NotImplementedError):
+            raise _unparsable(name) from None
     return arrays
 
 
-def _declared_bytes(proto: TensorProto) -> int:
+def _shape(name: str, proto: TensorProto) -> list[int]:
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
-        raise ValueError
-    return math.prod(sizes) * (tf.as_dtype(proto.dtype).size or 1)
+        raise _unparsable(name)
+    try:
+        tf.as_dtype(proto.dtype)
+    except TypeError:
+        raise _unparsable(name) from None
+    return sizes
+
+
+def _unparsable(name: str) -> StatusError:
+    return invalid(f"tensor parsing error: {name}")
+
+
+def _values_sent(proto: TensorProto) -> int:
+    # Bytes for `tensor_content`, which must be as long as the tensor: an upper bound is enough.
+    return len(proto.tensor_content) or sum(len(getattr(proto, field)) for field in ALL_VALUE_FIELDS)
 
 
 def _values(proto: TensorProto) -> np.ndarray:
@@ -85,18 +109,22 @@ def to_proto(array: np.ndarray) -> TensorProto:
     return proto
 
 
-def examples_of(request_input: Any) -> list[bytes]:
+def examples_of(request_input: Any, max_rows: int | None) -> list[bytes]:
     """The serialized `tf.Example`s of an `Input`, each with the context before it.
 
     Raises:
-        StatusError: There is none.
+        StatusError: There is none, there are more than `max_rows`, or they take too much with the context.
     """
     kind = request_input.WhichOneof("kind")
     if kind == "example_list":
-        examples = [example.SerializeToString() for example in request_input.example_list.examples]
+        listed = request_input.example_list
+        bounds.check_rows("examples", len(listed.examples), max_rows)
+        examples = [example.SerializeToString() for example in listed.examples]
     elif kind == "example_list_with_context":
         listed = request_input.example_list_with_context
         context = listed.context.SerializeToString()
+        bounds.check_rows("examples", len(listed.examples), max_rows)
+        bounds.check_made_bytes(len(context) * len(listed.examples))
         # Messages merge where their bytes follow one another.
         examples = [context + example.SerializeToString() for example in listed.examples]
     else:
@@ -109,7 +137,8 @@ def examples_of(request_input: Any) -> list[bytes]:
 def predict(runner: Runner, version: int, request: Any) -> PredictResponse:
     """Answer a `PredictRequest`."""
     spec = request.model_spec
-    inputs, wanted = to_arrays(request.inputs), list(request.output_filter)
+    signature = inference.declared(runner, spec.signature_name, request.inputs)
+    inputs, wanted = to_arrays(request.inputs, signature, runner.max_rows), list(request.output_filter)
     outputs = inference.predict(runner, spec.signature_name, inputs, wanted)
     response = PredictResponse(outputs={name: to_proto(array) for name, array in outputs.items()})
     fill_spec(response.model_spec, spec, version)
@@ -118,7 +147,7 @@ def predict(runner: Runner, version: int, request: Any) -> PredictResponse:
 
 def classify(runner: Runner, version: int, request: Any) -> ClassificationResponse:
     """Answer a `ClassificationRequest`."""
-    examples = examples_of(request.input)
+    examples = examples_of(request.input, runner.max_rows)
     results = inference.classify(runner, request.model_spec.signature_name, examples)
     response = ClassificationResponse()
     fill_classes(response.result, results)
@@ -128,7 +157,7 @@ def classify(runner: Runner, version: int, request: Any) -> ClassificationRespon
 
 def regress(runner: Runner, version: int, request: Any) -> RegressionResponse:
     """Answer a `RegressionRequest`."""
-    examples = examples_of(request.input)
+    examples = examples_of(request.input, runner.max_rows)
     values = inference.regress(runner, request.model_spec.signature_name, examples)
     response = RegressionResponse()
     fill_values(response.result, values)
@@ -144,7 +173,7 @@ def multi_inference(runner: Runner, version: int, request: Any) -> Any:
     if len(names) > 1:
         raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
     tasks = [inference.Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
-    results = inference.multi_inference(runner, tasks, examples_of(request.input))
+    results = inference.multi_inference(runner, tasks, examples_of(request.input, runner.max_rows))
     response = MultiInferenceResponse()
     for task, result in zip(request.tasks, results, strict=True):
         filled = response.results.add()

@@ -7,7 +7,6 @@ Follows TensorFlow Serving's `file_system_storage_path_source.cc` (what is aspir
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,10 +18,10 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 
 from keras_googlenet.serving.preview.config import ModelConfig
-from keras_googlenet.serving.preview.errors import StatusError, invalid
+from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError, invalid
 from keras_googlenet.serving.preview.inference import Runner
+from keras_googlenet.serving.preview.reports import report
 from keras_googlenet.serving.versions import versions
-from keras_googlenet.text import say
 
 LOADING, AVAILABLE = ModelVersionStatus.LOADING, ModelVersionStatus.AVAILABLE
 UNLOADING, END = ModelVersionStatus.UNLOADING, ModelVersionStatus.END
@@ -68,7 +67,7 @@ class Models:
     Args:
         load: Loads a version from its model's name, its number and its folder.
         retry_seconds: Seconds after a failed load before the next attempt.
-        log: Is told of every change, in one line.
+        log: Is given a line for every change. It must not raise.
     """
 
     def __init__(
@@ -76,13 +75,14 @@ class Models:
         load: Callable[[str, int, Path], Loaded],
         *,
         retry_seconds: float = RETRY_SECONDS,
-        log: Callable[[str], None] = lambda line: say(line, file=sys.stderr, flush=True),
+        log: Callable[[str], Any] = report,
     ) -> None:
         self._load, self._retry_seconds, self._log = load, retry_seconds, log
         self._configs: dict[str, ModelConfig] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, _Version]] = {}
         self._complaints: dict[str, str] = {}
+        self._poll_error: StatusError | None = None
         self._lock = threading.Lock()  # over the state; never held while loading or closing
         self._changing = threading.Lock()  # one poll or reload at a time
 
@@ -135,8 +135,9 @@ class Models:
             for number in sorted(known, reverse=True) if version is None else [version]:
                 found = known[number]
                 listed = response.model_version_status.add(version=number, state=found.state)
-                listed.status.error_code = found.error.code if found.error else code.OK
-                listed.status.error_message = found.error.message if found.error else ""
+                error = found.error or self._poll_error
+                listed.status.error_code = error.code if error else code.OK
+                listed.status.error_message = error.message if error else ""
             return response
 
     def available(self) -> dict[str, list[int]]:
@@ -171,9 +172,20 @@ class Models:
                 raise StatusError(code.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
 
     def poll(self) -> None:
-        """Look at the folders once: load what is new, unload what is no longer wanted."""
+        """Look at the folders once: load what is new, unload what is no longer wanted.
+
+        What it raises shows in the status of all versions until a look succeeds.
+        """
         with self._changing:
-            self._poll()
+            try:
+                self._poll()
+            except Exception as error:
+                message = f"cannot look for new versions: {type(error).__name__}: {error}"
+                if self._poll_error is None:
+                    self._log(f"preview: {message}")
+                self._poll_error = StatusError(code.UNKNOWN, message)
+                raise
+            self._poll_error = None
 
     def close(self) -> None:
         """Unload everything that nothing uses."""
@@ -266,7 +278,7 @@ class Models:
             runner = self._load(name, number, folder)
         except Exception as error:
             with self._lock:
-                version.state, version.error = END, StatusError.of(error)
+                version.state, version.error = END, StatusError.of(error, LOADING_CODES)
                 version.failures, version.failed_at = version.failures + 1, time.monotonic()
             self._log(f"preview: cannot load version {number} of {name}: {self._reason(name)}")
         else:
@@ -278,7 +290,7 @@ class Models:
         with self._lock:
             version.state = UNLOADING
         self._finish_unloading(version)
-        self._log(f"preview: version {version.number} of {name} goes")
+        self._log(f"preview: unloaded version {version.number} of {name}")
 
     def _finish_unloading(self, version: _Version) -> None:
         with self._lock:

@@ -44,13 +44,21 @@ class Options:
     """Seconds between two looks for new versions; 0 for none after the first."""
 
     rest_timeout_ms: int = 30_000
-    """Milliseconds that a request may compute, and wait for its batch; 0 for no bound."""
+    """Milliseconds that a request may compute, and wait for its batch; 0 for no bound. An operation of the
+    network that has begun is finished first, as in TensorFlow Serving."""
 
-    max_request_bytes: int = 2**28
-    """Bytes that a request may have, as sent and as unpacked."""
+    rest_api_enable_cors_support: bool = False
+    """Let pages of any site read the REST interface's answers."""
+
+    max_rows: int = 64
+    """Rows (images, examples) that a request may have. With the signatures they also decide how many numbers
+    JSON may hold."""
+
+    max_request_bytes: int = 2**27
+    """Bytes that a request may have, as sent and as decompressed."""
 
     access_log: str | None = None
-    """Write a line of JSON for each request to this file; - for standard error."""
+    """Write a line of JSON for each request to this file; `--access-log=-` for standard error."""
 
     def check(self) -> None:
         """Refuse numbers that would make it poll without a pause, or answer nothing.
@@ -63,6 +71,7 @@ class Options:
             ("--tensorflow-inter-op-parallelism", self.tensorflow_inter_op_parallelism, 0),
             ("--poll-seconds", self.poll_seconds, 0),
             ("--rest-timeout-ms", self.rest_timeout_ms, 0),
+            ("--max-rows", self.max_rows, 1),
             ("--max-request-bytes", self.max_request_bytes, 1),
         ):
             if not value >= least:

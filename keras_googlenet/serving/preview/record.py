@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import IO, Any
 
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
-from keras_googlenet.text import say
+from keras_googlenet.serving.preview.reports import report
 
 
 @dataclass
@@ -62,7 +61,10 @@ class Recorder:
         """Take in an answered request."""
         entry.seconds = time.perf_counter() - entry.start
         for observe in self._observers:
-            observe(entry)
+            try:
+                observe(entry)
+            except Exception as error:  # the request was answered
+                report(f"preview: cannot count a request: {type(error).__name__}: {error}")
         if self._log is not None:
             self._write(json.dumps(_line(entry)) + "\n")
 
@@ -71,9 +73,10 @@ class Recorder:
         try:
             self._log.write(line)  # one write: lines of threads do not mix
             self._log.flush()
-        except OSError as error:  # a full disk is no reason to answer nobody
+            self._complained = False
+        except (OSError, ValueError) as error:  # a full disk is no reason to answer nobody
             if not self._complained:
-                say(f"preview: cannot write the access log: {error.strerror}", file=sys.stderr, flush=True)
+                report(f"preview: cannot write the access log: {getattr(error, 'strerror', None) or error}")
             self._complained = True
 
 

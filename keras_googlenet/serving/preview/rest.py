@@ -1,7 +1,9 @@
 """TensorFlow Serving's REST interface, as an ASGI application.
 
 Sources: TensorFlow Serving's `http_rest_api_util.cc` (paths), `http_rest_api_handler.cc`, `http_server.cc`
-(codes), `evhttp_request.cc` (gzip). Serving bounds no body; the preview does.
+(codes), `evhttp_request.cc` (gzip). Serving bounds no body; the preview does. With CORS, any `OPTIONS` under
+`/v1/` is answered with 200, and each answer under it allows every origin: Serving's flag is described as
+"Enable CORS headers in response", and a page can read no error without them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
-from keras_googlenet.serving.preview import examples, inference, wire
+from keras_googlenet.serving.preview import bounds, examples, inference, wire
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.options import Options
@@ -52,7 +54,15 @@ HTTP_STATUS = {
     code.UNAUTHENTICATED: 401,
 }
 TOO_LARGE = 413
+TIMED_OUT = 408
 THREADS = 64  # a request that waits in a batch keeps one
+BODY_SECONDS = 60.0  # for a body to arrive
+PIECE = 2**20  # bytes to decompress before others have their turn
+CORS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-headers": "content-type, content-encoding",
+}
 
 
 class BodyTooLargeError(Exception):
@@ -65,6 +75,9 @@ def rest_app(
     max_bytes: int = Options.max_request_bytes,
     recorder: Recorder | None = None,
     monitoring: tuple[str, Callable[[], bytes]] | None = None,
+    memory: bounds.Memory | None = None,
+    body_seconds: float = BODY_SECONDS,
+    cors: bool = False,
 ) -> ASGIApp:
     """The REST interface of `models`.
 
@@ -73,8 +86,12 @@ def rest_app(
         max_bytes: Of a body, as sent and as unpacked.
         recorder: Is told of every request.
         monitoring: A path, and what to answer there.
+        memory: What large requests share.
+        body_seconds: Seconds for a body to arrive.
+        cors: Let pages of any site read the answers.
     """
-    recorder = recorder or Recorder()
+    recorder, memory = recorder or Recorder(), memory or bounds.Memory()
+    shared = CORS if cors else {}
     limiter = anyio.CapacityLimiter(THREADS)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,19 +107,24 @@ def rest_app(
             if scope["query_string"]:  # Serving matches it as a part of the path
                 target += "?" + scope["query_string"].decode("latin-1")
             entry = Entry("REST", f"{request.method} {target}", time.perf_counter())
+            body = _Body(max_bytes, memory)
             try:
-                body = await _body(request, max_bytes)
-            except BodyTooLargeError:
-                # The rest of the body is not read: the connection is of no more use.
-                message = f"Request body exceeds the limit of {max_bytes} bytes"
-                response = _error(TOO_LARGE, message, {"connection": "close"})
-                entry.code, entry.status = code.INVALID_ARGUMENT, TOO_LARGE
+                async with asyncio.timeout(body_seconds):
+                    content = await body.read(request)
+            except (BodyTooLargeError, TimeoutError, StatusError) as error:
+                response = _refused_body(error, max_bytes, body_seconds, entry)
             except (ClientDisconnect, asyncio.CancelledError):  # gone, or too slow for the server's end
                 return
             else:
-                entry.bytes_in = len(body)
-                work = partial(_answer, models, request.method, target, body, entry)
-                response = await anyio.to_thread.run_sync(work, limiter=limiter)
+                if cors and request.method == "OPTIONS":
+                    response = Response()
+                else:
+                    entry.bytes_in = len(content)
+                    work = partial(_answer, models, request.method, target, content, entry, memory)
+                    response = await anyio.to_thread.run_sync(work, limiter=limiter)
+            finally:
+                body.free()
+            response.headers.update(shared)
             entry.bytes_out = len(response.body)
             recorder.record(entry)
         await response(scope, receive, send)
@@ -110,31 +132,76 @@ def rest_app(
     return app
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The body, unpacked where it is gzipped; refused while it arrives once it is beyond the limit."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise BodyTooLargeError
-    unpacker = zlib.decompressobj(31) if "gzip" in request.headers.get("content-encoding", "") else None
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        if unpacker is not None:
+class _Body:
+    """A body as it arrives, decompressed where it is gzipped, counted in the memory that requests share."""
+
+    def __init__(self, limit: int, memory: bounds.Memory) -> None:
+        self._limit, self._memory = limit, memory
+        self._chunks: list[bytes] = []
+        self._size = self._counted = 0
+
+    async def read(self, request: Request) -> bytes:
+        """All of it.
+
+        Raises:
+            BodyTooLargeError: It is beyond the limit.
+            StatusError: Large requests in flight leave too little memory.
+        """
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._limit:
+            raise BodyTooLargeError
+        unpacker = zlib.decompressobj(31) if "gzip" in request.headers.get("content-encoding", "") else None
+        async for chunk in request.stream():
+            if unpacker is None:
+                self._add(chunk)
+                continue
             try:
-                chunk = unpacker.decompress(chunk, limit - size + 1)
+                while chunk and not unpacker.eof:
+                    self._add(unpacker.decompress(chunk, PIECE))
+                    chunk = unpacker.unconsumed_tail
+                    await asyncio.sleep(0)
             except zlib.error:
                 return b""  # Serving goes on without the body
-        size += len(chunk)
-        if size > limit:
+        if unpacker is not None and not unpacker.eof:
+            return b""
+        whole = b"".join(self._chunks)
+        self._chunks.clear()
+        return whole
+
+    def free(self) -> None:
+        """Count its bytes as free again."""
+        self._memory.give(self._counted)
+        self._counted = 0
+
+    def _add(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._limit:
             raise BodyTooLargeError
-        chunks.append(chunk)
-    if unpacker is not None and not unpacker.eof:
-        return b""
-    return b"".join(chunks)
+        if self._size > bounds.SMALL:
+            self._memory.take(self._size - self._counted)
+            self._counted = self._size
+        self._chunks.append(chunk)
 
 
-def _answer(models: Models, method: str, target: str, body: bytes, entry: Entry) -> Response:
+def _refused_body(error: Exception, max_bytes: int, seconds: float, entry: Entry) -> Response:
+    # The rest of the body is not read: the connection is of no more use.
+    if isinstance(error, StatusError):
+        entry.code, entry.status = error.code, HTTP_STATUS[error.code]
+        entry.error = error.message
+    elif isinstance(error, BodyTooLargeError):
+        entry.code, entry.status = code.INVALID_ARGUMENT, TOO_LARGE
+        entry.error = f"Request body exceeds the limit of {max_bytes} bytes"
+    else:
+        entry.code, entry.status = code.DEADLINE_EXCEEDED, TIMED_OUT
+        entry.error = f"Request body did not arrive within {seconds:g} seconds"
+    return _error(entry.status, entry.error, {"connection": "close"})
+
+
+def _answer(
+    models: Models, method: str, target: str, body: bytes, entry: Entry, memory: bounds.Memory
+) -> Response:
     try:
-        content = _dispatch(models, method, target, body, entry)
+        content = _dispatch(models, method, target, body, entry, memory)
     except Exception as caught:
         error = StatusError.of(caught)
         entry.code, entry.status = error.code, HTTP_STATUS.get(error.code, 500)
@@ -143,7 +210,9 @@ def _answer(models: Models, method: str, target: str, body: bytes, entry: Entry)
     return Response(content, media_type="application/json")
 
 
-def _dispatch(models: Models, method: str, target: str, body: bytes, entry: Entry) -> bytes:
+def _dispatch(
+    models: Models, method: str, target: str, body: bytes, entry: Entry, memory: bounds.Memory
+) -> bytes:
     pattern = {"POST": PREDICTION, "GET": STATUS}.get(method)
     match = pattern.fullmatch(target) if pattern else None
     if match is None:
@@ -159,7 +228,10 @@ def _dispatch(models: Models, method: str, target: str, body: bytes, entry: Entr
         entry.api = match["method"].capitalize()
         with models.use(name, version, label) as handle:
             entry.version = handle.version
-            return METHODS[match["method"].lower()](handle.runner, body, entry)
+            runner = handle.runner
+            parsed = bounds.check_json(body, runner.signatures, runner.max_rows)
+            with memory.holding(parsed):
+                return METHODS[match["method"].lower()](runner, body, entry)
     if match["metadata"]:
         entry.api = "GetModelMetadata"
         with models.use(name, version, label) as handle:
@@ -170,7 +242,7 @@ def _dispatch(models: Models, method: str, target: str, body: bytes, entry: Entr
 
 
 def _predict(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
-    request = wire.parse_predict(body, runner.signatures)
+    request = wire.parse_predict(body, runner.signatures, runner.max_rows)
     start = time.perf_counter()
     outputs = inference.predict(runner, request.signature_name, request.inputs)
     entry.runtime = time.perf_counter() - start
@@ -178,11 +250,13 @@ def _predict(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
 
 
 def _classify(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
-    return wire.dumps({"results": inference.classify(runner, *examples.parse_examples(body))})
+    parsed = examples.parse_examples(body, runner.max_rows)
+    return wire.dumps({"results": inference.classify(runner, *parsed)})
 
 
 def _regress(runner: inference.Runner, body: bytes, entry: Entry) -> bytes:
-    return wire.dumps({"results": inference.regress(runner, *examples.parse_examples(body))})
+    parsed = examples.parse_examples(body, runner.max_rows)
+    return wire.dumps({"results": inference.regress(runner, *parsed)})
 
 
 METHODS = {"predict": _predict, "classify": _classify, "regress": _regress}

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.preview import messages
+from keras_googlenet.serving.preview import bounds, messages
 from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
-from keras_googlenet.serving.preview.errors import StatusError, invalid
+from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
 from keras_googlenet.serving.session import SavedModelSession
 from keras_googlenet.serving.versions import WARMUP
@@ -29,8 +30,10 @@ class Servable:
         folder: The version's folder.
         scheduler: Batches the requests of each signature.
         timeout_ms: Milliseconds that a request may run, and wait for its batch; 0 for no bound.
+        max_rows: Rows that a request may have; `None` for no bounds.
 
     Attributes:
+        max_rows: The same, once the warm-up is over: its records come with the model and are trusted.
         signature_defs: All `SignatureDef` protos of the SavedModel by name.
         signatures: Those that can be run.
         warmup_records: How many warm-up records it has run.
@@ -40,24 +43,37 @@ class Servable:
     """
 
     def __init__(
-        self, number: int, folder: Path, scheduler: BatchScheduler | None = None, timeout_ms: int = 0
+        self,
+        number: int,
+        folder: Path,
+        scheduler: BatchScheduler | None = None,
+        timeout_ms: int = 0,
+        max_rows: int | None = None,
     ) -> None:
         self._scheduler, self._timeout_ms = scheduler, timeout_ms
+        self.max_rows: int | None = None
         self._queues: dict[tuple[str, tuple[str, ...]], BatchQueue] = {}
         try:
             self._session = SavedModelSession(folder, timeout_ms)
         except UserError as error:
-            raise StatusError.of(error.__cause__ or error) from None
+            raise StatusError.of(error.__cause__ or error, LOADING_CODES) from None
         self.signature_defs: Mapping[str, Any] = self._session.signature_defs
         self.signatures: Mapping[str, Any] = self._session.signatures
         try:
             self.warmup_records = _warm_up(self, number, folder / WARMUP)
         except Exception as error:
             self.close()
-            raise StatusError.of(error) from None
+            raise StatusError.of(error, LOADING_CODES) from None
+        self.max_rows = max_rows
 
     def run(self, signature_name: str, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
-        """Run a signature, as `SavedModelSession.run`, alone or in a batch."""
+        """Run a signature, as `SavedModelSession.run`, alone or in a batch.
+
+        Raises:
+            StatusError: A shape does not fit the signature: told before it could fail a batch of others.
+        """
+        for name, info in self.signatures[signature_name].inputs.items():
+            bounds.check_shape(name, np.shape(inputs[name]), info)
         if self._scheduler is None:
             return self._session.run(signature_name, inputs, outputs)
         names = tuple(sorted(self.signatures[signature_name].outputs) if outputs is None else outputs)

@@ -17,19 +17,21 @@ from typing import IO, Any
 import uvicorn
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.serving.preview import bounds
 from keras_googlenet.serving.preview.batching import BatchScheduler
 from keras_googlenet.serving.preview.batching_parameters import BatchingParameters, read_parameters
 from keras_googlenet.serving.preview.config import ModelConfig, find_models, parse_models, read_models
+from keras_googlenet.serving.preview.connections import Protocol
 from keras_googlenet.serving.preview.errors import StatusError
-from keras_googlenet.serving.preview.grpc_services import grpc_server
+from keras_googlenet.serving.preview.grpc_server import grpc_server
 from keras_googlenet.serving.preview.metrics import Metrics
 from keras_googlenet.serving.preview.metrics import read_path as metrics_path
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.serving.preview.record import Recorder
+from keras_googlenet.serving.preview.reports import report, supervised
 from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
-from keras_googlenet.text import say
 
 GRACE_SECONDS = 30  # for the requests in flight when the preview is told to stop
 NAME = "preview of TensorFlow Serving"
@@ -54,13 +56,13 @@ def serve(directory: Path, options: Options) -> None:
     def load(name: str, number: int, folder: Path) -> Servable:
         start, failed = time.perf_counter(), True
         try:
-            servable = Servable(number, folder, scheduler, options.rest_timeout_ms)
+            servable = Servable(number, folder, scheduler, options.rest_timeout_ms, options.max_rows)
             failed = False
             return servable
         finally:
             metrics.loaded(folder, time.perf_counter() - start, failed=failed)
 
-    models = Models(load)
+    models, memory = Models(load), bounds.Memory()
     with contextlib.ExitStack() as stack:
         recorder = Recorder(stack.enter_context(_opened(options.access_log)), (metrics.answered,))
         listener = stack.enter_context(_bound(options))
@@ -71,6 +73,7 @@ def serve(directory: Path, options: Options) -> None:
             port=_port(options.grpc_port),
             recorder=recorder,
             max_message_bytes=options.max_request_bytes,
+            memory=memory,
         )
         try:
             models.reload(configs, first=True)
@@ -78,12 +81,14 @@ def serve(directory: Path, options: Options) -> None:
             raise UserError(f"cannot serve {directory}: {error.message}") from None
         stop = threading.Event()
 
-        def keep_polling() -> None:
-            while not stop.wait(options.poll_seconds):
-                models.poll()
+        def poll() -> bool:
+            if stop.wait(options.poll_seconds):
+                return False
+            models.poll()
+            return True
 
         if options.poll_seconds:
-            threading.Thread(target=keep_polling, daemon=True).start()
+            supervised(poll, lambda error: None, "polling")  # `Models` itself tells of its errors
         grpc.start()
         with _port_errors(options):
             listener.listen()
@@ -98,13 +103,15 @@ def serve(directory: Path, options: Options) -> None:
                 max_bytes=options.max_request_bytes,
                 recorder=recorder,
                 monitoring=(monitoring_path, metrics.text) if monitoring_path else None,
+                memory=memory,
+                cors=options.rest_api_enable_cors_support,
             )
             patient = asyncio.run(_run(app, listener, announce))
         finally:
             stop.set()
-            grpc.stop(GRACE_SECONDS if patient else 0).wait()
+            grpc.stop(GRACE_SECONDS if patient else 0)
             models.close()
-            say(f"{NAME}: stopped", flush=True)
+            report(f"{NAME}: stopped", sys.stdout)
 
 
 def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
@@ -128,6 +135,7 @@ async def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) 
     """Answer until told to stop; whether once, so that requests in flight may be finished."""
     config = uvicorn.Config(
         app,
+        http=Protocol,
         lifespan="off",
         ws="none",
         log_level="critical",  # it would show a traceback for each client too slow for the end
@@ -213,5 +221,8 @@ def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None
     for name, numbers in models.available().items():
         version = "version" if len(numbers) == 1 else "versions"
         listed = ", ".join(map(str, numbers))
-        say(f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}")
-    say(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", flush=True)
+        report(
+            f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}",
+            sys.stdout,
+        )
+    report(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", sys.stdout)

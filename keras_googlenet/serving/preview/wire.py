@@ -6,7 +6,9 @@ Source: TensorFlow Serving's RESTful API (`api_rest`), and the checks and messag
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import orjson
 import tensorflow as tf
 
+from keras_googlenet.serving.preview import bounds
 from keras_googlenet.serving.preview.errors import invalid
 from keras_googlenet.serving.preview.inference import DEFAULT_SIGNATURE, Arrays
 from keras_googlenet.serving.preview.json_values import (
@@ -36,6 +39,29 @@ class PredictRequest:
     row_form: bool
 
 
+class _NoCollection:
+    """A context without Python's search for cycles, which JSON has none of: it takes most of the time for
+    millions of lists, and holds everyone up. Several threads may be in it.
+    """
+
+    def __init__(self) -> None:
+        self._inside, self._lock = 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            gc.disable()
+
+    def __exit__(self, *caught: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                gc.enable()
+
+
+_no_collection = _NoCollection()
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """The body of a request, a JSON object; NaN and Infinity are numbers in it.
 
@@ -44,10 +70,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    try:
-        request = orjson.loads(body)
-    except ValueError:
-        request = _parse_slowly(body)  # orjson knows no NaN and no Infinity
+    with _no_collection:
+        try:
+            request = orjson.loads(body)
+        except ValueError:
+            request = _parse_slowly(body)  # orjson knows no NaN and no Infinity
     if not isinstance(request, dict):
         raise invalid(f"JSON Value: {shown(request)} Is not object")
     return request
@@ -68,15 +95,16 @@ def signature_name(request: Mapping[str, Any]) -> str:
     return name or DEFAULT_SIGNATURE
 
 
-def parse_predict(body: bytes, signatures: Mapping[str, Any]) -> PredictRequest:
+def parse_predict(body: bytes, signatures: Mapping[str, Any], max_rows: int | None = None) -> PredictRequest:
     """Parse the body of a `:predict` request.
 
     Args:
         body: JSON, in row form (`instances`) or column form (`inputs`).
         signatures: `SignatureDef` protos by name.
+        max_rows: The bound on the rows of each input.
 
     Raises:
-        StatusError: The body does not follow the protocol or the signature.
+        StatusError: The body does not follow the protocol or the signature, or has too many rows.
     """
     request = parse_object(body)
     name = signature_name(request)
@@ -92,11 +120,16 @@ def parse_predict(body: bytes, signatures: Mapping[str, Any]) -> PredictRequest:
             "'instances' keys to exist "
         )
     if row_form:
+        if isinstance(request["instances"], list):  # before each of them is looked at
+            bounds.check_rows("instances", len(request["instances"]), max_rows)
         values = _columns_of_rows(request["instances"], declared)
     elif "inputs" in request:
         values = _columns(request["inputs"], declared)
     else:
         raise invalid("Missing 'inputs' or 'instances' key")
+    for key in declared:
+        if isinstance(values[key], list):
+            bounds.check_rows(f"input {key!r}", len(values[key]), max_rows)
     inputs = {key: to_array(values[key], declared[key].dtype, key) for key in declared}
     return PredictRequest(name, inputs, row_form)
 
@@ -139,7 +172,9 @@ def dumps(content: Any) -> bytes:
 def _parse_slowly(body: bytes) -> Any:
     try:
         return json.loads(body.decode())  # of bytes it would take UTF-16 as well
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise invalid("JSON Parse error: values are nested too deep") from None
+    except ValueError as error:
         raise invalid(f"JSON Parse error: {error}") from None
 
 
