@@ -26,7 +26,7 @@ from serving_folder import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from keras_googlenet.preprocessing import MAX_PIXELS
+from keras_googlenet.preprocessing import SERVED_PIXELS
 from keras_googlenet.serving.client.client import BATCH
 from keras_googlenet.serving.preview.batching_parameters import read_parameters
 from keras_googlenet.serving.preview.metrics import read_path
@@ -305,7 +305,7 @@ def test_readme_links_lead_somewhere():
 
 def test_readme_numbers_are_the_packages():
     millions = int(re.search(r"more than (\d+) million pixels", read("README.md"))[1])
-    assert millions * 10**6 == MAX_PIXELS
+    assert millions * 10**6 == SERVED_PIXELS
     images, wait = re.search(r"up to (\d+) images .*?waits (\d+) ms", read("README.md"), re.DOTALL).groups()
     assert int(images) == batching().max_batch_size
     assert int(wait) * 1000 == batching().batch_timeout_micros

@@ -26,6 +26,8 @@ import numpy as np, tensorflow as tf
 from pathlib import Path
 from keras_googlenet.serving.session import SavedModelSession
 
+pytestmark = pytest.mark.ci  # minutes of decoding
+
 four = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=4)
 tf.compat.v1.Session = functools.partial(tf.compat.v1.Session, config=four)
 folder, threads, *files = sys.argv[1:]
