@@ -11,6 +11,8 @@ from PIL import Image
 
 from keras_googlenet.preprocessing import SERVED_PIXELS
 
+pytestmark = pytest.mark.ci  # minutes of decoding
+
 SIDE = 4000
 SECONDS = 20  # for what takes 2 s where the processor is idle
 DECODED = 3 * SERVED_PIXELS / 2**20  # MiB of the largest image
@@ -25,8 +27,6 @@ import functools
 import numpy as np, tensorflow as tf
 from pathlib import Path
 from keras_googlenet.serving.session import SavedModelSession
-
-pytestmark = pytest.mark.ci  # minutes of decoding
 
 four = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=4)
 tf.compat.v1.Session = functools.partial(tf.compat.v1.Session, config=four)
