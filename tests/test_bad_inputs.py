@@ -411,9 +411,7 @@ def test_a_damaged_checkpoint_is_named(command, finished_run, tmp_path, damage):
         file.unlink()
         DAMAGES[damage](file, content)
     before = contents(tmp_path)
-    code, _, err = command(
-        "train", "--run", damaged, "--resume"
-    )  # prints what it trains
+    code, _, err = command("train", "--run", damaged, "--resume")  # prints what it trains
     is_one_line_error(code, "", err, "checkpoint")
     assert contents(tmp_path) == before
 
