@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "serving/README.md")
 LANGUAGES = {"sh", "python", "js"}  # of blocks that a reader runs; a block of no language is a listing
 SERVE = "keras-googlenet serve models/googlenet --rest-port 8501"
-SECONDS = 300  # that a command may take
+SECONDS = 600  # that a command may take
 
 # What a command begins with, and why it is not run.
 NOT_RUN = {
