@@ -15,7 +15,7 @@ from conformance.server import preview
 from honest_client import Sender, asking
 from mutated_requests import Maker
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.alone]  # it tells of seconds
 
 COUNT, CLIENTS, SEED = 20_000, 4, 2014
 FIRST = 1_000  # after these, memory has its size
