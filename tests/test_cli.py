@@ -110,7 +110,7 @@ MISTAKES = [
     ("train --data nowhere --run {new}", "unknown data 'nowhere'"),
     ("train --data tfds:no_such_set --run {new}", 'unknown data "tfds:no_such_set"'),
     ("train --data {data} --run {run}", "exists: choose another run folder"),
-    ("train --data {data} --run {new} --epochs -1", "expected epochs to be at least 1, got -1"),
+    ("train --data {data} --run {new} --epochs -1", "expected epochs to be between 1 and 100,000, got -1"),
     ("train --data {data} --run {new} --epochs many", "--epochs.*many"),
     ("train --data {data} --run {new} --bogus 1", "Unknown option: --bogus"),
     ("train --data {data}", "--run"),

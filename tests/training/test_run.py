@@ -251,8 +251,8 @@ def test_width_multiplies_the_channels_of_a_variant_s_file(tiny_variant):
         ('{"name": "mine"}', "Expected the JSON of an Architecture"),
         (b"\xff\xfe\x00", "cannot read the architecture"),
         ("stage", "Expected the JSON of an Architecture"),
-        ("channels", "filters=-8.*or correct"),
-        ("type", "or correct"),
+        ("channels", "conv_1x1 of 3a to be a whole number of 1 or more; received -8"),
+        ("type", "kernel of conv1_3x3 to be a whole number of 1 or more; received .three."),
     ],
     ids=[
         "missing",
