@@ -23,7 +23,7 @@ from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.files import LOCK, held
 from keras_googlenet.googlenet import GoogLeNet
-from keras_googlenet.text import say
+from keras_googlenet.text import reason, say
 from keras_googlenet.training import memory
 from keras_googlenet.training.callbacks import StopSignals
 from keras_googlenet.training.kernels import check_weights_can_change
@@ -38,7 +38,13 @@ from keras_googlenet.tuning.oracles import BudgetOracle, make_oracle
 from keras_googlenet.tuning.report import report
 from keras_googlenet.tuning.results import COMPLETED, RUNNING, Search, Trial
 from keras_googlenet.tuning.spaces import SearchSpace
-from keras_googlenet.tuning.trials import ChannelTuner, SearchStopped, TrainedAsRun, Training
+from keras_googlenet.tuning.trials import (
+    ChannelTuner,
+    SearchHaltedError,
+    SearchStopped,
+    TrainedAsRun,
+    Training,
+)
 
 TUNER_ID, ORACLE_IP, ORACLE_PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 CHIEF = "chief"  # what the identifier of the process that holds the oracle contains
@@ -160,6 +166,8 @@ def _search(
             f"the search in {folder} stopped; the same command goes on with it",
             shared.stop.received or SIGINT,
         ) from None
+    except SearchHaltedError as error:
+        raise UserError(f"the disk is full ({reason(error)}): free some space, then rerun") from None
     except RuntimeError as error:
         if "Failed to bind" not in str(error):
             raise

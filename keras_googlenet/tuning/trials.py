@@ -21,7 +21,7 @@ from keras_googlenet.files import replacing, write_text
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.surgery import strip_aux
 from keras_googlenet.text import say
-from keras_googlenet.training import distribution
+from keras_googlenet.training import distribution, memory
 from keras_googlenet.training.averaging import AverageStatistics
 from keras_googlenet.training.callbacks import (
     StopSignals,
@@ -50,6 +50,10 @@ Logs = dict[str, Any] | None
 
 class SearchStopped(BaseException):
     """A signal ended a trial; no `Exception`, for keras-tuner takes those for a trial's failure."""
+
+
+class SearchHaltedError(BaseException):
+    """A trial cannot go on, and no other could; no `Exception`, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,14 @@ class ChannelTuner(kt.Tuner):
 
     def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
         """Train a network; its figures are those of the best epoch by validation accuracy."""
+        try:
+            return self._train(trial)
+        except Exception as error:
+            if memory.DISK_FULL in str(error):  # not the network's failure: a rerun trains it again
+                raise SearchHaltedError(str(error)) from error
+            raise
+
+    def _train(self, trial: Any) -> dict[str, float]:
         training, hypermodel = self.hypermodel.training, self.hypermodel
         keras.backend.clear_session()
         gc.collect()
