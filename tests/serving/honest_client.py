@@ -1,4 +1,4 @@
-"""A client in a process of its own, which what the tests do to the server does not slow down. Imports little."""
+"""A client in a process of its own: what a test does meanwhile does not slow it down. Imports little."""
 
 import contextlib
 import json

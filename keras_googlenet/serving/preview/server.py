@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -75,6 +76,8 @@ def serve(directory: Path, options: Options) -> None:
             max_message_bytes=options.max_request_bytes,
             memory=memory,
         )
+        gc.collect()
+        gc.freeze()  # a search for cycles among TensorFlow's own objects would hold all requests up
         try:
             models.reload(configs, first=True)
         except StatusError as error:
