@@ -51,11 +51,11 @@ class Options:
     """Let pages of any site read the REST interface's answers."""
 
     max_rows: int = 64
-    """Rows (images, examples) that a request may have. With the signatures they also decide how many numbers
-    JSON may hold."""
+    """Rows (images, examples) that a request may have, and the numbers that its JSON may hold. Checked before
+    batching, where max_batch_size applies too."""
 
     max_request_bytes: int = 2**27
-    """Bytes that a request may have, as sent and as decompressed."""
+    """Bytes that a request may have, as sent and as decompressed. Checked before batching."""
 
     access_log: str | None = None
     """Write a line of JSON for each request to this file; `--access-log=-` for standard error."""

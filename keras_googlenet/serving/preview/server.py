@@ -77,7 +77,7 @@ def serve(directory: Path, options: Options) -> None:
             memory=memory,
         )
         gc.collect()
-        gc.freeze()  # TensorFlow's own objects stay: a search for cycles among them would hold requests up
+        gc.freeze()  # a search for cycles among TensorFlow's own objects would hold all requests up
         try:
             models.reload(configs, first=True)
         except StatusError as error:
