@@ -128,7 +128,11 @@ def _look(data: ImageData) -> Iterator[ImageFacts | str]:
 
     with ThreadPool() as pool:
         results = pool.imap(look, places, chunksize=IMAGES_AT_ONCE)
-        yield from tqdm(results, "looking at images", len(places), leave=False, disable=None)
+        try:
+            yield from tqdm(results, "looking at images", len(places), leave=False, disable=None)
+        finally:  # a thread that is still in OpenCV aborts a process that ends
+            pool.terminate()
+            pool.join()
 
 
 def _duplicates(facts: list[ImageFacts]) -> dict[str, Any]:

@@ -118,7 +118,11 @@ def _each(work: Callable[[Path], Any], files: Sequence[Path], title: str) -> Ite
     """Each file with the result of its work, done in threads: OpenCV lets go of Python's lock."""
     with ThreadPool() as pool:
         results = pool.imap(work, files, chunksize=FILES_AT_ONCE)
-        yield from zip(files, tqdm(results, title, len(files), leave=False, disable=None), strict=True)
+        try:
+            yield from zip(files, tqdm(results, title, len(files), leave=False, disable=None), strict=True)
+        finally:  # a thread that is still in OpenCV aborts a process that ends
+            pool.terminate()
+            pool.join()
 
 
 def _is_done(source: Path, target: Path, size: int, enlarge: bool, file: Path) -> bool:
