@@ -68,7 +68,7 @@ MISTAKES = [
     ("prepare {new} {out}", "no folder at .*new"),
     ("prepare {photos} {photos}/small", "two folders beside each other"),
     ("prepare {photos} {photos}", "two folders beside each other"),
-    ("prepare {photos} {out} --size 0", "expected size to be at least 1, got 0"),
+    ("prepare {photos} {out} --size 0", "expected size to be between 1 and 65,500, got 0"),
     ("prepare {photos} {out} --size big", "--size.*big"),
     ("prepare {photos} {out} --quality 0", "expected quality to be between 1 and 100, got 0"),
     ("inspect --to {out}", "--data"),
