@@ -208,7 +208,7 @@ def test_a_search_that_cannot_be_is_refused_before_it_begins(search, training, m
 @pytest.mark.parametrize(
     ("search", "training", "message"),
     [
-        ({"trials": 1}, {}, "expected trials to be at least 2"),
+        ({"trials": 1}, {}, "expected trials to be between 2"),
         ({"space": "depth"}, {}, "expected space to be one of stage_width, branch_ratio, block"),
         ({"extras": ("seed",)}, {}, "expected extras to be of dropout"),
         ({}, {"variant": "nin"}, "expected a GoogLeNet"),
