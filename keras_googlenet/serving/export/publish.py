@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import sync
 from keras_googlenet.serving.versions import MAX_VERSION, latest_version, versions
 
 PREFIX = ".tmp-keras_googlenet-"
@@ -157,12 +158,3 @@ def _locked_folder(directory: Path) -> tuple[Path, int]:
 
 def _new_name(directory: Path) -> Path:
     return directory / f"{PREFIX}{uuid.uuid4().hex}"
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
