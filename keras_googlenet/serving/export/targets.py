@@ -11,10 +11,11 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.files import sync
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.serving.export import reference
 from keras_googlenet.serving.export.network import ServedNetwork, served_network
-from keras_googlenet.serving.export.publish import staging, sync
+from keras_googlenet.serving.export.publish import staging
 from keras_googlenet.serving.export.verify import TOLERANCES
 from keras_googlenet.training.run_folder import write_labels
 
