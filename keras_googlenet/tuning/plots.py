@@ -90,7 +90,7 @@ def plot_importance(trials: Sequence[Trial], path: Path) -> None:
     places = range(len(shown))
     colours = ["tab:blue" if strength > 0 else "tab:orange" for _, strength in shown]
     axes.barh(places, [strength for _, strength in shown], color=colours)
-    axes.set_yticks(places, [name for name, _ in shown])
+    axes.set_yticks(places, [name for name, _ in shown], parse_math=False)
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlim(-1, 1)
     chance = min(1.0, SURE / math.sqrt(max(len(trials) - 1, 1)))

@@ -66,6 +66,14 @@ def test_importance_of_one_trial_is_none(tmp_path):
     assert (tmp_path / "importance.png").is_file()
 
 
+def test_a_parameter_of_a_block_with_dollar_signs_is_drawn_as_written(tmp_path):
+    """A block's name comes from the architecture's file; matplotlib would take it for a formula."""
+    name = r"$\frac{$ width"
+    trials = [trial(str(n), n / 10, **{name: n}) for n in range(3)]
+    plot_importance(trials, tmp_path / "importance.png")
+    assert (tmp_path / "importance.png").is_file()
+
+
 def test_a_trial_that_never_began_has_its_row(tmp_path):
     waiting = Trial("1", "RUNNING", {"up": 2}, None, None, None, (), None, None, False, "")
     write_table([trial("0", 0.5, up=1), waiting], tmp_path / "trials.csv")
