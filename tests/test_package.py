@@ -141,7 +141,12 @@ def test_readme_map_is_true():
 
 def test_readme_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+        path, _, anchor = target.partition("#")
+        assert (ROOT / path).exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+            plain = [re.sub(r"[^\w -]", "", heading).lower() for heading in headings]
+            assert anchor in [heading.replace(" ", "-") for heading in plain], target
 
 
 @pytest.mark.slow

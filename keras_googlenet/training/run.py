@@ -110,6 +110,7 @@ def _train(config: RunConfig, data: ImageData | None, stack: ExitStack) -> dict[
         if not (config.run / run_folder.CONFIG).is_file():
             stack.enter_context(_created(config, data, preprocessing, facts | {"dtype_policy": policy}))
         remove_unfinished(config.run)  # of a process that was killed as it wrote
+        (config.run / "plots").mkdir(exist_ok=True)
         size = preprocessing.height
         say(
             f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "

@@ -46,7 +46,6 @@ def created(
         UserError: It was made by another process meanwhile.
     """
     with held_new(folder, WORK) as unfinished:
-        (unfinished / "plots").mkdir()
         write_json(unfinished / CONFIG, config)
         write_labels(unfinished / LABELS, class_names)
         if architecture is not None:

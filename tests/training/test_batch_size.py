@@ -9,7 +9,7 @@ import pytest
 from keras_googlenet import RunConfig, UserError, train
 from keras_googlenet.cli import app
 from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.training import batch_size
+from keras_googlenet.training import batch_size, memory
 from keras_googlenet.training.batch_size import Found, Tried, find, foretold
 from keras_googlenet.training.memory import available_bytes
 from keras_googlenet.training.run import epoch_order, open_data
@@ -35,8 +35,8 @@ def test_the_next_peak_is_on_the_line_of_the_last_two():
 
 def test_available_memory_is_the_container_s_where_that_is_less(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
-    monkeypatch.setattr(batch_size, "MEMORY_INFO", tmp_path / "meminfo")
-    monkeypatch.setattr(batch_size, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert available_bytes() == 5000 * 1024
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")

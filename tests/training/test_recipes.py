@@ -248,6 +248,7 @@ def recorded(tmp_path):
     config = RunConfig(data="sample", run=tmp_path, variant="v2", augment=("flip",), learning_rate=0.2)
     run_folder.write_json(tmp_path / "config.json", config.to_dict())
     run_folder.write_json(tmp_path / "summary.json", {"test_accuracy": 0.5})
+    (tmp_path / "model.keras").touch()
     return tmp_path
 
 

@@ -118,7 +118,8 @@ def test_the_run_s_folder_is_complete(results):
     assert "computing in float32 (jax)" in out
     found = {str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("*") if path.is_file()}
     assert found == {
-        "config.json", "labels.txt", "metrics.csv", "model.keras", "summary.json", "checkpoints/last.npz",
+        ".lock", "architecture.json", "config.json", "labels.txt", "metrics.csv", "model.keras",
+        "summary.json", "checkpoints/last.npz", "checkpoints/previous.npz",
         "plots/confusion.png", "plots/curves.png",
     }  # fmt: skip
 
@@ -162,7 +163,7 @@ def test_a_folder_is_read_and_evaluated(results, image_folder):
 def test_a_run_stopped_in_its_first_epoch_ends_like_the_whole_one(results):
     folder, printed = results
     assert (printed["stopped"][0], printed["resume"][0]) == (128 + 15, 0)
-    assert "going on after 0 epochs, 3 steps" in printed["resume"][1]
+    assert "resumed after 0 epochs, 3 steps" in printed["resume"][1]
     assert metrics(folder / "resumed") == metrics(folder / "run")
     model, expected = (run_folder.load(folder / name).model for name in ("resumed", "run"))
     for saved, other in zip(model.get_weights(), expected.get_weights(), strict=True):
