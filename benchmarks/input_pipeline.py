@@ -39,9 +39,9 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.folders import find_images, labelled_folder
 from keras_googlenet.data.order import Cursor, Order
-from keras_googlenet.data.training import training_batches
+from keras_googlenet.data.training_batches import training_batches
 from keras_googlenet.errors import UserError, reported
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.images.spec import Preprocessing
 
 AUGMENTATIONS = ("flip", "crop", "paper")
 ENDLESS = 10_000  # epochs

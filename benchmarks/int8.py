@@ -29,9 +29,9 @@ from workers import workers
 from keras_googlenet import export_saved_model
 from keras_googlenet.errors import reported
 from keras_googlenet.evaluation.images import in_order, own_images
-from keras_googlenet.serving.export import held_out
-from keras_googlenet.serving.export.targets import export_file
-from keras_googlenet.training import run_folder
+from keras_googlenet.export import held_out
+from keras_googlenet.export.targets import export_file
+from keras_googlenet.run import folder as run_folder
 
 REFERENCE = "SavedModel, float32"
 ASKED = 50  # images at once, for their classes

@@ -52,7 +52,7 @@ class Contender:
 
 def saved_model(path: Path, precision: str, threads: int) -> Answer:
     """A SavedModel in TensorFlow's session, as TensorFlow Serving loads it, on all processors it may use."""
-    from keras_googlenet.serving.session import SavedModelSession
+    from keras_googlenet.session import SavedModelSession
 
     session = SavedModelSession(path)
     name = "tensor" if "tensor" in session.signatures else "serving_default"
@@ -149,7 +149,7 @@ def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[
     import keras
 
     from keras_googlenet import GoogLeNet, export_saved_model
-    from keras_googlenet.serving.export.targets import export_file
+    from keras_googlenet.export.targets import export_file
 
     keras.utils.set_random_seed(0)
     plain = GoogLeNet(variant="listing", input_shape=(side, side, 3), aux_heads=False)
@@ -204,7 +204,7 @@ def write_torchvision(
     import torch
 
     from keras_googlenet import GoogLeNet
-    from keras_googlenet.preprocessing import preprocess_input
+    from keras_googlenet.images.spec import preprocess_input
     from keras_googlenet.weights.convert import convert
     from keras_googlenet.weights.readers import read
 

@@ -47,7 +47,7 @@ from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.data.folders import find_images
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.serving import Client
-from keras_googlenet.serving.session import SavedModelSession
+from keras_googlenet.session import SavedModelSession
 
 BATCHING = Path(__file__).parents[1] / "serving/batching_parameters.txt"
 MODEL = "googlenet"

@@ -37,7 +37,7 @@ from timing import circumstances, write_csv
 
 from keras_googlenet import RunConfig
 from keras_googlenet.errors import UserError, reported
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.training import distribution
 from keras_googlenet.training.network import build_for_training
 

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from keras_googlenet import RunConfig, train
 from keras_googlenet.errors import reported
-from keras_googlenet.training.recipes import recipe_options
+from keras_googlenet.run.recipes import recipe_options
 
 RECIPE = "cifar10_listing"
 

@@ -19,9 +19,9 @@ import cv2
 from keras_googlenet import RunConfig, export_saved_model, train
 from keras_googlenet.data.sources import SAMPLE_CLASSES, sample_arrays
 from keras_googlenet.errors import reported
+from keras_googlenet.run import folder as run_folder
 from keras_googlenet.serving import Client
 from keras_googlenet.text import say
-from keras_googlenet.training import run_folder
 
 
 @contextmanager

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from keras_googlenet.architecture import Architecture
     from keras_googlenet.data.parts import ImageData
     from keras_googlenet.errors import Interrupted, UserError
     from keras_googlenet.evaluation.evaluate import evaluate
-    from keras_googlenet.googlenet import GoogLeNet
-    from keras_googlenet.preprocessing import Preprocessing, decode_predictions, preprocess_input
-    from keras_googlenet.serving.export.saved_model import export_saved_model
-    from keras_googlenet.surgery import feature_model, freeze, replace_heads, strip_aux
-    from keras_googlenet.training.config import RunConfig
-    from keras_googlenet.training.run import train
+    from keras_googlenet.export.saved_model import export_saved_model
+    from keras_googlenet.images.spec import Preprocessing, decode_predictions, preprocess_input
+    from keras_googlenet.network.architecture import Architecture
+    from keras_googlenet.network.googlenet import GoogLeNet
+    from keras_googlenet.network.surgery import feature_model, freeze, replace_heads, strip_aux
+    from keras_googlenet.run.config import RunConfig
+    from keras_googlenet.training.train import train
     from keras_googlenet.tuning.config import TuneConfig
     from keras_googlenet.tuning.hypermodel import HyperGoogLeNet
     from keras_googlenet.tuning.search import tune

@@ -48,7 +48,7 @@ def image_folder(tmp_path_factory, sample):
 @pytest.fixture(scope="session")
 def tiny_variant(tmp_path_factory):
     """The file of a network of the family with one narrow block, for images of 28 pixels."""
-    from keras_googlenet.variants import LIGHT_STEM
+    from keras_googlenet.network.variants import LIGHT_STEM
 
     stages = [
         stage for stage in LIGHT_STEM.stages if not stage.name.startswith(("pool3", "pool4", "4", "5", "3b"))
@@ -75,7 +75,7 @@ def finished_run(tmp_path_factory, image_folder):
 def exported(tmp_path_factory, finished_run):
     """The first version folder of `finished_run`'s export, in a model directory named `shoes`."""
     from keras_googlenet import export_saved_model
-    from keras_googlenet.training import run_folder
+    from keras_googlenet.run import folder as run_folder
 
     run = run_folder.load(finished_run)
     directory = tmp_path_factory.mktemp("models") / "shoes"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet import UserError
-from keras_googlenet.serving.export import targets
+from keras_googlenet.export import targets
 
 ROOT = Path(__file__).parents[1]
 

@@ -26,12 +26,12 @@ from serving_folder import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from keras_googlenet.preprocessing import SERVED_PIXELS
+from keras_googlenet.images.spec import SERVED_PIXELS
 from keras_googlenet.serving.client.client import BATCH
 from keras_googlenet.serving.preview.batching_parameters import read_parameters
 from keras_googlenet.serving.preview.metrics import read_path
 from keras_googlenet.serving.preview.text_formats import message_types
-from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
+from keras_googlenet.versions import WARMUP_BATCH_SIZES
 
 # --- the server's own files ------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_googlenet import RunConfig
+from keras_googlenet.run.recipes import recipe_options
 from keras_googlenet.training.optimizer import rate_schedule
-from keras_googlenet.training.recipes import recipe_options
 
 ROOT = Path(__file__).parents[1]
 

@@ -168,7 +168,7 @@ def test_prepare_takes_names_of_any_encoding(command, image_folder, tmp_path):
 def test_images_whose_names_are_not_utf8_are_read(named, monkeypatch, memory):
     """From memory, and from the disk by TensorFlow."""
     from keras_googlenet.data.feed import evaluation_batches
-    from keras_googlenet.preprocessing import Preprocessing
+    from keras_googlenet.images.spec import Preprocessing
 
     if memory is not None:
         monkeypatch.setattr(parts, "MEMORY_BYTES", memory)

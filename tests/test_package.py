@@ -36,7 +36,7 @@ def test_a_saved_model_loads_after_a_lazy_import(tmp_path):
     keras_googlenet.GoogLeNet(input_shape=(80, 80, 1), classes=3).save(path)
     code = """
 import sys, keras, keras_googlenet
-assert "keras_googlenet.layers" not in sys.modules
+assert "keras_googlenet.network.layers" not in sys.modules
 print(keras.models.load_model(sys.argv[1]).count_params())
 """
     count = keras_googlenet.GoogLeNet(input_shape=(80, 80, 1), classes=3).count_params()

@@ -13,7 +13,7 @@ import pytest
 
 from keras_googlenet import RunConfig, UserError
 from keras_googlenet.cli import app
-from keras_googlenet.training.recipes import RECIPES, recipe_options
+from keras_googlenet.run.recipes import RECIPES, recipe_options
 
 ROOT = Path(__file__).parents[1]
 

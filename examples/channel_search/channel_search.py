@@ -20,12 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 import numpy as np
 
 from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
-from keras_googlenet.cost import InputSize, cost
 from keras_googlenet.errors import reported
+from keras_googlenet.network.cost import InputSize, cost
+from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.text import say
-from keras_googlenet.training.run import open_data
+from keras_googlenet.training.train import open_data
 from keras_googlenet.tuning.results import BEST
-from keras_googlenet.variants import VARIANTS
 
 SEEDS = (0, 1, 2)
 

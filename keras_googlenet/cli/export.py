@@ -11,8 +11,8 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.versions import WARMUP_BATCH_SIZES
 from keras_googlenet.text import say
+from keras_googlenet.versions import WARMUP_BATCH_SIZES
 
 FLAG = cyclopts.Parameter(negative="")
 
@@ -94,9 +94,9 @@ def export(
         raise UserError(f"--precision int8 belongs to --format litert, not to {format}")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
-    from keras_googlenet.serving.export.provenance import run_origin
-    from keras_googlenet.serving.export.saved_model import export_saved_model
-    from keras_googlenet.training import run_folder
+    from keras_googlenet.export.provenance import run_origin
+    from keras_googlenet.export.saved_model import export_saved_model
+    from keras_googlenet.run import folder as run_folder
 
     finished = run_folder.load(run, weights=weights)
     images = _held_out(run, finished, data, calibrate=calibrate, precision=precision)
@@ -138,7 +138,7 @@ def _held_out(run: Path, finished: Any, data: str | None, *, calibrate: bool, pr
                 "--data names images for --calibrate, --precision bfloat16 and int8: give one of them"
             )
         return None
-    from keras_googlenet.serving.export import held_out
+    from keras_googlenet.export import held_out
 
     try:
         images = held_out.held_out_images(run, finished.class_names, data)
@@ -159,8 +159,8 @@ def _name(images: Any) -> str:
 
 def _export_file(finished: Any, to: Path, format: Any, temperature: float, images: Any) -> Path:
     """Write another runtime's file; in int8 if there are images for that, and print what it costs."""
-    from keras_googlenet.serving.export import held_out
-    from keras_googlenet.serving.export.targets import answers, export_file
+    from keras_googlenet.export import held_out
+    from keras_googlenet.export.targets import answers, export_file
 
     model, preprocessing = finished.model, finished.preprocessing
     pixels = None if images is None else held_out.pixels(images.part, preprocessing)
@@ -186,7 +186,7 @@ def _measured(
     """Calibrate and compare precisions, as asked; print what comes of it and return it as JSON types."""
     if images is None or (precision == "int8" and not calibrate):  # a file is measured once it is there
         return {}
-    from keras_googlenet.serving.export import calibration, held_out
+    from keras_googlenet.export import calibration, held_out
 
     part, model, preprocessing = images.part, finished.model, finished.preprocessing
     in_float32 = held_out.logits(model, preprocessing, part)

@@ -12,9 +12,9 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.run.config import RunConfig
+from keras_googlenet.run.recipes import RECIPES, recipe_options
 from keras_googlenet.text import say
-from keras_googlenet.training.config import RunConfig
-from keras_googlenet.training.recipes import RECIPES, recipe_options
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
     if architecture is not None:
         config = replace(config, variant=str(architecture), width=1.0)
     import_tensorflow()
-    from keras_googlenet.training.run import train as train_run
+    from keras_googlenet.training.train import train as train_run
 
     train_run(config, resume=resume)
 

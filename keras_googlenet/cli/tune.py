@@ -13,8 +13,8 @@ import cyclopts
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.cli.train import as_typed
 from keras_googlenet.errors import UserError
+from keras_googlenet.run.config import RunConfig
 from keras_googlenet.text import say
-from keras_googlenet.training.config import RunConfig
 from keras_googlenet.tuning.config import Algorithm, TuneConfig
 from keras_googlenet.tuning.results import BEST, Trial, best_trial
 from keras_googlenet.tuning.spaces import Extra, SpaceName

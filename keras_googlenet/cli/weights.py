@@ -16,7 +16,7 @@ app = cyclopts.App(name="weights", help="List, fetch and convert published weigh
 @app.command(name="list")
 def list_weights() -> None:
     """List the published weights."""
-    from keras_googlenet.weights.specs import WEIGHTS
+    from keras_googlenet.weights.published import WEIGHTS
 
     say(f"{'name':12} {'variant':12} {'top-1':>6} {'top-5':>6} {'heads':5} {'licence':28} address")
     for spec in WEIGHTS.values():
@@ -36,7 +36,7 @@ def fetch(name: str, /) -> None:
     name
         A name that `weights list` prints.
     """
-    from keras_googlenet.weights.specs import WEIGHTS
+    from keras_googlenet.weights.published import WEIGHTS
 
     if name not in WEIGHTS:
         raise UserError(f"expected one of {', '.join(WEIGHTS)}, got {name!r}")
@@ -59,7 +59,7 @@ def convert(file: Path, /, *, variant: str, to: Path) -> None:
     to
         The .weights.h5 file to write; it must not exist.
     """
-    from keras_googlenet.weights.specs import spec_of_file
+    from keras_googlenet.weights.published import spec_of_file
 
     spec = spec_of_file(file, variant)
     if not to.name.endswith(".weights.h5"):

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.images import announced_size, antialiased, decode_image, resize, to_channels
-from keras_googlenet.data.pipeline import pixels, rounded
-from keras_googlenet.preprocessing import JPEG_MAGIC, Preprocessing
+from keras_googlenet.data.loading import pixels, rounded
+from keras_googlenet.images.spec import JPEG_MAGIC, Preprocessing
+from keras_googlenet.images.tensorflow import announced_size, antialiased, decode_image, resize, to_channels
 
 Tensor = Any
 ASPECT = (3 / 4, 4 / 3)  # paper, section 6

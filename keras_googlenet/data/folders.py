@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from keras_googlenet.data import parts
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
-from keras_googlenet.data.runtime import decoder
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.decoder import decoder
 from keras_googlenet.text import say
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from keras_googlenet.data.numpy_images import decode_as_stored
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.numpy import decode_as_stored
 
 PARTS = ("train", "validation", "test")
 LISTED = 5  # of duplicates, and of corrupt files on the terminal

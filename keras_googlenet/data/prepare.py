@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_googlenet.data.folders import IMAGE_SUFFIXES
-from keras_googlenet.data.numpy_images import decode_as_stored
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
-from keras_googlenet.preprocessing import JPEG_MAGIC, MAX_PIXELS
+from keras_googlenet.images.numpy import decode_as_stored
+from keras_googlenet.images.spec import JPEG_MAGIC, MAX_PIXELS
 
 STAGING = ".prepare"  # in the new folder: holds files being written
 LONGEST_SIDE = 65_500  # libjpeg's

@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_googlenet.data import pipeline
-from keras_googlenet.data.images import antialiased
+from keras_googlenet.data import loading as pipeline
 from keras_googlenet.data.parts import Part
 from keras_googlenet.evaluation.crops import Crop, crop_table
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.images.tensorflow import antialiased
 
 
 def crop_batches(part: Part, preprocessing: Preprocessing, crops: int, batch_size: int) -> tf.data.Dataset:

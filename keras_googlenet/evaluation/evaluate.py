@@ -19,7 +19,6 @@ from keras_googlenet import GoogLeNet
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData, Part
-from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.crops import PROTOCOLS
 from keras_googlenet.evaluation.images import (
@@ -32,11 +31,12 @@ from keras_googlenet.evaluation.images import (
 )
 from keras_googlenet.evaluation.report import write_report
 from keras_googlenet.evaluation.results import Evaluation, ModelRow, command_line, measure
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.surgery import strip_aux
+from keras_googlenet.images.decoder import has_tensorflow
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.surgery import strip_aux
+from keras_googlenet.run import folder as run_folder
 from keras_googlenet.text import printable
-from keras_googlenet.training import run_folder
-from keras_googlenet.weights.specs import WeightsSpec, imagenet_spec
+from keras_googlenet.weights.published import WeightsSpec, imagenet_spec
 
 IMAGENET = "imagenet"
 

@@ -13,9 +13,9 @@ from keras_googlenet import GoogLeNet
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.parts import Part
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.training import run_folder
-from keras_googlenet.weights.specs import imagenet_spec
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.weights.published import imagenet_spec
 
 POOLED = "avg_pool"  # the layer whose output is the features
 BATCH = 32

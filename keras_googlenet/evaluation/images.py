@@ -12,9 +12,9 @@ from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
-from keras_googlenet.training import run_folder
-from keras_googlenet.training.config import RunConfig
-from keras_googlenet.training.run import open_data
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.run.config import RunConfig
+from keras_googlenet.training.train import open_data
 
 PARTS = ("test", "validation", "train")
 DIVISION = {"data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt"}

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.parts import Part
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.images.spec import Preprocessing
 
 IMAGES = 4096  # to measure statistics on
 BATCH = 128

@@ -19,10 +19,10 @@ import numpy as np
 from keras_googlenet.data import parts
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import Preprocessing
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run.config import RunConfig
 from keras_googlenet.text import say
 from keras_googlenet.training import distribution, memory
-from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.memory import GB, MB
 from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy

@@ -18,8 +18,9 @@ import numpy as np
 
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.files import write_text
-from keras_googlenet.training import checkpoint, run_folder
-from keras_googlenet.training.checkpoint import Progress
+from keras_googlenet.run import checkpoint
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.run.checkpoint import Progress
 
 Logs = dict[str, Any] | None
 

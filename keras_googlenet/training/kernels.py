@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.surgery import copy_model
+from keras_googlenet.network.surgery import copy_model
 
 Tensor = Any
 

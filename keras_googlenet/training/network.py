@@ -7,20 +7,22 @@ from pathlib import Path
 
 import keras
 
-from keras_googlenet import GoogLeNet, classics
-from keras_googlenet.architecture import Architecture
-from keras_googlenet.cost import InputSize, cost
+from keras_googlenet import GoogLeNet
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.surgery import freeze
-from keras_googlenet.training import memory, run_folder
-from keras_googlenet.training.config import CLASSICS, RunConfig
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network import classics
+from keras_googlenet.network.architecture import Architecture
+from keras_googlenet.network.cost import InputSize, cost
+from keras_googlenet.network.surgery import freeze
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.run.config import CLASSICS, RunConfig
+from keras_googlenet.training import memory
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
 from keras_googlenet.training.precision import using_dtype_policy
-from keras_googlenet.variants import VARIANTS
-from keras_googlenet.weights.specs import imagenet_spec
+from keras_googlenet.weights.published import imagenet_spec
 from keras_googlenet.weights.store import load_imagenet, load_weights
 
 BYTES_PER_PARAMETER = 12  # float32 weights, their gradients and their momentum

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_googlenet.training.config import RunConfig
+from keras_googlenet.run.config import RunConfig
 
 PACKAGE = "keras_googlenet"
 Tensor = Any

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from keras_googlenet.cost import Cost, InputSize, cost
 from keras_googlenet.errors import UserError
+from keras_googlenet.network.cost import Cost, InputSize, cost
 from keras_googlenet.tuning.spaces import SearchSpace
 
 DRAWS = 2000  # samples that a budget is tried on before a search

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.training.config import CLASSICS, RunConfig
+from keras_googlenet.run.config import CLASSICS, RunConfig
 from keras_googlenet.tuning.spaces import EXTRAS, SPACES, Extra, SpaceName
 
 Algorithm = Literal["random", "bayesian", "hyperband"]

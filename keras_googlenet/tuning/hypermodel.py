@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import keras_tuner as kt
 
-from keras_googlenet.architecture import Architecture
-from keras_googlenet.googlenet import GoogLeNet
-from keras_googlenet.training.config import RunConfig
+from keras_googlenet.network.architecture import Architecture
+from keras_googlenet.network.googlenet import GoogLeNet
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.run.config import RunConfig
 from keras_googlenet.tuning.spaces import SPACES, Extra, SearchSpace, SpaceName
-from keras_googlenet.variants import VARIANTS
 
 
 class HyperGoogLeNet(kt.HyperModel):

@@ -14,8 +14,8 @@ from typing import Any
 import keras_tuner as kt
 import numpy as np
 
-from keras_googlenet.architecture import Architecture
 from keras_googlenet.files import write_json
+from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.spaces import SearchSpace
 

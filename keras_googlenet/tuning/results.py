@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_googlenet.architecture import Architecture
-from keras_googlenet.cost import Cost, InputSize, cost
 from keras_googlenet.errors import UserError
+from keras_googlenet.network.architecture import Architecture
+from keras_googlenet.network.cost import Cost, InputSize, cost
 from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.config import TuneConfig
 

@@ -16,20 +16,20 @@ from typing import Any
 import keras
 import keras_tuner as kt
 
-from keras_googlenet.architecture import Architecture, smallest_input
-from keras_googlenet.cost import InputSize, cost
 from keras_googlenet.data.feed import check_augmentations
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.files import LOCK, held
-from keras_googlenet.googlenet import GoogLeNet
+from keras_googlenet.network.architecture import Architecture, smallest_input
+from keras_googlenet.network.cost import InputSize, cost
+from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.text import reason, say
 from keras_googlenet.training import memory
 from keras_googlenet.training.callbacks import StopSignals
 from keras_googlenet.training.kernels import check_weights_can_change
 from keras_googlenet.training.network import architecture, run_preprocessing
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
-from keras_googlenet.training.run import epoch_order, open_data
+from keras_googlenet.training.train import epoch_order, open_data
 from keras_googlenet.tuning import budgets, results
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.hypermodel import with_defaults

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from keras_googlenet.architecture import (
+from keras_googlenet.network.architecture import (
     CHANNEL_MULTIPLE,
     Architecture,
     Conv,

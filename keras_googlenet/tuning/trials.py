@@ -15,11 +15,12 @@ import keras_tuner as kt
 
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.data.runtime import has_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import replacing, write_text
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.surgery import strip_aux
+from keras_googlenet.images.decoder import has_tensorflow
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.surgery import strip_aux
+from keras_googlenet.run.config import RunConfig
 from keras_googlenet.text import say
 from keras_googlenet.training import distribution, memory
 from keras_googlenet.training.averaging import AverageStatistics
@@ -29,11 +30,10 @@ from keras_googlenet.training.callbacks import (
     validation_accuracy,
     write_metrics,
 )
-from keras_googlenet.training.config import RunConfig
 from keras_googlenet.training.kernels import with_fast_layers, with_keras_layers
 from keras_googlenet.training.network import compile_model
 from keras_googlenet.training.precision import using_dtype_policy
-from keras_googlenet.training.run import fit_data
+from keras_googlenet.training.train import fit_data
 from keras_googlenet.tuning.hypermodel import HyperGoogLeNet
 from keras_googlenet.tuning.latency import latency_ms
 from keras_googlenet.tuning.oracles import OBJECTIVE, BudgetOracle

@@ -14,10 +14,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_googlenet.data.images import decode_image
-from keras_googlenet.data.numpy_images import decode_as_stored
 from keras_googlenet.data.prepare import STAGING, Prepared, prepare
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.numpy import decode_as_stored
+from keras_googlenet.images.tensorflow import decode_image
 
 
 def picture(random, *shape):

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from keras_googlenet.data import parts as data_parts
 from keras_googlenet.data.folders import check_images, find_images
-from keras_googlenet.data.images import decode_image
 from keras_googlenet.data.parts import stratified_split
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.tensorflow import decode_image
 
 
 def write_images(root: Path, folders: list[str], count: int, suffix: str = ".png") -> None:

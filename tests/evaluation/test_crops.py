@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from keras_googlenet.data.images import resize
 from keras_googlenet.evaluation.crop_pipeline import take_crops
 from keras_googlenet.evaluation.crops import Crop, crop_table
-from keras_googlenet.weights.specs import TORCHVISION
+from keras_googlenet.images.tensorflow import resize
+from keras_googlenet.weights.published import TORCHVISION
 
 SIDES = st.integers(1, 3000)
 SIZES = st.integers(8, 320)

@@ -8,7 +8,6 @@ from PIL import Image
 
 from keras_googlenet import Preprocessing, RunConfig, UserError, evaluate
 from keras_googlenet.data.folders import labelled_folder
-from keras_googlenet.data.numpy_images import decode
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.evaluation import evaluate as module
@@ -16,8 +15,9 @@ from keras_googlenet.evaluation import images
 from keras_googlenet.evaluation.crop_pipeline import take_crops
 from keras_googlenet.evaluation.crops import crop_table
 from keras_googlenet.evaluation.results import Evaluation
-from keras_googlenet.surgery import strip_aux
-from keras_googlenet.training import run_folder
+from keras_googlenet.images.numpy import decode
+from keras_googlenet.network.surgery import strip_aux
+from keras_googlenet.run import folder as run_folder
 
 
 @pytest.fixture

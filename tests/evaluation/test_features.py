@@ -12,7 +12,7 @@ from keras_googlenet import GoogLeNet, Preprocessing, UserError
 from keras_googlenet.data.parts import array_part
 from keras_googlenet.evaluation import features
 from keras_googlenet.evaluation.features import embed, feature_network, principal_components, project, spread
-from keras_googlenet.training import run_folder
+from keras_googlenet.run import folder as run_folder
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=80)
 

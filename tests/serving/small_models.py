@@ -13,7 +13,7 @@ from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.rest import rest_app
 from keras_googlenet.serving.preview.servable import Servable
-from keras_googlenet.serving.versions import WARMUP
+from keras_googlenet.versions import WARMUP
 
 TIMEOUT_MS = 3000
 

@@ -186,7 +186,7 @@ def test_trouble_within_a_model_is_one_line(image_folder, exported, monkeypatch)
     def run(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory\nat a node")
 
-    monkeypatch.setattr("keras_googlenet.serving.session.SavedModelSession.run", run)
+    monkeypatch.setattr("keras_googlenet.session.SavedModelSession.run", run)
     assert refusal([image_folder], model=exported) == "out of memory at a node"
 
 

@@ -12,7 +12,7 @@ from scripted_server import GOOD_PNG, Script, failure, outputs, rest_server
 
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import MAX_SIDE, SERVED_PIXELS
+from keras_googlenet.images.spec import MAX_SIDE, SERVED_PIXELS
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.client import images
 from keras_googlenet.serving.client.client import classify

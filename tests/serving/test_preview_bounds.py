@@ -20,7 +20,7 @@ from keras_googlenet.serving.preview.batching_parameters import BatchingParamete
 from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError
 from keras_googlenet.serving.preview.servable import Servable
-from keras_googlenet.serving.versions import WARMUP
+from keras_googlenet.versions import WARMUP
 
 pytest_plugins = ["small_models"]
 

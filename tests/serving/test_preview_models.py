@@ -16,7 +16,7 @@ from keras_googlenet.serving.preview import servable
 from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy
 from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.models import LOAD_RETRIES, Models
-from keras_googlenet.serving.versions import WARMUP
+from keras_googlenet.versions import WARMUP
 
 pytest_plugins = ["small_models"]
 

@@ -6,10 +6,10 @@ import pytest
 from conftest import run_python
 
 from keras_googlenet import GoogLeNet, RunConfig, train
-from keras_googlenet.training import run_folder
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.run import folder as run_folder
 from keras_googlenet.training.kernels import with_fast_layers, with_keras_layers
 from keras_googlenet.training.network import compile_model
-from keras_googlenet.variants import VARIANTS
 
 # Loads each file and answers the image beside it.
 LOAD = """

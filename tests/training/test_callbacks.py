@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_googlenet import RunConfig, train
-from keras_googlenet.architecture import Conv, Inception
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.training import callbacks, checkpoint, network, run_folder
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.architecture import Conv, Inception
+from keras_googlenet.network.variants import D2L
+from keras_googlenet.run import checkpoint
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.training import callbacks, network
 from keras_googlenet.training.callbacks import best_epoch, is_exhausted
-from keras_googlenet.variants import D2L
 
 SIDE = 8
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 1), "uint8")

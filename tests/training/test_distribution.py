@@ -11,7 +11,7 @@ import pytest
 from conftest import run_python
 
 from keras_googlenet import UserError
-from keras_googlenet.training import run_folder
+from keras_googlenet.run import folder as run_folder
 from keras_googlenet.training.distribution import connect, from_environment
 
 COMMON = [
@@ -135,7 +135,7 @@ def test_two_local_devices_train_as_one_with_tensorflow(alone, tiny_variant, tmp
 
 def test_a_run_trained_with_jax_exports_to_the_same_saved_model(alone, tmp_path, sample):
     from keras_googlenet import export_saved_model
-    from keras_googlenet.serving.session import SavedModelSession
+    from keras_googlenet.session import SavedModelSession
 
     run = run_folder.load(alone)
     version = export_saved_model(run.model, tmp_path / "models/tiny", class_names=run.class_names)

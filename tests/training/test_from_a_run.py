@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from keras_googlenet import RunConfig, UserError, train
-from keras_googlenet.architecture import Conv
-from keras_googlenet.training import run_folder
-from keras_googlenet.training.config import network_of
-from keras_googlenet.training.recipes import recipe_options
-from keras_googlenet.variants import VARIANTS
+from keras_googlenet.network.architecture import Conv
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.run.config import network_of
+from keras_googlenet.run.recipes import recipe_options
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from keras_googlenet.training.recipes import RECIPES, recipe_options
+from keras_googlenet.run.recipes import RECIPES, recipe_options
 
 CLASSES = ("cat", "dog", "frog")
 LOAD = """

@@ -15,8 +15,9 @@ import pytest
 
 from keras_googlenet import RunConfig, UserError, train
 from keras_googlenet.files import LOCK, held
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.training import checkpoint, run_folder
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run import checkpoint
+from keras_googlenet.run import folder as run_folder
 from keras_googlenet.training.network import build
 
 # All that has a state: averages, momentum, dropout, shuffling, and random changes to images and batches.
@@ -125,7 +126,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step_and_tells_how_to_go_on(con
 
 def test_a_run_left_after_its_last_step_is_finished(control, options, tmp_path, monkeypatch):
     """Before it was tested and saved."""
-    monkeypatch.setattr("keras_googlenet.training.run._test", lambda *_: 1 / 0)
+    monkeypatch.setattr("keras_googlenet.training.train._test", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(RunConfig(run=tmp_path / "run", **options))
     monkeypatch.undo()

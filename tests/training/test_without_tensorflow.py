@@ -9,8 +9,9 @@ import tensorflow as tf
 from conftest import CLASSES, run_python
 
 from keras_googlenet import RunConfig, evaluate, export_saved_model, train
-from keras_googlenet.preprocessing import Preprocessing
-from keras_googlenet.training import network, run_folder
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.training import network
 
 # A process without TensorFlow, and the command line in it: a line in, its exit code and its output out.
 PROCESS = """

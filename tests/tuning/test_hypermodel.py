@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_googlenet import Architecture, GoogLeNet, HyperGoogLeNet
+from keras_googlenet.network.variants import BN
 from keras_googlenet.tuning.spaces import SPACES
-from keras_googlenet.variants import BN
 
 SHAPE = (80, 80, 1)
 

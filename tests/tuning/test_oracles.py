@@ -5,12 +5,12 @@ import keras_tuner as kt
 import pytest
 
 from keras_googlenet import RunConfig
-from keras_googlenet.cost import InputSize, cost
+from keras_googlenet.network.cost import InputSize, cost
+from keras_googlenet.network.variants import BN
 from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.oracles import make_oracle
 from keras_googlenet.tuning.spaces import SPACES, SearchSpace
-from keras_googlenet.variants import BN
 
 SIZE = InputSize(96, 96, 1, 10)
 WHOLE = cost(BN, SIZE)

@@ -4,11 +4,11 @@ import csv
 
 import pytest
 
-from keras_googlenet.cost import Cost
+from keras_googlenet.network.cost import Cost
+from keras_googlenet.network.variants import BN, PAPER
 from keras_googlenet.tuning.plots import importance, pareto_front, plot_importance
 from keras_googlenet.tuning.report import write_table
 from keras_googlenet.tuning.results import Trial, best_trial
-from keras_googlenet.variants import BN, PAPER
 
 
 def trial(name, score, parameters=100, within=True, status="COMPLETED", **values):

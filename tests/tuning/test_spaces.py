@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from keras_googlenet import Architecture, GoogLeNet
+from keras_googlenet.network.variants import BN, NAIVE, PAPER, V2, VARIANTS
 from keras_googlenet.tuning.spaces import SPACES, SearchSpace
-from keras_googlenet.variants import BN, NAIVE, PAPER, V2, VARIANTS
 
 COUNTS = {"stage_width": 4, "branch_ratio": 3 * 6, "block": 54}
 

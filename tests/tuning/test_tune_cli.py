@@ -7,7 +7,7 @@ from test_search_results import trial
 
 from keras_googlenet import RunConfig, TuneConfig, cli
 from keras_googlenet.cli.tune import command as training_command
-from keras_googlenet.training.recipes import recipe_options
+from keras_googlenet.run.recipes import recipe_options
 
 
 @pytest.mark.parametrize(

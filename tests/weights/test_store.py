@@ -16,9 +16,10 @@ from PIL import Image
 
 from keras_googlenet import GoogLeNet, UserError, cli
 from keras_googlenet.evaluation.evaluate import evaluate
-from keras_googlenet.variants import VARIANTS
-from keras_googlenet.weights import specs, store
-from keras_googlenet.weights.specs import WEIGHTS
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.weights import published as specs
+from keras_googlenet.weights import store
+from keras_googlenet.weights.published import WEIGHTS
 from weights import bvlc
 
 FULL_SIZES = {"bvlc": 28_021_836, "bvlc_caffe": 53_533_754, "torchvision": None, "slim": 24_642_554}

@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.serving.versions import MAX_VERSION
+from keras_googlenet.versions import MAX_VERSION
 
 GRPC_PORT = 8500
 MODEL = re.compile(

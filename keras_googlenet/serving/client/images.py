@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.preprocessing import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
+from keras_googlenet.images.spec import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 

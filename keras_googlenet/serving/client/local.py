@@ -13,8 +13,8 @@ from tensorflow.core.protobuf import error_codes_pb2
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client.retries import ServingError
-from keras_googlenet.serving.session import SavedModelSession
-from keras_googlenet.serving.versions import version_folder
+from keras_googlenet.session import SavedModelSession
+from keras_googlenet.versions import version_folder
 
 if TYPE_CHECKING:
     from keras_googlenet.serving.client.answers import Run

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2 as code
 
 from keras_googlenet.serving.preview.errors import StatusError, invalid
-from keras_googlenet.serving.session import unfit_shape
+from keras_googlenet.session import unfit_shape
 
 MAX_MADE_BYTES = 2**28  # of a request's tensors, and of its examples with their context
 STRING_BYTES = 64  # of an element of a string tensor: pointer, Python object and TensorFlow's copy

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import text_formats
 from keras_googlenet.serving.preview.errors import StatusError, invalid
-from keras_googlenet.serving.versions import versions
+from keras_googlenet.versions import versions
 
 
 @dataclass(frozen=True)

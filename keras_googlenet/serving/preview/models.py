@@ -21,7 +21,7 @@ from keras_googlenet.serving.preview.config import ModelConfig
 from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError, invalid
 from keras_googlenet.serving.preview.inference import Runner
 from keras_googlenet.serving.preview.reports import report
-from keras_googlenet.serving.versions import versions
+from keras_googlenet.versions import versions
 
 LOADING, AVAILABLE = ModelVersionStatus.LOADING, ModelVersionStatus.AVAILABLE
 UNLOADING, END = ModelVersionStatus.UNLOADING, ModelVersionStatus.END

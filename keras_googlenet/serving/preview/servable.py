@@ -16,8 +16,8 @@ from keras_googlenet.serving.preview import bounds, messages
 from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
 from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError, invalid
 from keras_googlenet.serving.preview.inference import Arrays
-from keras_googlenet.serving.session import SavedModelSession
-from keras_googlenet.serving.versions import WARMUP
+from keras_googlenet.session import SavedModelSession
+from keras_googlenet.versions import WARMUP
 
 MAX_WARMUP_RECORDS = 1000
 

@@ -1,0 +1,136 @@
+"""Where an exported version comes from, told in its `assets.extra/`."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_googlenet import __version__
+from keras_googlenet.errors import UserError
+from keras_googlenet.export.network import CONSTANTS, ServedNetwork
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.training.train import read_metrics
+
+EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
+PROVENANCE = "provenance.json"
+HASHED = (
+    "for each of tf.train.list_variables, but its object graph, and each constant weights/* of "
+    "saved_model.pb, in order of names: name, dtype, shape, values"
+)
+
+# Options of a run that name files of the machine that trained it: their last component is told.
+PATHS = ("data", "run", "tfds_manual_dir", "weights", "variant", "test_split")
+
+
+def write_provenance(
+    folder: Path, network: ServedNetwork, details: Mapping[str, Any], origin: Mapping[str, Any]
+) -> None:
+    """Write `labels.txt`, a name a line in label order, and `provenance.json`.
+
+    Args:
+        folder: The version's, its variables written.
+        network: What it holds.
+        details: More of the export to tell.
+        origin: What is known of the training, such as `run_origin` finds.
+    """
+    extra = folder / EXTRA
+    extra.mkdir(exist_ok=True)
+    run_folder.write_labels(extra / run_folder.LABELS, network.class_names)
+    told = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "keras_googlenet": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "network": network.model.name,
+        "preprocessing": network.preprocessing.to_dict(),
+        "temperature": network.temperature,
+        **details,
+        "weights_sha256": weights_sha256(folder),
+        "weights_sha256_of": HASHED,
+        **origin,
+    }
+    run_folder.write_json(extra / PROVENANCE, told)
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 of a version's weights: of their values, however they are divided into files.
+
+    Of each variable that `tf.train.list_variables` names, but the object graph, and of each constant
+    `weights/...` of the graph, in the order of names: its name, dtype and shape as a line of text such
+    as `a/b float32 (3, 4)`, then its values in C order, little-endian.
+
+    Args:
+        folder: The version's.
+    """
+    digest = hashlib.sha256()
+    for name, values in sorted(weights(folder).items()):
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+        swapped = values.byteswap() if sys.byteorder == "big" else values
+        digest.update(np.ascontiguousarray(swapped).tobytes())
+    return digest.hexdigest()
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    """A version's weights by name: its variables, and the weights that are constants of its graph.
+
+    Args:
+        folder: The version's.
+    """
+    stored = tf.train.load_checkpoint(str(folder / "variables/variables"))
+    names = set(stored.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    constants = {
+        node.name: tf.make_ndarray(node.attr["value"].tensor)
+        for graph in saved.meta_graphs
+        for function in graph.graph_def.library.function
+        for node in function.node_def
+        if node.op == "Const" and node.name.startswith(CONSTANTS)
+    }
+    return {name: stored.get_tensor(name) for name in names} | constants
+
+
+def run_origin(run: Path) -> dict[str, Any]:
+    """A finished run's options, figures and the metrics of its saved epoch, without the paths of its machine.
+
+    Raises:
+        UserError: Its configuration is missing or corrupt.
+    """
+    try:
+        config = run_folder.recorded(run)
+        figures = run_folder.summary(run) or {}
+        for name in PATHS:
+            if config.get(name) is not None:
+                config[name] = _last_component(config[name])
+        metrics = read_metrics(run) if (run / run_folder.METRICS).is_file() else {}
+        epoch = figures.get("saved_epoch", 0) - 1
+        config["skipped_files"] = [Path(name).name for name in config.get("skipped_files", ())]
+    except UserError:
+        raise
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{run / run_folder.CONFIG} is not a run's configuration ({error!r})") from None
+    return {
+        "run": {
+            "config": config,
+            "summary": figures,
+            "metrics": {name: values[epoch] for name, values in metrics.items()},
+            "model_keras_sha256": hashlib.sha256((run / run_folder.MODEL).read_bytes()).hexdigest(),
+        }
+    }
+
+
+def _last_component(value: str) -> str:
+    return value if value.startswith(("tfds:", "every:")) else Path(value).name

@@ -1,0 +1,128 @@
+"""The signatures of an exported version, as functions of TensorFlow's graph.
+
+What a server does not check, the graph does: shapes, empty batches, pixels that are no numbers and
+indices that are no class are all INVALID_ARGUMENT, on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_googlenet.export.network import ServedNetwork
+from keras_googlenet.images.spec import SERVED_PIXELS
+from keras_googlenet.images.tensorflow import load_images
+
+Tensor = Any
+
+TOP_K = 5
+EXAMPLE_FEATURE = "image/encoded"  # the name that TensorFlow's own image data sets use
+BYTES_SHAPE = (None,)
+
+
+class Signature(NamedTuple):
+    """A signature's function, and the type and name of its one input."""
+
+    function: Callable[[Tensor], dict[str, Tensor]]
+    input: tf.TensorSpec
+
+
+def signatures(
+    network: ServedNetwork, *, cam: bool = False, max_pixels: int = SERVED_PIXELS
+) -> dict[str, Signature]:
+    """The signatures by name; each output's first dimension is the batch.
+
+    - `serving_default`: `images`, string (batch,), each an encoded JPEG or PNG, to `probabilities`,
+      float32 (batch, classes) in label order, and the best five (or fewer) as `classes`, string, and
+      `scores`, float32, best first.
+    - `tensor`: `images`, float32 (batch, height, width, channels), RGB pixels in 0..255, to the same.
+    - `tensor_uint8`: `images`, uint8, to the same.
+    - `classify`: `inputs`, string (batch,), each a serialized tf.Example with an encoded image under
+      `image/encoded`, to `classes` and `scores`: what `:classify` asks.
+    - `features`: `images`, string (batch,), to `features`, float32 (batch, channels): what the
+      classifier is given.
+    - `labels`: `indices`, int64 (batch,), to `labels`, string (batch,): the classes' names, in the
+      order of `probabilities`.
+    - `cam`, on request: `images`, string (batch,), to `cam`, float32 (batch, height, width) of the last
+      feature map, the best class's share of its logit by place (Zhou et al. 2016, "Learning Deep
+      Features for Discriminative Localization"), and that class as `classes` and `scores`, (batch,).
+
+    Args:
+        network: The network, with its feature map if `cam`.
+        cam: Whether `cam` is among them.
+        max_pixels: The largest height x width of an encoded image, checked before it is decoded. A batch
+            of more pixels than this is decoded one image at a time: a server that merges requests
+            refuses no image for the size of another client's, and needs no more memory for them.
+    """
+    preprocessing = network.preprocessing
+    # A constant and a gather need no lookup table and no asset, which would embed its path.
+    names = tf.constant(network.class_names)
+    run = network.function()
+    classifier = network.classifier() if cam else None
+    encoded = tf.TensorSpec(BYTES_SHAPE, tf.string, "images")
+
+    def best(probabilities: Tensor, count: int) -> dict[str, Tensor]:
+        scores, indices = tf.math.top_k(probabilities, k=min(count, len(network.class_names)))
+        return {"classes": tf.gather(names, indices), "scores": scores}
+
+    def answer(pixels: Tensor) -> dict[str, Tensor]:
+        probabilities = run(pixels)["probabilities"]
+        return {"probabilities": probabilities} | best(probabilities, TOP_K)
+
+    def load(images: Tensor) -> Tensor:
+        return load_images(_checked(images, BYTES_SHAPE), preprocessing, max_pixels)
+
+    def serving_default(images: Tensor) -> dict[str, Tensor]:
+        return answer(load(images))
+
+    def tensor(images: Tensor) -> dict[str, Tensor]:
+        return answer(_checked(images, network.pixels_shape))
+
+    def tensor_uint8(images: Tensor) -> dict[str, Tensor]:
+        return answer(tf.cast(_checked(images, network.pixels_shape), tf.float32))
+
+    def classify(inputs: Tensor) -> dict[str, Tensor]:
+        feature = {EXAMPLE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
+        images = tf.io.parse_example(_checked(inputs, BYTES_SHAPE), feature)[EXAMPLE_FEATURE]
+        return best(run(load_images(images, preprocessing, max_pixels))["probabilities"], TOP_K)
+
+    def features(images: Tensor) -> dict[str, Tensor]:
+        return {"features": run(load(images))["features"]}
+
+    def labels(indices: Tensor) -> dict[str, Tensor]:
+        indices = _checked(indices, BYTES_SHAPE)
+        known = (indices >= 0) & (indices < len(network.class_names))
+        message = f"Expected indices from 0 to {len(network.class_names) - 1}; received:"
+        # On a GPU `gather` would answer an index out of range with nothing.
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message, indices])]):
+            return {"labels": tf.gather(names, tf.identity(indices))}
+
+    def class_maps(images: Tensor) -> dict[str, Tensor]:
+        outputs = run(load(images))
+        index = tf.argmax(outputs["probabilities"], axis=-1)
+        of_best = tf.gather(tf.transpose(classifier), index)  # (batch, channels)
+        first = best(outputs["probabilities"], 1)
+        return {"cam": tf.einsum("bhwc,bc->bhw", outputs["map"], of_best)} | {
+            name: value[:, 0] for name, value in first.items()
+        }
+
+    pixels_shape = network.pixels_shape
+    found = {
+        "serving_default": Signature(serving_default, encoded),
+        "tensor": Signature(tensor, tf.TensorSpec(pixels_shape, tf.float32, "images")),
+        "tensor_uint8": Signature(tensor_uint8, tf.TensorSpec(pixels_shape, tf.uint8, "images")),
+        "classify": Signature(classify, tf.TensorSpec(BYTES_SHAPE, tf.string, "inputs")),
+        "features": Signature(features, encoded),
+        "labels": Signature(labels, tf.TensorSpec(BYTES_SHAPE, tf.int64, "indices")),
+    }
+    return found | ({"cam": Signature(class_maps, encoded)} if cam else {})
+
+
+def _checked(batch: Tensor, shape: tuple[int | None, ...]) -> Tensor:
+    """The batch, of this shape and of one row at least: a wrong rank would abort a server's process."""
+    batch = tf.ensure_shape(batch, shape)
+    filled = tf.debugging.Assert(tf.shape(batch)[0] > 0, ["Expected a batch of one row at least"])
+    with tf.control_dependencies([filled]):
+        return tf.identity(batch)

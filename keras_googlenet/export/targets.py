@@ -1,0 +1,203 @@
+"""Export to one file for other runtimes, by Keras's own exporters: ONNX and LiteRT."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.export import reference
+from keras_googlenet.export.network import ServedNetwork, served_network
+from keras_googlenet.export.publish import staging
+from keras_googlenet.export.verify import TOLERANCES
+from keras_googlenet.files import sync
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run.folder import write_labels
+
+BATCH = 32
+CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
+INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
+
+
+def _run_onnx(file: Path, pixels: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: pixels})[0]
+
+
+def _run_litert(file: Path, pixels: np.ndarray) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file))
+    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], pixels.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], pixels)
+    interpreter.invoke()
+    return interpreter.get_tensor(found["index"])
+
+
+class Target(NamedTuple):
+    """A file format: its suffix, what it takes to write and check it, and how a file of it is run."""
+
+    suffix: str
+    packages: tuple[str, ...]
+    run: Callable[[Path, np.ndarray], np.ndarray]
+
+
+# The name of a format is also that of the package's extra.
+TARGETS = {
+    "onnx": Target(".onnx", ("onnx", "tf2onnx", "onnxruntime"), _run_onnx),
+    "litert": Target(".tflite", ("ai_edge_litert",), _run_litert),
+}
+
+
+def export_file(
+    model: keras.Model,
+    file: str | Path,
+    *,
+    format: Literal["onnx", "litert"],
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    temperature: float = 1.0,
+    calibration_images: np.ndarray | None = None,
+) -> Path:
+    """Write `model`'s main head as one file, and the class names beside it.
+
+    The network in the file takes `images`, float32 (batch, height, width, channels), RGB pixels in
+    0..255 of the network's size, and gives probabilities, float32 (batch, classes), in the order of
+    the lines of `NAME.labels.txt`. Decoding and resizing are the caller's. Before the file gets its
+    name, the format's own runtime must answer as `model` does.
+
+    Args:
+        model: A GoogLeNet with its top, trained on preprocessed images.
+        file: Where to; its suffix is the format's: `.onnx`, `.tflite`.
+        format: `"onnx"` or `"litert"`.
+        class_names: In label order; by default "0", "1" and so on.
+        preprocessing: What the model was trained with; by default pixels scaled to -1..1. Required for a
+            model with layers of its own before the first convolution, such as `Rescaling`.
+        temperature: What logits are divided by before the softmax.
+        calibration_images: For LiteRT in int8: pixels, float32 (images, height, width, channels) in
+            0..255, such as the network will be asked for. Weights and values are rounded to 8 bits, the
+            values' ranges being those of 200 of these images (Jacob et al. 2018); probabilities then
+            come in steps of 1/256. In place of the comparison above, the file has to give the class that
+            `model` gives for nine of ten of these images.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: An argument does not fit, the file exists, a package is missing, or the file does
+            not answer as the model.
+    """
+    file = Path(file)
+    if format not in TARGETS:
+        raise UserError(f"expected a format of {', '.join(TARGETS)}, got {format!r}")
+    target, labels = TARGETS[format], file.with_suffix(".labels.txt")
+    if calibration_images is not None and format != "litert":
+        raise UserError(f"int8 is for format litert, not for {format}")
+    if file.suffix != target.suffix:
+        raise UserError(f"expected a file that ends in {target.suffix} for format {format}, got {file}")
+    missing = [name for name in target.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f'{missing[0]} is not installed: pip install "keras-googlenet[{format}]"')
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(f"export needs Keras on TensorFlow, not {keras.backend.backend()}: set KERAS_BACKEND")
+    network = served_network(model, preprocessing, class_names, temperature=temperature)
+    if calibration_images is not None:
+        shape, expected = np.shape(calibration_images), network.pixels_shape[1:]
+        if shape[1:] != expected or shape[0] == 0:
+            raise UserError(f"expected calibration images, each of shape {expected}, got an array of {shape}")
+    _check_free(file, labels)
+    with staging(file.parent) as folder:
+        staged, staged_labels = folder / file.name, folder / labels.name
+        whole = _from_pixels(network)
+        try:
+            whole.export(str(staged), format=format, verbose=False, **_rounding(calibration_images))
+            write_labels(staged_labels, network.class_names)
+        except OSError as full:
+            raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
+        if calibration_images is None:
+            _check_answers(target, staged, model, network, preprocessing)
+        else:
+            _check_classes(staged, whole, calibration_images)
+        sync(staged)
+        sync(staged_labels)
+        _check_free(file, labels)  # the work took its time
+        staged.rename(file)
+        staged_labels.rename(labels)
+        sync(file.parent)
+    return file
+
+
+def answers(file: Path, pixels: np.ndarray) -> np.ndarray:
+    """What a file of `export_file` gives for pixels (images, height, width, channels), in its own runtime."""
+    (target,) = (each for each in TARGETS.values() if each.suffix == file.suffix)
+    batches = np.split(pixels, range(BATCH, len(pixels), BATCH))
+    return np.concatenate([target.run(file, batch) for batch in batches])
+
+
+def _rounding(images: np.ndarray | None) -> dict[str, Any]:
+    """What LiteRT's converter takes to round to int8."""
+    if images is None:
+        return {}
+    import tensorflow as tf
+
+    places = np.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).astype(int)
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "representative_dataset": lambda: ([images[place, None]] for place in places),  # of all classes
+    }
+
+
+def _check_answers(
+    target: Target,
+    staged: Path,
+    model: keras.Model,
+    network: ServedNetwork,
+    preprocessing: Preprocessing | None,
+) -> None:
+    asked = reference.requests(network)
+    expected = reference.answers(model, network, asked, preprocessing, precision="float32", cam=False)
+    found = target.run(staged, asked["tensor"]["images"])
+    error = np.abs(found - expected["tensor"]["probabilities"]).max()
+    if not error <= TOLERANCES["float32"]:
+        raise UserError(
+            f"the {staged.suffix} file does not answer as the model does, so it is not written: a difference "
+            f"of {error:.1e}, allowed {TOLERANCES['float32']:.0e}"
+        )
+
+
+def _check_classes(staged: Path, whole: keras.Model, images: np.ndarray) -> None:
+    expected = whole.predict(images, verbose=0).argmax(axis=1)
+    same = np.mean(answers(staged, images).argmax(axis=1) == expected)
+    if not same >= INT8_AGREEMENT:
+        raise UserError(
+            f"in int8 {same:.0%} of the calibration images keep their class, expected {INT8_AGREEMENT:.0%}: "
+            "not written; give more images, or export float32"
+        )
+
+
+def _from_pixels(network: ServedNetwork) -> keras.Model:
+    size = network.preprocessing
+    shape = (size.height, size.width, size.channels)
+    images = keras.Input(shape, name="images")
+    single = keras.Model(network.model.inputs[0], network.model.output["logits"])
+    outputs = single(network.preprocessing.normalize(images))
+    if network.softmax:
+        outputs = keras.ops.softmax(outputs / network.temperature)
+    whole = keras.Model(images, outputs, name=network.model.name)
+    whole(np.zeros((1, *shape), "float32"))  # Keras's ONNX exporter refuses a model that never ran
+    return whole
+
+
+def _check_free(*files: Path) -> None:
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file} exists: choose another name, or delete it")

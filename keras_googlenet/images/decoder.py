@@ -1,0 +1,35 @@
+"""Which runtime decodes images here: TensorFlow, or NumPy and OpenCV where it is absent."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def decoder() -> Callable[[bytes, int], np.ndarray]:
+    """The function (encoded image, channels) -> pixels that training decodes with here.
+
+    It returns uint8 (height, width, channels), and raises ValueError for what is no whole JPEG or PNG.
+    """
+    if not has_tensorflow():
+        from keras_googlenet.images.numpy import decode
+
+        return decode
+    import tensorflow as tf
+
+    from keras_googlenet.images.tensorflow import decode_image
+
+    def decode_with_tensorflow(encoded: bytes, channels: int) -> np.ndarray:
+        try:
+            return decode_image(encoded, channels).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(error.message) from None
+
+    return decode_with_tensorflow

@@ -1,0 +1,181 @@
+"""Decoding and resizing in NumPy and OpenCV: what `images.py` does, where TensorFlow is absent."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from keras_googlenet.images.spec import (
+    JPEG_MAGIC,
+    JPEG_SCAN,
+    LARGEST_SCANS,
+    LUMA,
+    MAX_PIXELS,
+    MAX_SCANS,
+    MAX_SIDE,
+    PNG_HEADER,
+    PNG_MAGIC,
+    Preprocessing,
+)
+
+# Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+JPEG_END = 0xD9
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell the image's size
+JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
+PNG_COLOUR_TYPE = 25  # its place in the file
+PNG_GREY_ALPHA = 4
+CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
+
+
+def decode(encoded: bytes, channels: int) -> np.ndarray:
+    """Decode JPEG or PNG bytes.
+
+    Args:
+        encoded: The image.
+        channels: 3 for RGB, 1 for luma. Transparency is dropped; EXIF orientation is not applied.
+
+    Returns:
+        Pixels, uint8, (height, width, channels).
+
+    Raises:
+        ValueError: The bytes are neither JPEG nor PNG, are corrupt, make more than `MAX_PIXELS` or a side
+            of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans, or more than
+            `LARGEST_SCANS` x `MAX_PIXELS` by its own pixels.
+    """
+    height, width = _size(encoded)
+    if not 1 <= height * width <= MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"expected an image of 1 to {MAX_PIXELS} pixels, at most {MAX_SIDE} a side; "
+            f"received height and width: {height} {width}"
+        )
+    scans = encoded.count(JPEG_SCAN) if encoded.startswith(JPEG_MAGIC) else 1
+    if scans * height * width > LARGEST_SCANS * MAX_PIXELS:
+        raise ValueError(
+            f"expected an image of at most {LARGEST_SCANS} JPEG scans where it has {MAX_PIXELS} pixels; "
+            f"received scans and pixels: {scans} {height * width}"
+        )
+    return to_channels(decode_as_stored(encoded), channels)
+
+
+def decode_as_stored(encoded: bytes) -> np.ndarray:
+    """Decode JPEG or PNG bytes of any size: grey stays grey, all else is as in `decode`.
+
+    Returns:
+        Pixels, uint8, (height, width, 1 or 3).
+
+    Raises:
+        ValueError: The bytes are neither JPEG nor PNG, are corrupt, or a JPEG has more than `MAX_SCANS`
+            scans.
+    """
+    _size(encoded)
+    try:
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:  # of more than 2**30 pixels
+        pixels = None
+    if pixels is None:
+        raise ValueError("corrupt")
+    if pixels.ndim == 2:
+        return pixels[..., np.newaxis]
+    if encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
+        return pixels[..., :1]
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _size(encoded: bytes) -> tuple[int, int]:
+    """Height and width that a whole JPEG or PNG announces."""
+    if encoded.startswith(JPEG_MAGIC):
+        return _jpeg_size(encoded)
+    if encoded.startswith(PNG_MAGIC):
+        return _png_size(encoded)
+    raise ValueError("neither JPEG nor PNG")
+
+
+def _jpeg_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a whole JPEG, found by following its markers to the end.
+
+    OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
+    """
+    if encoded.count(JPEG_SCAN) > MAX_SCANS:  # counted as `images.py` does, those of thumbnails as well
+        raise ValueError(f"expected an image of at most {MAX_SCANS} JPEG scans")
+    height = width = at = 0
+    while (marker := JPEG_MARKER.search(encoded, at)) is not None:
+        code, at = marker[1][0], marker.end()
+        if code == JPEG_END:
+            return height, width
+        if code in JPEG_FRAMES and not height and at + 7 <= len(encoded):
+            height, width = struct.unpack_from(">HH", encoded, at + 3)
+        if code not in JPEG_ALONE:
+            at += int.from_bytes(encoded[at : at + 2], "big")
+    raise ValueError("corrupt")
+
+
+def _png_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a whole PNG, found by following its chunks to the end.
+
+    OpenCV does not check the last one's sum, nor any of an animation; and it makes room for the pixels
+    that IHDR announces before it reads on. It skips a chunk of another kind before IHDR.
+    """
+    if not encoded.startswith(PNG_HEADER):
+        raise ValueError("corrupt: expected a PNG image whose first chunk is IHDR")
+    width, height = struct.unpack_from(">II", encoded[len(PNG_HEADER) :].ljust(8, b"\0"))
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, at)
+        checksum = struct.pack(">I", zlib.crc32(encoded[at + 4 : at + 8 + length]))
+        at += 12 + length
+        if kind[:1].isupper() and encoded[at - 4 : at] != checksum:  # others are not needed for the pixels
+            break
+        if kind == b"IEND":
+            return height, width
+    raise ValueError("corrupt")
+
+
+def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Pixels (height, width, 1 or 3), uint8, as colour (3) or luma (1)."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    return np.rint(pixels.astype("float32") @ np.array(LUMA, "float32")).astype("uint8")[..., np.newaxis]
+
+
+def resize(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize and crop (height, width, channels) to the specification; float32 in 0..255."""
+    size = preprocessing.resized
+    if preprocessing.keep_aspect:
+        scale = max(new / old for new, old in zip(size, pixels.shape, strict=False))
+        height, width = (
+            max(new, int(np.rint(old * scale))) for new, old in zip(size, pixels.shape, strict=False)
+        )
+    else:
+        height, width = size
+    top, left = (height - preprocessing.height) // 2, (width - preprocessing.width) // 2
+    rows = _weights(pixels.shape[0], height, top, preprocessing.height)
+    columns = _weights(pixels.shape[1], width, left, preprocessing.width)
+    resized = np.einsum("hi,iwc->hwc", rows, pixels.astype("float32"), optimize=True)
+    return np.einsum("wj,hjc->hwc", columns, resized, optimize=True)
+
+
+def _weights(old: int, new: int, first: int, kept: int) -> np.ndarray:
+    """Bilinear, antialiased resizing of `old` pixels to `new`: of these, rows of a matrix (kept, old)."""
+    if old > CACHED_SIDE:
+        return _computed_weights(old, new, first, kept)
+    return _cached_weights(old, new, first, kept)
+
+
+def _computed_weights(old: int, new: int, first: int, kept: int) -> np.ndarray:
+    scale = old / new
+    centres = (np.arange(first, first + kept)[:, np.newaxis] + 0.5) * scale
+    distance = np.abs(np.arange(old) + 0.5 - centres) / max(scale, 1)
+    weights = np.maximum(1 - distance, 0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
+
+
+_cached_weights = lru_cache(maxsize=256)(_computed_weights)

@@ -1,0 +1,122 @@
+"""The one definition of how pixels become the network's input.
+
+Training, evaluation, the exported graph and `preprocess_input` all use it. Nothing here imports
+TensorFlow; `keras_googlenet.images.tensorflow` holds its decoding and resizing for tf.data and for the
+exported graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from keras_googlenet.errors import UserError
+
+MAX_PIXELS = 50_000_000  # of an image in training; its header is read before it is decoded
+SERVED_PIXELS = 16_000_000  # of a served image by default: four batches at a time then take less than 1 GiB
+MAX_SIDE = 65_535  # pixels; JPEG's own maximum. A longer PNG would take much memory to resize.
+MAX_SCANS = 50  # of a JPEG; encoders write about 10. Each one costs a pass over all coefficients,
+LARGEST_SCANS = 20  # so that an image of the most pixels may have this many, and smaller ones more
+JPEG_MAGIC = b"\xff\xd8\xff"
+JPEG_SCAN = b"\xff\xda\0"  # how each scan starts: the marker, and the high byte of a length of 14 at most
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = PNG_MAGIC + b"\0\0\0\x0dIHDR"  # then width and height, big-endian uint32
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an encoded image to the network's input.
+
+    JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1) and resized (bilinear,
+    antialiased where it shrinks) to `height` x `width` pixels, or, where `crop_fraction` is less than 1,
+    to that much more, of which the centre is kept. The image is resized as a whole or, with
+    `keep_aspect`, so that it just covers that size. Then it is put in `channel_order` and scaled:
+    `(pixel - mean) * scale`, `mean` a number or one for each channel in that order.
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    mean: float | tuple[float, ...] = 127.5
+    scale: float = 1 / 127.5
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    crop_fraction: float = 1.0
+    keep_aspect: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UserError(f"expected images of 1 or 3 channels, received {self.channels}")
+        if not isinstance(self.mean, int | float):
+            object.__setattr__(self, "mean", tuple(self.mean))  # JSON has lists alone
+            if len(self.mean) != self.channels:
+                raise UserError(f"expected a mean for each of {self.channels} channels, received {self.mean}")
+        if not 0 < self.crop_fraction <= 1:
+            raise UserError(f"expected a crop_fraction above 0 and up to 1, received {self.crop_fraction}")
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width that an image is resized to, before the centre is cropped."""
+        return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`."""
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types."""
+        return asdict(self)
+
+    def normalize(self, pixels: Any) -> Any:
+        """Float RGB pixels in 0..255, of any framework's array type, to the network's range."""
+        if self.channel_order == "bgr":
+            pixels = pixels[..., ::-1]
+        mean = self.mean if isinstance(self.mean, int | float) else np.asarray(self.mean, "float32")
+        return (pixels - mean) * self.scale
+
+
+def preprocess_input(images: Any, weights: str | None = None) -> Any:
+    """Scale pixels to the range that a network expects.
+
+    Args:
+        images: Array or tensor of RGB pixels in 0..255, channels last, of any shape. NumPy integers
+            become float32. Never changed in place.
+        weights: `None` for -1..1, which training and export use; or the name of published weights
+            (`keras_googlenet.weights.published.WEIGHTS`), for what their network was trained with:
+            `"bvlc"` and `"bvlc_caffe"` take BGR less a mean, the others -1..1.
+
+    Returns:
+        The scaled images, of the same shape.
+
+    Raises:
+        UserError: No such weights.
+    """
+    from keras_googlenet.weights.published import WEIGHTS
+
+    if weights is not None and weights not in WEIGHTS:
+        raise UserError(f"expected weights to be None or one of {sorted(WEIGHTS)}, received {weights!r}")
+    if isinstance(images, np.ndarray) and not np.issubdtype(images.dtype, np.floating):
+        images = images.astype("float32")
+    preprocessing = Preprocessing(1, 1) if weights is None else WEIGHTS[weights].preprocessing
+    return preprocessing.normalize(images)
+
+
+def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
+    """Name the best ImageNet classes of a batch.
+
+    Args:
+        predictions: Probabilities (batch, 1000), or (batch, 1001) with TF-Slim's background first.
+        top: How many classes to name for each image.
+
+    Returns:
+        For each image, (WordNet id, name, probability), best first. Keras downloads the names once.
+    """
+    import keras
+
+    scores = np.asarray(predictions)
+    if scores.ndim == 2 and scores.shape[1] == 1001:
+        scores = scores[:, 1:]
+    return keras.applications.imagenet_utils.decode_predictions(scores, top=top)

@@ -1,0 +1,197 @@
+"""`GoogLeNet()`: the factory, with the arguments of a Keras Application."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_googlenet.network.architecture import Architecture, smallest_input
+from keras_googlenet.network.layers import apply_stage, auxiliary_head, channel_axis, classifier
+from keras_googlenet.network.variants import VARIANTS
+
+DEFAULT_SIZE = 224
+
+
+def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "googlenet",
+    *,
+    variant: str | Architecture = "paper",
+    aux_heads: bool = True,
+    dropout: float | None = None,
+    aux_dropout: float | None = None,
+) -> keras.Model:
+    """GoogLeNet (Inception v1) as a functional Keras model.
+
+    Source: Szegedy et al., "Going Deeper with Convolutions" (arXiv 1409.4842), Table 1; geometry and
+    initialisation of the BVLC reference model.
+
+    Args:
+        include_top: Whether to add the classifiers. Without them the output is that of block 5b.
+        weights: `None` (random initialisation); `"imagenet"` (the published weights that fit the
+            variant: BVLC's for `paper`, torchvision's, TF-Slim's); or the path of a `.weights.h5` or
+            `.keras` file, or of a run's folder. Classifiers of other classes, a first convolution
+            of other channels and auxiliary heads of another input size keep their initial values,
+            and a warning names them.
+        input_tensor: A Keras tensor to build on, in place of a new input.
+        input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
+            224 x 224 x 3 with top and `(None, None, 3)` without. Any number of channels; any size
+            at which every layer still has an output.
+        pooling: Without top: `None` (the 4-D features), `"avg"` or `"max"` (1024 features).
+        classes: Number of classes of each classifier.
+        classifier_activation: Activation of the classifiers; `None` for logits.
+        name: The model's name.
+        variant: The network: a name of `keras_googlenet.network.variants.VARIANTS`, such as `"paper"` or
+            `"bn"`, or an `Architecture`.
+        aux_heads: With top: whether to add the auxiliary classifiers of training, where the variant has them.
+        dropout: Rate before the main classifier; `None` for the variant's own (paper: 0.4).
+        aux_dropout: Rate before the auxiliary classifiers; `None` for the variant's own (paper: 0.7).
+
+    Returns:
+        A model on float images already preprocessed (`keras_googlenet.preprocess_input`), of shape
+        `(batch, height, width, channels)`. With top and auxiliary heads it has the outputs
+        `[main, aux1, aux2]`, each `(batch, classes)`, from layers of those names: train it with
+        `loss_weights=[1, 0.3, 0.3]`. With `aux_heads=False`, the main output alone.
+
+    Raises:
+        ValueError: An argument is not as above, or the input is too small for the geometry.
+    """
+    architecture = _architecture(variant)
+    aux_heads = aux_heads and include_top and bool(architecture.auxiliary_heads)
+    dropout = architecture.dropout if dropout is None else dropout
+    aux_dropout = architecture.aux_dropout if aux_dropout is None else aux_dropout
+    _check_arguments(weights, pooling, classes, dropout, aux_dropout)
+
+    inputs = _inputs(input_tensor, input_shape, static=include_top)
+    _check_size(inputs.shape, architecture, aux_heads)
+
+    x = inputs
+    blocks = {}
+    for stage in architecture.stages:
+        x = apply_stage(x, stage, architecture)
+        blocks[stage.name] = x
+
+    outputs = x
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        outputs = classifier(x, "main", classes, dropout, classifier_activation, architecture)
+        if aux_heads:
+            outputs = [outputs] + [
+                auxiliary_head(
+                    blocks[head.block],
+                    head,
+                    architecture,
+                    classes=classes,
+                    dropout=aux_dropout,
+                    activation=classifier_activation,
+                )
+                for head in architecture.auxiliary_heads
+            ]
+    elif pooling == "avg":
+        outputs = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    elif pooling == "max":
+        outputs = layers.GlobalMaxPooling2D(name="max_pool")(x)
+
+    source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(source, outputs, name=name)
+    if weights is not None:
+        # From `input_tensor` on: the caller's own layers before it are no part of the network.
+        _load(keras.Model(inputs, outputs, name=name), weights, architecture, aux_heads)
+    return model
+
+
+def _load(model: keras.Model, weights: str | Path, architecture: Architecture, aux_heads: bool) -> None:
+    from keras_googlenet.weights import published as specs
+    from keras_googlenet.weights import store
+
+    if weights == "imagenet":
+        spec = specs.imagenet_spec(architecture.name, aux_heads=aux_heads)
+        fresh = store.load_imagenet(model, spec)
+    else:
+        fresh = store.load_weights(model, Path(weights))
+    if fresh:
+        warnings.warn(f"layers left at their initial values: {', '.join(fresh)}", stacklevel=3)
+
+
+def _architecture(variant: str | Architecture) -> Architecture:
+    if isinstance(variant, Architecture):
+        return variant
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"The `variant` argument should be an Architecture or one of {sorted(VARIANTS)}. "
+            f"Received: variant={variant!r}"
+        )
+    return VARIANTS[variant]
+
+
+def _check_arguments(
+    weights: str | Path | None,
+    pooling: str | None,
+    classes: int,
+    dropout: float,
+    aux_dropout: float,
+) -> None:
+    if weights not in (None, "imagenet") and not Path(weights).exists():
+        raise ValueError(
+            'The `weights` argument should be either `None` (random initialization), "imagenet", or the '
+            f"path of weights to be loaded. Received: weights={str(weights)!r}, which does not exist"
+        )
+    if pooling not in (None, "avg", "max"):
+        raise ValueError(
+            f'The `pooling` argument should be `None`, "avg" or "max". Received: pooling={pooling!r}'
+        )
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ValueError(
+            f"The `classes` argument should be a positive integer. Received: classes={classes!r}"
+        )
+    for argument, rate in (("dropout", dropout), ("aux_dropout", aux_dropout)):
+        if not 0 <= rate < 1:
+            raise ValueError(
+                f"The `{argument}` argument should be at least 0 and less than 1. "
+                f"Received: {argument}={rate!r}"
+            )
+
+
+def _inputs(input_tensor: Any, input_shape: tuple[int | None, ...] | None, *, static: bool) -> Any:
+    if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise ValueError(
+                "The `input_tensor` argument should be a Keras tensor, such as `keras.Input(...)`. "
+                f"Received: input_tensor={input_tensor!r}"
+            )
+        return input_tensor
+    if input_shape is None:
+        side = DEFAULT_SIZE if static else None
+        input_shape = (side, side, 3) if channel_axis() == -1 else (3, side, side)
+    if len(input_shape) != 3 or not input_shape[channel_axis() if channel_axis() < 0 else 0]:
+        raise ValueError(
+            "The `input_shape` argument should be (height, width, channels) with a known number of "
+            f"channels ({keras.config.image_data_format()}). Received: input_shape={input_shape}"
+        )
+    return keras.Input(input_shape, name="images")
+
+
+def _check_size(shape: tuple[int | None, ...], architecture: Architecture, aux_heads: bool) -> None:
+    height, width = shape[1:3] if channel_axis() == -1 else shape[2:4]
+    smallest = smallest_input(architecture, aux_heads=aux_heads)
+    heads = "with" if aux_heads else "without"
+    if any(side is not None and side < smallest for side in (height, width)):
+        raise ValueError(
+            f"The input should be at least {smallest} x {smallest} pixels for variant "
+            f"{architecture.name!r} {heads} auxiliary heads. Received: {height} x {width}"
+        )
+    if aux_heads and None in (height, width):
+        raise ValueError(
+            "With auxiliary heads the input's height and width should be known, for they hold fully "
+            f"connected layers; give `input_shape` or `aux_heads=False`. Received: {height} x {width}"
+        )

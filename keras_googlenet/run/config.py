@@ -1,0 +1,266 @@
+"""What a training run is made of. Imports neither Keras nor TensorFlow: the command line reads it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.network.variants import VARIANTS
+
+CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # `training.network` builds them
+Augmentation = Literal["flip", "crop", "paper", "mixup", "cutmix", "randaugment"]
+AUGMENTATIONS = ("flip", "crop", "paper", "mixup", "cutmix", "randaugment")
+CONFIG = "config.json"  # of a run's folder
+ARCHITECTURE = "architecture.json"  # of a run's folder: the network exactly, whatever its variant's name
+VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
+# Beyond these a run would take years or more memory than machines have: a slip of the keys.
+MOST_EPOCHS, LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH = 100_000, 65_536, 4_096, 64
+OF_WEIGHTS: Any = None  # default of options that a run in `weights` has, too
+SCHEDULES = ("step", "polynomial", "cosine", "constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A training run: every field is an option of `keras-googlenet train`."""
+
+    data: str
+    """"sample", a folder with one folder of images for each class, or "tfds:NAME[:CONFIG]"."""
+
+    run: Path
+    """The run's folder, made by the run."""
+
+    recipe: str | None = None
+    """Options to begin with, see `recipes`; others beside it win. In Python: `**recipe_options(name)`."""
+
+    # --- data ---
+
+    classes: tuple[str, ...] | None = None
+    """Train on these classes of the data alone, in this order."""
+
+    test_split: str | None = None
+    """Test images of an undivided folder: "every:4" (number in the name) or a file that lists them."""
+
+    tfds_manual_dir: Path | None = None
+    """Folder with the original files of a TensorFlow data set, to build it without network."""
+
+    skip_corrupt: bool = False
+    """Leave out images that cannot be read."""
+
+    validation_fraction: float = 0.1
+    """Share of the training images kept for validation, where the data has no validation part."""
+
+    image_size: int | None = None
+    """Side of the network's input in pixels; by default that of the run in weights, else 80 for the sample,
+    224 for all other data."""
+
+    channels: Literal[1, 3] | None = None
+    """Channels of the network's input; by default those of the run in weights, else those of the data."""
+
+    augment: tuple[Augmentation, ...] = ()
+    """Changes to training images: flip, crop (pad and crop), paper, mixup, cutmix, randaugment."""
+
+    min_area: float = 0.08  # paper, section 6: "between 8% and 100% of the image area"
+    """Least share of an image that a crop of "paper" keeps."""
+
+    label_smoothing: float = 0.0
+    """Share of each label spread evenly over all classes."""
+
+    class_weights: bool = False
+    """Weigh each image's loss so that all classes count alike."""
+
+    # --- network ---
+
+    variant: str = OF_WEIGHTS
+    """The network's name, such as "bn" or "paper", or the JSON file of an Architecture; by default that of
+    the run in weights, else "bn"."""
+
+    width: float = OF_WEIGHTS
+    """Factor on the channels of the stem and of every block; by default that of the run in weights, or 1."""
+
+    dropout: float | None = None
+    """Dropout before the main classifier; by default the variant's own."""
+
+    weights: str | None = None
+    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder, whose network it then
+    is unless options say otherwise."""
+
+    freeze: str | None = None
+    """The last block, such as 4e, of those that keep the weights they start with."""
+
+    aux_heads: bool = True
+    """Train with the two auxiliary classifiers."""
+
+    aux_weight: float = 0.3  # paper, section 5
+    """Weight of each auxiliary loss."""
+
+    # --- optimization ---
+
+    epochs: int = 8
+    """Passes over the training images."""
+
+    batch_size: int | Literal["auto"] = 32  # the BVLC solver's
+    """Images in a training step, on all devices together; auto finds the most that fit in memory."""
+
+    accumulate: int = 1
+    """Training steps whose gradients make one update of the weights."""
+
+    learning_rate: float = 0.01  # the BVLC solver's
+    """Highest learning rate."""
+
+    schedule: Literal["step", "polynomial", "cosine", "constant"] = "step"
+    """How the rate falls: by decay_rate every decay_epochs, or to 0 at the end."""
+
+    decay_rate: float = 0.96  # paper, section 6: "decreasing the learning rate by 4% every 8 epochs"
+    """What the learning rate is multiplied by at each step of its decay."""
+
+    decay_epochs: int = 8
+    """Completed epochs between two steps of the decay."""
+
+    decay_power: float = 0.5  # the BVLC solver's
+    """Power of the polynomial schedule."""
+
+    warmup_epochs: float = 0.0
+    """Epochs in which the rate climbs from 0."""
+
+    momentum: float = 0.9  # paper, section 6
+    """Momentum of the gradient descent."""
+
+    nesterov: bool = False
+    """Nesterov's momentum."""
+
+    weight_decay: float = 0.0  # 2e-4 in the BVLC solver
+    """L2 penalty on kernels, added to their gradients."""
+
+    bias_multiplier: float = 1.0  # 2 in the BVLC network
+    """Factor on the learning rate of biases."""
+
+    clip_norm: float | None = None
+    """Largest norm of an update's gradients together."""
+
+    average: float | None = None  # paper, section 6: Polyak averaging made the final model
+    """Average the weights over steps with this momentum, such as 0.999; the average is what is saved."""
+
+    early_stopping: int | None = None
+    """Stop after this many epochs without a better validation accuracy, and keep the best epoch's weights."""
+
+    # --- the rest ---
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What to compute in; auto takes bfloat16 where the processor has it. Weights are float32."""
+
+    checkpoint_minutes: float = 5.0
+    """Time between checkpoints within an epoch; one is also written after every epoch."""
+
+    seed: int = 0
+    """Of the initial weights, the data's division, its order, and dropout."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "run", Path(self.run))
+        if self.tfds_manual_dir is not None:
+            object.__setattr__(self, "tfds_manual_dir", Path(self.tfds_manual_dir))
+        for name in ("augment", "classes"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists alone
+        self._fill_from_weights()
+        networks = (*sorted(VARIANTS), *CLASSICS)
+        if self.variant not in networks and not self.variant.endswith(".json"):
+            raise UserError(
+                f"expected variant to be one of {', '.join(networks)}, or a .json file; got {self.variant!r}"
+            )
+        for name, fine, expected in (
+            ("epochs", 1 <= self.epochs <= MOST_EPOCHS, f"between 1 and {MOST_EPOCHS:,}"),
+            (
+                "batch_size",
+                self.batch_size == "auto" or 1 <= self.batch_size <= LARGEST_BATCH,
+                f"between 1 and {LARGEST_BATCH:,}, or auto",
+            ),
+            ("accumulate", self.accumulate >= 1, "at least 1"),
+            (
+                "image_size",
+                self.image_size is None or 1 <= self.image_size <= LARGEST_SIDE,
+                f"between 1 and {LARGEST_SIDE:,}",
+            ),
+            ("channels", self.channels in (None, 1, 3), "1 or 3"),
+            ("augment", set(self.augment) <= set(AUGMENTATIONS), f"of {', '.join(AUGMENTATIONS)}"),
+            ("min_area", 0 < self.min_area <= 1, "more than 0 and at most 1"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
+            ("width", 0 < self.width <= LARGEST_WIDTH, f"more than 0 and at most {LARGEST_WIDTH}"),
+            ("dropout", self.dropout is None or 0 <= self.dropout < 1, "at least 0 and less than 1"),
+            ("learning_rate", self.learning_rate > 0, "more than 0"),
+            ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            ("momentum", 0 <= self.momentum < 1, "at least 0 and less than 1"),
+            ("aux_weight", self.aux_weight >= 0, "at least 0"),
+            ("decay_rate", 0 < self.decay_rate <= 1, "more than 0 and at most 1"),
+            ("decay_epochs", self.decay_epochs >= 1, "at least 1"),
+            ("decay_power", self.decay_power > 0, "more than 0"),
+            ("warmup_epochs", 0 <= self.warmup_epochs <= self.epochs, "between 0 and the epochs"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("bias_multiplier", self.bias_multiplier >= 0, "at least 0"),
+            ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "more than 0"),
+            ("average", self.average is None or 0 < self.average < 1, "between 0 and 1"),
+            ("early_stopping", self.early_stopping is None or self.early_stopping >= 1, "at least 1"),
+            ("checkpoint_minutes", self.checkpoint_minutes >= 0, "at least 0"),
+            ("validation_fraction", 0 < self.validation_fraction < 0.8, "between 0 and 0.8"),
+            ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
+            (
+                "precision",
+                self.precision in ("auto", "float32", "bfloat16"),
+                "auto, float32 or bfloat16",
+            ),
+        ):
+            if not fine:
+                raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
+
+    def _fill_from_weights(self) -> None:
+        """What is not said of the network is the run's that it starts from, or the package's default."""
+        found: dict[str, Any] = {"variant": VARIANT, "width": 1.0}
+        run = Path(self.weights) if self.weights is not None else None
+        names = ("variant", "width", "image_size", "channels")
+        if run is not None and run.is_dir() and None in [getattr(self, name) for name in names]:
+            found = network_of(run)
+        for name, value in found.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types."""
+        as_text = {name: str(value) for name, value in asdict(self).items() if isinstance(value, Path)}
+        as_lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        return asdict(self) | as_text | as_lists
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """What `to_dict` made; other keys are left out, and fields that it lacks take their defaults."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Names of the options in which two runs differ, but for their folder and their recipe's name."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [name for name in mine if name not in ("run", "recipe") and mine[name] != theirs[name]]
+
+
+def network_of(run: Path) -> dict[str, Any]:
+    """The options that say which network a run trained.
+
+    Args:
+        run: The run's folder.
+
+    Raises:
+        UserError: Its configuration is missing or damaged.
+    """
+    file = run / CONFIG
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        size = recorded["preprocessing"]
+        found: dict[str, Any] = {"image_size": int(size["height"]), "channels": int(size["channels"])}
+        found |= {"variant": str(recorded["variant"]), "width": float(recorded["width"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a run's configuration ({error!r})") from None
+    # The file that such a variant was read from may be gone or changed.
+    if found["variant"].endswith(".json") and (run / ARCHITECTURE).is_file():
+        found |= {"variant": str(run / ARCHITECTURE), "width": 1.0}
+    return found

@@ -1,0 +1,349 @@
+"""`train(config)`: from images to a run folder."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_googlenet import __version__
+from keras_googlenet.data.batch_spec import BatchSpec
+from keras_googlenet.data.feed import check_augmentations, evaluation_batches, training_batches
+from keras_googlenet.data.order import Cursor, Order
+from keras_googlenet.data.parts import ImageData, Part
+from keras_googlenet.data.sources import load_data
+from keras_googlenet.errors import UserError
+from keras_googlenet.evaluation.metrics import confusion_matrix
+from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
+from keras_googlenet.files import held, remove_unfinished, replacing, write_json
+from keras_googlenet.images.decoder import has_tensorflow
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.run import checkpoint
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.run.checkpoint import Progress
+from keras_googlenet.run.config import CLASSICS, RunConfig
+from keras_googlenet.text import say
+from keras_googlenet.training import distribution, machine, memory
+from keras_googlenet.training.averaging import AverageStatistics
+from keras_googlenet.training.batch_size import with_largest_batch
+from keras_googlenet.training.callbacks import (
+    KeepProgress,
+    StopSignals,
+    best_epoch,
+    is_exhausted,
+    write_metrics,
+)
+from keras_googlenet.training.kernels import with_keras_layers
+from keras_googlenet.training.network import (
+    architecture,
+    build_for_training,
+    run_preprocessing,
+    start_weights,
+)
+from keras_googlenet.training.optimizer import rate_schedule
+from keras_googlenet.training.precision import dtype_policy
+
+EVALUATION_BATCH = 64
+
+
+def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = False) -> dict[str, Any]:
+    """Train a GoogLeNet and leave a run folder.
+
+    The folder, `config.run`, holds `config.json`, `labels.txt`, `metrics.csv` (a row an epoch),
+    `model.keras` (float32, with its auxiliary heads), `summary.json`, `plots/`, `tensorboard/` and
+    `checkpoints/`. Losses, momentum and decay follow the paper's sections 5 and 6. The test images are
+    used once, at the end.
+
+    Args:
+        config: The run's options.
+        data: The images, in place of those that `config.data` names; see `ImageData.from_arrays`.
+        resume: Go on with the run in `config.run` from its last checkpoint, to the same figures as if
+            it had not stopped; start it if there is none; do nothing if it is finished.
+
+    Returns:
+        What `summary.json` holds: `test_accuracy`, `test_images`, `train_seconds` and more.
+
+    Raises:
+        UserError: The run's folder exists, the data cannot be used, the input is too small for the
+            network, or the loss is no number any more.
+        Interrupted: SIGTERM or SIGINT came; the run can be resumed.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(memory.guarded())
+        if resume and (config.run / run_folder.CONFIG).is_file():
+            if distribution.is_first():
+                stack.enter_context(held(config.run, run_folder.WORK))
+            config = _check_same(config)
+            finished = _finished(config.run)
+            if finished is not None:
+                say(f"{config.run}: finished already")
+                return finished
+        elif config.run.exists():
+            raise UserError(
+                f"{config.run} exists: choose another run folder, delete it, or resume its run with --resume"
+            )
+        return _train(config, data, stack)
+
+
+def _train(config: RunConfig, data: ImageData | None, stack: ExitStack) -> dict[str, Any]:
+    """Train from the last checkpoint or from the start, test and save; `stack` holds the run's folder."""
+    check_augmentations(config.augment)
+    keras.utils.set_random_seed(config.seed)
+    if data is None:
+        data = open_data(config)
+    preprocessing = run_preprocessing(config, data)
+    facts: dict[str, Any] = {}
+    if config.batch_size == "auto":
+        config, facts["bytes_per_image"] = with_largest_batch(config, preprocessing, data)
+    policy = dtype_policy(config.precision)
+    order = epoch_order(config, data)
+    with distribution.scope():
+        model = build_for_training(config, preprocessing, len(data.class_names), policy, order.steps)
+        fresh = start_weights(model, config)
+        model.optimizer.build(model.trainable_variables)
+    if distribution.is_first():
+        if not (config.run / run_folder.CONFIG).is_file():
+            stack.enter_context(_created(config, data, preprocessing, facts | {"dtype_policy": policy}))
+        remove_unfinished(config.run)  # of a process that was killed as it wrote
+        (config.run / "plots").mkdir(exist_ok=True)
+        size = preprocessing.height
+        say(
+            f"{config.run}: {config.variant}, {data.train.count} training images of {size} x {size} in "
+            f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
+            f"({keras.backend.backend()}{distribution.description()})"
+        )
+        if fresh:
+            say(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
+
+    progress = _fit(model, config, preprocessing, data, order)
+    distribution.end()
+    if not distribution.is_first():
+        return {}
+    # A process that was killed after its last checkpoint may have left a row out.
+    write_metrics(config.run / run_folder.METRICS, progress.rows)
+    model = with_dtype_policy(with_keras_layers(model), "float32")
+    summary = {
+        "variant": config.variant,
+        "precision": policy.removeprefix("mixed_"),
+        "backend": keras.backend.backend(),
+        "devices": distribution.devices(),
+        "machine": machine.description(),
+        "versions": {"keras_googlenet": __version__, "keras": keras.__version__},
+        "train_images": data.train.count,
+        "train_seconds": round(progress.seconds, 1),
+        "batch_size": order.size,
+        "peak_resident_bytes": memory.resident_peak(),
+        "peak_device_bytes": memory.device_peak(),
+        "bytes_per_image": run_folder.recorded(config.run).get("bytes_per_image"),
+        "epochs": len(progress.rows),
+        "saved_epoch": _saved_epoch(config, progress) + 1,
+        "test_images": data.test.count,
+    } | _test(model, preprocessing, data, config.run)
+    with replacing(config.run / run_folder.MODEL) as unfinished:
+        model.save(unfinished)
+    with replacing(config.run / "plots/curves.png") as unfinished:
+        plot_curves(read_metrics(config.run), unfinished)
+    write_json(config.run / run_folder.SUMMARY, summary)
+    say(
+        f"{config.run}: test accuracy {summary['test_accuracy']:.4f} on {data.test.count} images, "
+        f"trained in {progress.seconds:.0f} s"
+    )
+    return summary
+
+
+def open_data(config: RunConfig) -> ImageData:
+    """The images that a run names, divided as it divides them."""
+    return load_data(
+        config.data,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+        test_split=config.test_split,
+        classes=config.classes,
+        tfds_manual_dir=config.tfds_manual_dir,
+        skip_corrupt=config.skip_corrupt,
+    )
+
+
+def read_metrics(run: Path) -> dict[str, list[float]]:
+    """The columns of a run's `metrics.csv`.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    table = run / run_folder.METRICS
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    except (OSError, ValueError, TypeError, IndexError, KeyError, csv.Error) as error:
+        raise UserError(f"cannot read the metrics of a run in {table}: {error!r}") from None
+
+
+def class_weights(part: Part, classes: int) -> np.ndarray:
+    """float32 (classes,): such that each class's images weigh alike together, 1 on average."""
+    counts = np.bincount(part.labels, minlength=classes)
+    return (part.count / (classes * np.maximum(counts, 1))).astype("float32")
+
+
+def fit_data(
+    config: RunConfig,
+    preprocessing: Preprocessing,
+    data: ImageData,
+    order: Order,
+    cursor: Cursor,
+    outputs: int,
+) -> dict[str, Any]:
+    """What `keras.Model.fit` takes to train on a run's images from `cursor` on, and to validate."""
+    classes = len(data.class_names)
+    spec = BatchSpec(
+        classes=classes,
+        outputs=outputs,
+        augment=config.augment,
+        min_area=config.min_area,
+        label_smoothing=config.label_smoothing,
+        class_weights=class_weights(data.train, classes) if config.class_weights else None,
+    )
+    return {
+        "x": training_batches(data.train, preprocessing, order, cursor, spec),
+        "validation_data": evaluation_batches(
+            distribution.share(data.validation),
+            preprocessing,
+            batch_size=distribution.divisible(EVALUATION_BATCH),
+            outputs=outputs,
+            classes=classes,
+            keep=True,
+        ),
+        "steps_per_epoch": order.steps,
+        "shuffle": False,  # the batches are shuffled already
+    }
+
+
+def epoch_order(config: RunConfig, data: ImageData) -> Order:
+    """In what order a run takes its training images."""
+    process, processes = distribution.this_process()
+    if config.batch_size == "auto":
+        raise UserError("expected batch_size to be a number here: auto is for `train`")
+    if min(config.batch_size, data.train.count) < distribution.devices():
+        raise UserError(
+            f"expected a batch of at least {distribution.devices()} images, one for each device; got "
+            f"batch_size {config.batch_size} and {data.train.count} images"
+        )
+    return Order(
+        data.train.count,
+        config.batch_size,
+        config.seed,
+        config.epochs,
+        process,
+        processes,
+        devices=distribution.devices(),
+    )
+
+
+def _check_same(config: RunConfig) -> RunConfig:
+    """The options as they are recorded, with the number in place of an "auto"."""
+    recorded = run_folder.load_config(config.run)
+    if config.batch_size == "auto":
+        config = replace(config, batch_size=recorded.batch_size)
+    different = config.differences(recorded)
+    if different:
+        raise UserError(
+            f"{config.run} was begun with another {', '.join(different)}: resume it with the same "
+            "options, or with none but --run"
+        )
+    return config
+
+
+def _finished(run: Path) -> dict[str, Any] | None:
+    """The summary of a run that is finished; a damaged one is made again from the last checkpoint."""
+    try:
+        found = run_folder.summary(run)
+    except UserError as error:
+        say(f"{error}: it is made again", file=sys.stderr)
+        return None
+    return found if (run / run_folder.MODEL).is_file() else None
+
+
+def _created(
+    config: RunConfig, data: ImageData, preprocessing: Preprocessing, facts: dict[str, Any]
+) -> AbstractContextManager[None]:
+    options = config.to_dict() | {
+        "preprocessing": preprocessing.to_dict(),
+        "backend": keras.backend.backend(),
+        "skipped_files": list(data.skipped),
+    }
+    network = None if config.variant in CLASSICS else architecture(config)
+    return run_folder.created(config.run, options | facts, data.class_names, network)
+
+
+def _fit(
+    model: keras.Model, config: RunConfig, preprocessing: Preprocessing, data: ImageData, order: Order
+) -> Progress:
+    """Train from the last checkpoint, or from the beginning; leaves the weights to save in `model`."""
+    progress = Progress()
+    running_means: dict[str, np.ndarray] = {}
+    found = checkpoint.restore_last(config.run, model, epochs=config.epochs, steps=order.steps)
+    if found is not None:
+        progress, running_means = found
+        say(f"{config.run}: resumed after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")
+    entered = Cursor(progress.cursor.epoch, progress.cursor.step)
+    schedule = rate_schedule(config, order.steps)
+    stop = StopSignals()
+    averaged = (
+        AverageStatistics(data.train, preprocessing, config.seed) if config.average is not None else None
+    )
+    if entered.epoch < config.epochs and not is_exhausted(progress.rows, config.early_stopping):
+        callbacks: list[keras.callbacks.Callback] = []
+        if averaged is not None:
+            callbacks += [keras.callbacks.SwapEMAWeights(), averaged]  # validation is the average's
+        callbacks.append(
+            KeepProgress(
+                config.run,
+                progress,
+                running_means,
+                steps=order.steps,
+                minutes=config.checkpoint_minutes,
+                patience=config.early_stopping,
+                stop=stop,
+                last_rate=lambda epoch: float(schedule((epoch + 1) * order.steps - 1)),
+                writes=distribution.is_first(),
+            )
+        )
+        if has_tensorflow() and distribution.is_first():
+            callbacks.append(keras.callbacks.TensorBoard(config.run / "tensorboard"))
+        with stop.watched():
+            model.fit(
+                **fit_data(config, preprocessing, data, order, progress.cursor, len(model.outputs)),
+                initial_epoch=entered.epoch,
+                epochs=config.epochs,
+                verbose=(1 if sys.stdout.isatty() else 2) if distribution.is_first() else 0,
+                callbacks=callbacks,
+            )
+    best = config.run / checkpoint.FOLDER / checkpoint.BEST
+    if config.early_stopping is not None and best.is_file():
+        checkpoint.restore(best, model)
+    if averaged is not None:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        averaged.measure(model)
+    return progress
+
+
+def _saved_epoch(config: RunConfig, progress: Progress) -> int:
+    return len(progress.rows) - 1 if config.early_stopping is None else best_epoch(progress.rows)
+
+
+def _test(model: keras.Model, preprocessing: Preprocessing, data: ImageData, run: Path) -> dict[str, float]:
+    """Accuracy on the test images, of the main head as it is saved; draws the confusion matrix."""
+    main = strip_aux(model)
+    images = evaluation_batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
+    predicted = main.predict(images, verbose=0).argmax(axis=1)
+    matrix = confusion_matrix(data.test.labels, predicted, len(data.class_names))
+    with replacing(run / "plots/confusion.png") as unfinished:
+        plot_confusion(matrix, data.class_names, unfinished)
+    return {"test_accuracy": float(np.mean(data.test.labels == predicted))}
