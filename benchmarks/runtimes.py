@@ -204,8 +204,8 @@ def write_torchvision(
     import torch
 
     from keras_googlenet import GoogLeNet
-    from keras_googlenet.images.spec import preprocess_input
     from keras_googlenet.weights.convert import convert
+    from keras_googlenet.weights.imagenet import preprocess_input
     from keras_googlenet.weights.readers import read
 
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_googlenet.errors import Interrupted, UserError
     from keras_googlenet.evaluation.evaluate import evaluate
     from keras_googlenet.export.saved_model import export_saved_model
-    from keras_googlenet.images.spec import Preprocessing, decode_predictions, preprocess_input
+    from keras_googlenet.images.spec import Preprocessing
     from keras_googlenet.network.architecture import Architecture
     from keras_googlenet.network.googlenet import GoogLeNet
     from keras_googlenet.network.surgery import feature_model, freeze, replace_heads, strip_aux
@@ -24,29 +24,30 @@ if TYPE_CHECKING:
     from keras_googlenet.tuning.config import TuneConfig
     from keras_googlenet.tuning.hypermodel import HyperGoogLeNet
     from keras_googlenet.tuning.search import tune
+    from keras_googlenet.weights.imagenet import decode_predictions, preprocess_input
 
+# Where each public name is.
 _MODULES = {
-    "Architecture": "architecture",
-    "GoogLeNet": "googlenet",
+    "Architecture": "network.architecture",
+    "GoogLeNet": "network.googlenet",
     "HyperGoogLeNet": "tuning.hypermodel",
     "ImageData": "data.parts",
     "Interrupted": "errors",
-    "Preprocessing": "preprocessing",
-    "RunConfig": "training.config",
+    "Preprocessing": "images.spec",
+    "RunConfig": "run.config",
     "TuneConfig": "tuning.config",
     "UserError": "errors",
-    "decode_predictions": "preprocessing",
+    "decode_predictions": "weights.imagenet",
     "evaluate": "evaluation.evaluate",
-    "export_saved_model": "serving.export.saved_model",
-    "feature_model": "surgery",
-    "freeze": "surgery",
-    "preprocess_input": "preprocessing",
-    "replace_heads": "surgery",
-    "strip_aux": "surgery",
-    "train": "training.run",
+    "export_saved_model": "export.saved_model",
+    "feature_model": "network.surgery",
+    "freeze": "network.surgery",
+    "preprocess_input": "weights.imagenet",
+    "replace_heads": "network.surgery",
+    "strip_aux": "network.surgery",
+    "train": "training.train",
     "tune": "tuning.search",
 }
-
 __all__ = [
     "Architecture",
     "GoogLeNet",
@@ -77,4 +78,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return __all__

@@ -25,9 +25,9 @@ from keras_googlenet.errors import UserError, reported
 from keras_googlenet.evaluation.plots import AS_WRITTEN, shortened
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
+from keras_googlenet.run.folder import read_metrics
 from keras_googlenet.run.recipes import RECIPES, recipe_options
 from keras_googlenet.text import say
-from keras_googlenet.training.train import read_metrics
 
 NOTES = "notes.txt"
 UNTOLD = {"tfds_manual_dir", "checkpoint_minutes"}  # options that no figure depends on

@@ -23,8 +23,8 @@ from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
 from keras_googlenet.errors import reported
 from keras_googlenet.network.cost import InputSize, cost
 from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.run.inputs import open_data
 from keras_googlenet.text import say
-from keras_googlenet.training.train import open_data
 from keras_googlenet.tuning.results import BEST
 
 SEEDS = (0, 1, 2)

@@ -41,7 +41,7 @@ def fetch(name: str, /) -> None:
     if name not in WEIGHTS:
         raise UserError(f"expected one of {', '.join(WEIGHTS)}, got {name!r}")
     import_tensorflow()
-    from keras_googlenet.weights.store import converted_file
+    from keras_googlenet.network.pretrained import converted_file
 
     say(converted_file(WEIGHTS[name]))
 
@@ -67,7 +67,7 @@ def convert(file: Path, /, *, variant: str, to: Path) -> None:
     if to.exists():
         raise UserError(f"{to} exists: choose another file, or delete it")
     import_tensorflow()
-    from keras_googlenet.weights.store import convert_file
+    from keras_googlenet.network.pretrained import convert_file
 
     convert_file(file, spec, to)
     say(to)

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from keras_googlenet import GoogLeNet
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData, Part
@@ -33,6 +32,7 @@ from keras_googlenet.evaluation.report import write_report
 from keras_googlenet.evaluation.results import Evaluation, ModelRow, command_line, measure
 from keras_googlenet.images.decoder import has_tensorflow
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.text import printable

@@ -9,12 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_googlenet import GoogLeNet
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.parts import Part
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.run import folder as run_folder
+from keras_googlenet.weights.files import MODEL, load_model
 from keras_googlenet.weights.published import imagenet_spec
 
 POOLED = "avg_pool"  # the layer whose output is the features
@@ -67,7 +68,7 @@ def feature_network(
     path = Path(weights)
     if path.name.endswith(".weights.h5") or not path.exists():
         return FeatureNetwork(_without_top(variant, plain, weights), plain, f"{variant} network of {path}")
-    model = _pooled(run_folder.load_model(path / run_folder.MODEL if path.is_dir() else path), path)
+    model = _pooled(load_model(path / MODEL if path.is_dir() else path), path)
     if path.is_dir():
         return FeatureNetwork(model, run_folder.load_preprocessing(path), f"network of {path}")
     height, width, of_model = model.input_shape[1:]

@@ -14,7 +14,7 @@ from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
-from keras_googlenet.training.train import open_data
+from keras_googlenet.run.inputs import open_data
 
 PARTS = ("test", "validation", "train")
 DIVISION = {"data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt"}

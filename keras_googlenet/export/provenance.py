@@ -19,7 +19,7 @@ from keras_googlenet import __version__
 from keras_googlenet.errors import UserError
 from keras_googlenet.export.network import CONSTANTS, ServedNetwork
 from keras_googlenet.run import folder as run_folder
-from keras_googlenet.training.train import read_metrics
+from keras_googlenet.run.folder import read_metrics
 
 EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
 PROVENANCE = "provenance.json"

@@ -13,9 +13,10 @@ from keras_googlenet.export.network import POLICIES, ServedNetwork, averaged_map
 from keras_googlenet.export.signatures import TOP_K
 from keras_googlenet.export.verify import Values
 from keras_googlenet.export.warmup import encoded_images, example
-from keras_googlenet.images.spec import MAX_PIXELS, Preprocessing, preprocess_input
+from keras_googlenet.images.spec import MAX_PIXELS, Preprocessing
 from keras_googlenet.images.tensorflow import load_images
 from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.weights.imagenet import preprocess_input
 
 SEED = 0
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras import layers
 
 from keras_googlenet.network.architecture import Architecture, smallest_input
-from keras_googlenet.network.layers import apply_stage, auxiliary_head, channel_axis, classifier
+from keras_googlenet.network.graph import build
+from keras_googlenet.network.layers import channel_axis
+from keras_googlenet.network.pretrained import load_imagenet
 from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.weights.files import load_weights
+from keras_googlenet.weights.published import imagenet_spec
 
 DEFAULT_SIZE = 224
 
@@ -75,33 +78,17 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     inputs = _inputs(input_tensor, input_shape, static=include_top)
     _check_size(inputs.shape, architecture, aux_heads)
 
-    x = inputs
-    blocks = {}
-    for stage in architecture.stages:
-        x = apply_stage(x, stage, architecture)
-        blocks[stage.name] = x
-
-    outputs = x
-    if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        outputs = classifier(x, "main", classes, dropout, classifier_activation, architecture)
-        if aux_heads:
-            outputs = [outputs] + [
-                auxiliary_head(
-                    blocks[head.block],
-                    head,
-                    architecture,
-                    classes=classes,
-                    dropout=aux_dropout,
-                    activation=classifier_activation,
-                )
-                for head in architecture.auxiliary_heads
-            ]
-    elif pooling == "avg":
-        outputs = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    elif pooling == "max":
-        outputs = layers.GlobalMaxPooling2D(name="max_pool")(x)
-
+    outputs = build(
+        inputs,
+        architecture,
+        include_top=include_top,
+        aux_heads=aux_heads,
+        pooling=pooling,
+        classes=classes,
+        activation=classifier_activation,
+        dropout=dropout,
+        aux_dropout=aux_dropout,
+    )
     source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
@@ -111,14 +98,10 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
 
 
 def _load(model: keras.Model, weights: str | Path, architecture: Architecture, aux_heads: bool) -> None:
-    from keras_googlenet.weights import published as specs
-    from keras_googlenet.weights import store
-
     if weights == "imagenet":
-        spec = specs.imagenet_spec(architecture.name, aux_heads=aux_heads)
-        fresh = store.load_imagenet(model, spec)
+        fresh = load_imagenet(model, imagenet_spec(architecture.name, aux_heads=aux_heads))
     else:
-        fresh = store.load_weights(model, Path(weights))
+        fresh = load_weights(model, Path(weights))
     if fresh:
         warnings.warn(f"layers left at their initial values: {', '.join(fresh)}", stacklevel=3)
 

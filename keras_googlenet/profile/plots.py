@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_googlenet.profile.costs.costs import NetworkCost
-from keras_googlenet.profile.costs.printed import SIZE
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+
+from keras_googlenet.profile.costs.costs import NetworkCost
+from keras_googlenet.profile.costs.printed import SIZE
 
 DPI = 120
 MARKER_POINTS = 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.run import checkpoint
 from keras_googlenet.run.config import ARCHITECTURE, CONFIG, RunConfig
+from keras_googlenet.weights.files import MODEL, load_model
 
 LABELS = "labels.txt"
 METRICS = "metrics.csv"
-MODEL = "model.keras"
 SUMMARY = "summary.json"
 WORK = "trains in"  # what a process does that holds the folder
 
@@ -173,14 +174,16 @@ def load_preprocessing(folder: Path) -> Preprocessing:
         raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
 
 
-def load_model(path: Path) -> keras.Model:
-    """Load a `.keras` file.
+def read_metrics(run: Path) -> dict[str, list[float]]:
+    """The columns of a run's `metrics.csv`.
 
     Raises:
-        UserError: It is corrupt.
+        UserError: It is missing or damaged.
     """
+    table = run / METRICS
     try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # of zip, JSON, HDF5 or Keras, as the damage has it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot load {path}, it is corrupt or no Keras model: {reason}") from error
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    except (OSError, ValueError, TypeError, IndexError, KeyError, csv.Error) as error:
+        raise UserError(f"cannot read the metrics of a run in {table}: {error!r}") from None

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import keras
 
-from keras_googlenet import GoogLeNet
-from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.network import classics
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.network.cost import InputSize, cost
+from keras_googlenet.network.googlenet import GoogLeNet
+from keras_googlenet.network.pretrained import load_imagenet
 from keras_googlenet.network.surgery import freeze
 from keras_googlenet.network.variants import VARIANTS
-from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import CLASSICS, RunConfig
 from keras_googlenet.training import memory
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
 from keras_googlenet.training.precision import using_dtype_policy
+from keras_googlenet.weights.files import load_weights
 from keras_googlenet.weights.published import imagenet_spec
-from keras_googlenet.weights.store import load_imagenet, load_weights
 
 BYTES_PER_PARAMETER = 12  # float32 weights, their gradients and their momentum
 
@@ -132,18 +130,6 @@ def check_memory(network: Architecture, size: InputSize) -> None:
             f"{network.name} take {needed / memory.GB:,.0f} GB to train, and {available / memory.GB:,.0f} GB "
             "are available; choose fewer filters or a smaller --width"
         )
-
-
-def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
-    """That of the weights to start from, at the run's size and channels."""
-    size = config.image_size or data.image_size
-    channels = config.channels or data.channels
-    base = Preprocessing(size, size, channels)
-    if config.weights == "imagenet":
-        base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
-    elif config.weights is not None and Path(config.weights).is_dir():
-        base = run_folder.load_preprocessing(Path(config.weights))
-    return replace(base, height=size, width=size, channels=channels)
 
 
 def start_weights(model: keras.Model, config: RunConfig) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -13,11 +12,9 @@ import keras
 import numpy as np
 
 from keras_googlenet import __version__
-from keras_googlenet.data.batch_spec import BatchSpec
-from keras_googlenet.data.feed import check_augmentations, evaluation_batches, training_batches
+from keras_googlenet.data.feed import check_augmentations, evaluation_batches
 from keras_googlenet.data.order import Cursor, Order
-from keras_googlenet.data.parts import ImageData, Part
-from keras_googlenet.data.sources import load_data
+from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import confusion_matrix
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
@@ -29,6 +26,8 @@ from keras_googlenet.run import checkpoint
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.checkpoint import Progress
 from keras_googlenet.run.config import CLASSICS, RunConfig
+from keras_googlenet.run.folder import read_metrics
+from keras_googlenet.run.inputs import open_data, run_preprocessing
 from keras_googlenet.text import say
 from keras_googlenet.training import distribution, machine, memory
 from keras_googlenet.training.averaging import AverageStatistics
@@ -40,17 +39,15 @@ from keras_googlenet.training.callbacks import (
     is_exhausted,
     write_metrics,
 )
+from keras_googlenet.training.inputs import EVALUATION_BATCH, epoch_order, fit_data
 from keras_googlenet.training.kernels import with_keras_layers
 from keras_googlenet.training.network import (
     architecture,
     build_for_training,
-    run_preprocessing,
     start_weights,
 )
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
-
-EVALUATION_BATCH = 64
 
 
 def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = False) -> dict[str, Any]:
@@ -156,94 +153,6 @@ def _train(config: RunConfig, data: ImageData | None, stack: ExitStack) -> dict[
         f"trained in {progress.seconds:.0f} s"
     )
     return summary
-
-
-def open_data(config: RunConfig) -> ImageData:
-    """The images that a run names, divided as it divides them."""
-    return load_data(
-        config.data,
-        validation_fraction=config.validation_fraction,
-        seed=config.seed,
-        test_split=config.test_split,
-        classes=config.classes,
-        tfds_manual_dir=config.tfds_manual_dir,
-        skip_corrupt=config.skip_corrupt,
-    )
-
-
-def read_metrics(run: Path) -> dict[str, list[float]]:
-    """The columns of a run's `metrics.csv`.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    table = run / run_folder.METRICS
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name: [float(row[name]) for row in rows] for name in rows[0]}
-    except (OSError, ValueError, TypeError, IndexError, KeyError, csv.Error) as error:
-        raise UserError(f"cannot read the metrics of a run in {table}: {error!r}") from None
-
-
-def class_weights(part: Part, classes: int) -> np.ndarray:
-    """float32 (classes,): such that each class's images weigh alike together, 1 on average."""
-    counts = np.bincount(part.labels, minlength=classes)
-    return (part.count / (classes * np.maximum(counts, 1))).astype("float32")
-
-
-def fit_data(
-    config: RunConfig,
-    preprocessing: Preprocessing,
-    data: ImageData,
-    order: Order,
-    cursor: Cursor,
-    outputs: int,
-) -> dict[str, Any]:
-    """What `keras.Model.fit` takes to train on a run's images from `cursor` on, and to validate."""
-    classes = len(data.class_names)
-    spec = BatchSpec(
-        classes=classes,
-        outputs=outputs,
-        augment=config.augment,
-        min_area=config.min_area,
-        label_smoothing=config.label_smoothing,
-        class_weights=class_weights(data.train, classes) if config.class_weights else None,
-    )
-    return {
-        "x": training_batches(data.train, preprocessing, order, cursor, spec),
-        "validation_data": evaluation_batches(
-            distribution.share(data.validation),
-            preprocessing,
-            batch_size=distribution.divisible(EVALUATION_BATCH),
-            outputs=outputs,
-            classes=classes,
-            keep=True,
-        ),
-        "steps_per_epoch": order.steps,
-        "shuffle": False,  # the batches are shuffled already
-    }
-
-
-def epoch_order(config: RunConfig, data: ImageData) -> Order:
-    """In what order a run takes its training images."""
-    process, processes = distribution.this_process()
-    if config.batch_size == "auto":
-        raise UserError("expected batch_size to be a number here: auto is for `train`")
-    if min(config.batch_size, data.train.count) < distribution.devices():
-        raise UserError(
-            f"expected a batch of at least {distribution.devices()} images, one for each device; got "
-            f"batch_size {config.batch_size} and {data.train.count} images"
-        )
-    return Order(
-        data.train.count,
-        config.batch_size,
-        config.seed,
-        config.epochs,
-        process,
-        processes,
-        devices=distribution.devices(),
-    )
 
 
 def _check_same(config: RunConfig) -> RunConfig:

@@ -23,13 +23,14 @@ from keras_googlenet.files import LOCK, held
 from keras_googlenet.network.architecture import Architecture, smallest_input
 from keras_googlenet.network.cost import InputSize, cost
 from keras_googlenet.network.googlenet import GoogLeNet
+from keras_googlenet.run.inputs import open_data, run_preprocessing
 from keras_googlenet.text import reason, say
 from keras_googlenet.training import memory
 from keras_googlenet.training.callbacks import StopSignals
+from keras_googlenet.training.inputs import epoch_order
 from keras_googlenet.training.kernels import check_weights_can_change
-from keras_googlenet.training.network import architecture, run_preprocessing
+from keras_googlenet.training.network import architecture
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
-from keras_googlenet.training.train import epoch_order, open_data
 from keras_googlenet.tuning import budgets, results
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.hypermodel import with_defaults

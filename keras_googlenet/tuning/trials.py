@@ -30,10 +30,10 @@ from keras_googlenet.training.callbacks import (
     validation_accuracy,
     write_metrics,
 )
+from keras_googlenet.training.inputs import fit_data
 from keras_googlenet.training.kernels import with_fast_layers, with_keras_layers
 from keras_googlenet.training.network import compile_model
 from keras_googlenet.training.precision import using_dtype_policy
-from keras_googlenet.training.train import fit_data
 from keras_googlenet.tuning.hypermodel import HyperGoogLeNet
 from keras_googlenet.tuning.latency import latency_ms
 from keras_googlenet.tuning.oracles import OBJECTIVE, BudgetOracle

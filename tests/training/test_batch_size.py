@@ -9,10 +9,11 @@ import pytest
 from keras_googlenet import RunConfig, UserError, train
 from keras_googlenet.cli import app
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run.inputs import open_data
 from keras_googlenet.training import batch_size, memory
 from keras_googlenet.training.batch_size import Found, Tried, find, foretold
+from keras_googlenet.training.inputs import epoch_order
 from keras_googlenet.training.memory import available_bytes
-from keras_googlenet.training.train import epoch_order, open_data
 
 OPTIONS = {
     "data": "sample",

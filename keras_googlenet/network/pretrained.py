@@ -1,0 +1,57 @@
+"""The published networks: their files, converted once to Keras's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from keras_googlenet.network.graph import build
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.weights.convert import convert
+from keras_googlenet.weights.fetch import cache_folder, original_file
+from keras_googlenet.weights.files import read_arrays, save_weights, transfer
+from keras_googlenet.weights.published import WeightsSpec
+from keras_googlenet.weights.readers import read
+
+BACKGROUND = 1001  # classes of TF-Slim's networks: ImageNet's, and class 0 before them
+
+
+def converted_file(spec: WeightsSpec) -> Path:
+    """The published weights as a Keras weights file; converted the first time."""
+    path = cache_folder() / f"{spec.name}-{spec.sha256[:8]}.weights.h5"
+    if not path.is_file():
+        convert_file(original_file(spec), spec, path)
+    return path
+
+
+def convert_file(original: Path, spec: WeightsSpec, to: Path) -> None:
+    """Convert a published file to a Keras weights file, which appears whole or not at all.
+
+    Raises:
+        UserError: The file does not hold the weights of the row's variant.
+    """
+    inputs = keras.Input((spec.preprocessing.height, spec.preprocessing.width, 3))
+    outputs = build(inputs, VARIANTS[spec.variant], classes=spec.classes, aux_heads=spec.aux_heads)
+    model = keras.Model(inputs, outputs, name=spec.variant)
+    convert(read(original, spec.source), spec.source, model)
+    save_weights(model, to)
+
+
+def load_imagenet(model: keras.Model, spec: WeightsSpec) -> list[str]:
+    """Fill `model` from published weights, all that fits it.
+
+    TF-Slim's background class is left out where the model counts classes as everybody else does.
+
+    Returns:
+        Names of the layers left at their initial values.
+
+    Raises:
+        UserError: The model is of another architecture, or the weights cannot be had.
+    """
+    arrays = read_arrays(converted_file(spec))
+    main = next((layer for layer in model.layers if layer.name == "main"), None)
+    if spec.classes == BACKGROUND and main is not None and main.units == BACKGROUND - 1:
+        kernel, bias = arrays["main"]
+        arrays["main"] = [kernel[:, 1:], bias[1:]]
+    return transfer(arrays, model)

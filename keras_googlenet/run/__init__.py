@@ -1,0 +1,1 @@
+"""A training run's options, recipes, folder and checkpoints."""

@@ -1,0 +1,38 @@
+"""What a run reads: its images, and how they become its network's input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from keras_googlenet.data.parts import ImageData
+from keras_googlenet.data.sources import load_data
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.run import folder
+from keras_googlenet.run.config import RunConfig
+from keras_googlenet.weights.published import imagenet_spec
+
+
+def open_data(config: RunConfig) -> ImageData:
+    """The images that a run names, divided as it divides them."""
+    return load_data(
+        config.data,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+        test_split=config.test_split,
+        classes=config.classes,
+        tfds_manual_dir=config.tfds_manual_dir,
+        skip_corrupt=config.skip_corrupt,
+    )
+
+
+def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
+    """That of the weights to start from, at the run's size and channels."""
+    size = config.image_size or data.image_size
+    channels = config.channels or data.channels
+    base = Preprocessing(size, size, channels)
+    if config.weights == "imagenet":
+        base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
+    elif config.weights is not None and Path(config.weights).is_dir():
+        base = folder.load_preprocessing(Path(config.weights))
+    return replace(base, height=size, width=size, channels=channels)
