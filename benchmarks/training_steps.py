@@ -12,12 +12,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_googlenet.profile.costs.costs import profile
 from torchvision_network import torchvision_network
 
 from keras_googlenet import GoogLeNet, RunConfig
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.profile.costs import profile
 from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
 

@@ -58,8 +58,8 @@ def profile(
             raise UserError(f"no folder {file.parent} to write {file.name} in")
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         import_tensorflow()
-    from keras_googlenet.profile.costs import costs as counts
-    from keras_googlenet.profile.costs import report as report
+    from keras_googlenet.profile import costs as counts
+    from keras_googlenet.profile import report
 
     if compare:
         networks = counts.compare(classes)
@@ -71,6 +71,6 @@ def profile(
     if csv_file is not None:
         report.write_csv(networks if compare else stages, csv_file)
     if picture is not None:
-        from keras_googlenet.profile.costs.plots import plot_costs
+        from keras_googlenet.profile.plots import plot_costs
 
         plot_costs(networks, picture)

@@ -19,7 +19,7 @@ from keras_googlenet.network.classics import VGG11, AlexNet, NiN, image_shape
 from keras_googlenet.network.googlenet import DEFAULT_SIZE, GoogLeNet
 from keras_googlenet.network.layers import channel_axis
 from keras_googlenet.network.variants import VARIANTS
-from keras_googlenet.profile.costs.printed import CLASSES, PRINTED, SIZE, differences
+from keras_googlenet.profile.printed import CLASSES, PRINTED, SIZE, differences
 
 NATURAL_SIZE = {"slides": 32, "small_images": 32, "light_stem": 32}  # pixels; DEFAULT_SIZE for all others
 

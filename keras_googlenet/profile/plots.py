@@ -16,8 +16,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from keras_googlenet.profile.costs.costs import NetworkCost
-from keras_googlenet.profile.costs.printed import SIZE
+from keras_googlenet.profile.costs import NetworkCost
+from keras_googlenet.profile.printed import SIZE
 
 DPI = 120
 MARKER_POINTS = 7

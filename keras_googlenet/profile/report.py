@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keras_googlenet.profile.costs.costs import NetworkCost, StageCost, reduction_example, table_1
-from keras_googlenet.profile.costs.printed import CLASSES, PRINTED, SIZE, value
+from keras_googlenet.profile.costs import NetworkCost, StageCost, reduction_example, table_1
+from keras_googlenet.profile.printed import CLASSES, PRINTED, SIZE, value
 
 WIDTH = 100  # characters of a line of an answer
 

@@ -94,7 +94,7 @@ def test_counting_loads_nothing_but_keras():
 import sys
 import keras
 before = set(sys.modules)
-import keras_googlenet.profile.costs.report
+import keras_googlenet.profile.report
 heavy = {"cv2", "matplotlib", "tensorflow", "tensorflow_datasets", "keras_tuner", "grpc"}
 print(sorted(heavy & (set(sys.modules) - before)))
 """

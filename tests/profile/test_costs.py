@@ -7,21 +7,21 @@ from dataclasses import replace
 import keras
 import pytest
 from keras import layers
-from keras_googlenet.profile.costs.costs import compare, depth, depths, profile, reduction_example, table_1
-from keras_googlenet.profile.costs.plots import costs_figure, plot_costs, text_box
-from keras_googlenet.profile.costs.printed import PRINTED, differences, value
-from keras_googlenet.profile.costs.report import (
+
+from keras_googlenet import GoogLeNet, UserError
+from keras_googlenet.network.architecture import TABLE_1
+from keras_googlenet.network.classics import VGG11, AlexNet, NiN
+from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.profile.costs import compare, depth, depths, profile, reduction_example, table_1
+from keras_googlenet.profile.plots import costs_figure, plot_costs, text_box
+from keras_googlenet.profile.printed import PRINTED, differences, value
+from keras_googlenet.profile.report import (
     answers,
     answers_text,
     comparison_text,
     table_1_text,
     write_csv,
 )
-
-from keras_googlenet import GoogLeNet, UserError
-from keras_googlenet.network.architecture import TABLE_1
-from keras_googlenet.network.classics import VGG11, AlexNet, NiN
-from keras_googlenet.network.variants import VARIANTS
 
 # Counted parameters of the paper's blocks, in thousands, beside its own: reference of this project
 THOUSANDS = {

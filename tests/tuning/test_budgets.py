@@ -3,12 +3,12 @@
 import random
 
 import pytest
-from keras_googlenet.profile.costs.costs import profile
 
 from keras_googlenet import GoogLeNet, UserError
 from keras_googlenet.network.cost import Cost, InputSize
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.network.variants import BN, PAPER, VARIANTS
+from keras_googlenet.profile.costs import profile
 from keras_googlenet.tuning import budgets
 from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.spaces import SPACES, SearchSpace
