@@ -42,6 +42,7 @@ lint: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # For parity with torchvision's network. Its wheel asks for a GPU build of torch; the tests need none.
 $(VENV)/.torchvision: $(VENV)/.development
