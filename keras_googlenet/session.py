@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework.types_pb2 import DT_STRING
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.versions import MAX_WARMUP_RECORDS, WARMUP
 
 CALLABLES = 64  # kept for each session: a signature's outputs can be asked for in any selection
 
@@ -101,6 +104,28 @@ class SavedModelSession:
         self._session.close()
         # Not before it is deleted does it free the variables, and others may still hold this object.
         del self._session
+
+
+def warmup_records(folder: Path) -> Iterator[PredictionLog]:
+    """A version's warm-up records. Source: TensorFlow Serving's `saved_model_warmup_util.cc`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: One cannot be read, or there are too many.
+    """
+    path = folder / WARMUP
+    if not path.is_file():
+        return
+    for count, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
+        complaint = None
+        if count == MAX_WARMUP_RECORDS:
+            complaint = f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}"
+        try:
+            log = PredictionLog.FromString(record)
+        except DecodeError:
+            complaint = f"Failed to parse warmup record: record {count} of {path}"
+        if complaint:
+            raise tf.errors.InvalidArgumentError(None, None, complaint)
+        yield log
 
 
 def _checked(name: str, value: Any, declared: Any) -> np.ndarray:

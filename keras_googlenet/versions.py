@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_googlenet.errors import UserError
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving's numbers are int64
+MAX_WARMUP_RECORDS = 1000  # TensorFlow Serving refuses a version with more
 WARMUP = "assets.extra/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
 WARMUP_BATCH_SIZES = (1, 8)  # one client, and a few at once
 

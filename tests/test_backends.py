@@ -22,7 +22,7 @@ np.save(sys.argv[3], np.stack(model.predict(np.load(sys.argv[2]), verbose=0)))
 
 
 @pytest.mark.parametrize(
-    "file", ["test_layers.py", pytest.param("test_googlenet.py", marks=pytest.mark.slow)]
+    "file", ["network/test_layers.py", pytest.param("network/test_googlenet.py", marks=pytest.mark.slow)]
 )
 def test_on_jax(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file)]

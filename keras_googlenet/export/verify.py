@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def verify(
 
 
 def _environment() -> dict[str, str]:
-    package = str(Path(__file__).parents[3])
+    package = str(Path(__file__).parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     # On the processor: a GPU may be full of the model already, and rounds in its own way.
     return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -123,19 +124,35 @@ def main(folder: str, requests: str, answers: str) -> None:
     sys.modules["keras"] = None  # type: ignore[assignment]  # a server has none: an import now fails
     import tensorflow as tf
 
-    # What the preview serves with: one way to load a version and to warm it up.
-    from keras_googlenet.serving.preview.errors import StatusError
-    from keras_googlenet.serving.preview.servable import Servable
+    from keras_googlenet.session import SavedModelSession, warmup_records
 
+    count = 0
     try:
-        servable = Servable(0, Path(folder))
+        session = SavedModelSession(Path(folder))
+        for record in warmup_records(Path(folder)):
+            session.run(*_asked(record))
+            count += 1
         asked = _load(Path(requests))
-        _save(Path(answers), {name: servable.run(name, inputs) for name, inputs in asked.items()})
-    except (StatusError, tf.errors.OpError) as error:
-        lines = error.message.splitlines()
+        _save(Path(answers), {name: session.run(name, inputs) for name, inputs in asked.items()})
+    except (UserError, tf.errors.OpError) as error:
+        lines = str(error.__cause__ or error).splitlines()
         # The reason stands before the first node; a stack trace may stand before the reason.
         sys.exit(next((line for line, node in pairwise(lines) if "[[{{" in node), lines[0]))
-    say(servable.warmup_records)
+    say(count)
+
+
+def _asked(record: Any) -> tuple[str, dict[str, Any]]:
+    """A warm-up record's signature, and its inputs as arrays."""
+    import tensorflow as tf
+
+    request = record.predict_log.request
+    if record.HasField("predict_log"):
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+    else:
+        request = record.classify_log.request
+        examples = request.input.example_list.examples
+        inputs = {"inputs": np.array([example.SerializeToString() for example in examples], object)}
+    return request.model_spec.signature_name, inputs
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from keras_googlenet.errors import UserError
 from keras_googlenet.export.signatures import EXAMPLE_FEATURE, Signature
 from keras_googlenet.images.spec import Preprocessing
-from keras_googlenet.versions import WARMUP
+from keras_googlenet.versions import MAX_WARMUP_RECORDS, WARMUP
 
-MAX_RECORDS = 1000  # TensorFlow Serving refuses a version with more
 GREY = 127
 
 
@@ -68,9 +67,9 @@ def check_batch_sizes(batch_sizes: Sequence[int], signatures: int) -> None:
     """
     if any(size < 1 for size in batch_sizes):
         raise UserError(f"expected warm-up batch sizes of 1 or more, got {', '.join(map(str, batch_sizes))}")
-    if len(batch_sizes) * signatures > MAX_RECORDS:
+    if len(batch_sizes) * signatures > MAX_WARMUP_RECORDS:
         raise UserError(
-            f"expected at most {MAX_RECORDS} warm-up records, got {len(batch_sizes)} batch sizes for "
+            f"expected at most {MAX_WARMUP_RECORDS} warm-up records, got {len(batch_sizes)} batch sizes for "
             f"{signatures} signatures: name fewer batch sizes"
         )
 

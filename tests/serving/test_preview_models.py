@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import error_codes_pb2 as code
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
-from keras_googlenet.serving.preview import servable
+from keras_googlenet import session
 from keras_googlenet.serving.preview.config import ModelConfig, VersionPolicy
 from keras_googlenet.serving.preview.errors import StatusError
 from keras_googlenet.serving.preview.models import LOAD_RETRIES, Models
@@ -194,7 +194,7 @@ UNFIT.session_run_log.SetInParent()
 def test_a_warm_up_file_that_cannot_be_replayed_fails_the_load(
     models, adders, folder, monkeypatch, records, refused
 ):
-    monkeypatch.setattr(servable, "MAX_WARMUP_RECORDS", 2)
+    monkeypatch.setattr(session, "MAX_WARMUP_RECORDS", 2)
     serving = models(ModelConfig("adder", folder))
     shutil.copytree(adders / "adder/2", folder / ".2")
     file = folder / ".2" / WARMUP

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import bounds, messages
 from keras_googlenet.serving.preview.batching import BatchQueue, BatchScheduler
-from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError, invalid
+from keras_googlenet.serving.preview.errors import LOADING_CODES, StatusError
 from keras_googlenet.serving.preview.inference import Arrays
-from keras_googlenet.session import SavedModelSession
-from keras_googlenet.versions import WARMUP
-
-MAX_WARMUP_RECORDS = 1000
+from keras_googlenet.session import SavedModelSession, warmup_records
 
 
 class Servable:
@@ -60,7 +54,10 @@ class Servable:
         self.signature_defs: Mapping[str, Any] = self._session.signature_defs
         self.signatures: Mapping[str, Any] = self._session.signatures
         try:
-            self.warmup_records = _warm_up(self, number, folder / WARMUP)
+            self.warmup_records = 0
+            for log in warmup_records(folder):
+                messages.answer(self, number, log)
+                self.warmup_records += 1
         except Exception as error:
             self.close()
             raise StatusError.of(error, LOADING_CODES) from None
@@ -90,20 +87,3 @@ class Servable:
     def close(self) -> None:
         """Free what the version holds."""
         self._session.close()
-
-
-def _warm_up(servable: Servable, number: int, path: Path) -> int:
-    # Source: `saved_model_warmup_util.cc`.
-    if not path.is_file():
-        return 0
-    count = 0
-    for record in tf.compat.v1.io.tf_record_iterator(str(path)):
-        if count == MAX_WARMUP_RECORDS:
-            raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
-        try:
-            log = PredictionLog.FromString(record)
-        except DecodeError:
-            raise invalid(f"Failed to parse warmup record: record {count} of {path}") from None
-        messages.answer(servable, number, log)
-        count += 1
-    return count

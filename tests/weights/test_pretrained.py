@@ -1,7 +1,6 @@
 """Fetching, caching and loading, on files of the published formats made here."""
 
 import hashlib
-import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -17,9 +16,9 @@ from PIL import Image
 from keras_googlenet import GoogLeNet, UserError, cli
 from keras_googlenet.evaluation.evaluate import evaluate
 from keras_googlenet.network.variants import VARIANTS
-from keras_googlenet.weights import published as specs
-from keras_googlenet.weights import store
-from keras_googlenet.weights.published import WEIGHTS
+from keras_googlenet.weights import fetch
+from keras_googlenet.weights.files import load_weights, save_weights
+from keras_googlenet.weights.published import WEIGHTS, imagenet_spec
 from weights import bvlc
 
 FULL_SIZES = {"bvlc": 28_021_836, "bvlc_caffe": 53_533_754, "torchvision": None, "slim": 24_642_554}
@@ -45,7 +44,7 @@ def test_published_rows_are_complete():
     ],
 )
 def test_the_source_that_fits_the_variant(variant, aux_heads, name):
-    assert specs.imagenet_spec(variant, aux_heads=aux_heads).name == name
+    assert imagenet_spec(variant, aux_heads=aux_heads).name == name
 
 
 def test_a_variant_without_published_weights_is_named():
@@ -77,7 +76,7 @@ def home(tmp_path, monkeypatch, published):
     """An empty Keras home, and `bvlc` published from a folder."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(WEIGHTS, "bvlc", published)
-    monkeypatch.delenv(store.ORIGINALS_VARIABLE, raising=False)
+    monkeypatch.delenv(fetch.ORIGINALS_VARIABLE, raising=False)
     return tmp_path / "home/models/keras_googlenet"
 
 
@@ -87,7 +86,7 @@ def originals(tmp_path, monkeypatch, published):
     folder = tmp_path / "originals"
     folder.mkdir()
     shutil.copy(published.address.removeprefix("file://"), folder)
-    monkeypatch.setenv(store.ORIGINALS_VARIABLE, str(folder))
+    monkeypatch.setenv(fetch.ORIGINALS_VARIABLE, str(folder))
     return folder
 
 
@@ -154,7 +153,7 @@ def test_evaluate_counts_what_onnxruntime_answers(home, published, tmp_path, ran
 def test_a_half_downloaded_file_is_fetched_again(home, published):
     home.mkdir(parents=True)
     (home / published.file).write_bytes(b"half")
-    assert store.original_file(published).stat().st_size == published.size
+    assert fetch.original_file(published).stat().st_size == published.size
 
 
 @pytest.mark.parametrize(
@@ -255,7 +254,7 @@ def test_weights_of_another_variant_are_refused(tmp_path):
     model = narrow(variant="bn")
     before = model.get_weights()
     with pytest.raises(UserError, match="of another architecture than 'googlenet': they differ in"):
-        store.load_weights(model, tmp_path / "own.keras")
+        load_weights(model, tmp_path / "own.keras")
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -269,10 +268,8 @@ def test_a_corrupt_file_is_one_line(name, tmp_path):
 
 def test_slim_s_background_class_is_dropped_for_1000_classes(home, tmp_path, monkeypatch):
     source = GoogLeNet(variant="slim", classes=1001)
-    architecture = json.loads(VARIANTS["slim"].to_json())
-    about = {"architecture": architecture, "input_shape": [224, 224, 3], "classes": 1001, "aux_heads": False}
     spec = WEIGHTS["slim"]
-    store.save_weights(source, store.cache_folder() / f"slim-{spec.sha256[:8]}.weights.h5", about)
+    save_weights(source, fetch.cache_folder() / f"slim-{spec.sha256[:8]}.weights.h5")
     full = GoogLeNet(variant="slim", classes=1001, weights="imagenet")
     model = GoogLeNet(variant="slim", weights="imagenet")
     np.testing.assert_array_equal(
