@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import reason
 from keras_googlenet.versions import MAX_WARMUP_RECORDS, WARMUP
 
 CALLABLES = 64  # kept for each session: a signature's outputs can be asked for in any selection
@@ -43,8 +44,7 @@ class SavedModelSession:
             meta_graph = loader.load(self._session, ["serve"], str(folder))
         except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             self._session.close()
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot load {folder}: {reason}; export the model again") from error
+            raise UserError(f"cannot load {folder}: {reason(error)}; export the model again") from error
         self.signature_defs: dict[str, Any] = dict(meta_graph.signature_def)
         self.signatures: dict[str, Any] = {
             name: signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 KEPT = "\n\t"
@@ -35,6 +36,18 @@ def reason(error: BaseException) -> str:
     """Why something failed, in one line: the first of the error's message, or what kind of error it is."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def listed(names: Sequence[Any], most: int = 5, count: int | None = None) -> str:
+    """The first of some names, and how many more there are.
+
+    Args:
+        names: What to list.
+        most: How many to name.
+        count: How many there are in all, where `names` are not all.
+    """
+    left = (len(names) if count is None else count) - len(names[:most])
+    return ", ".join(map(str, names[:most])) + f" and {left:,} more" * (left > 0)
 
 
 def _is_unsafe(character: str) -> bool:

@@ -10,7 +10,7 @@ import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
-from keras_googlenet.text import say
+from keras_googlenet.text import listed, say
 
 NAMED = 20  # unreadable files in an error of one line
 
@@ -78,9 +78,8 @@ def prepare(
         f"{len(unreadable)} skipped"
     )
     if unreadable and not skip_corrupt:
-        more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         raise UserError(
-            f"cannot read {', '.join(unreadable[:NAMED])}{more}: expected JPEG or PNG images; replace or "
+            f"cannot read {listed(unreadable, NAMED)}: expected JPEG or PNG images; replace or "
             "remove them, or skip them with --skip-corrupt"
         )
 

@@ -16,12 +16,11 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.decoder import decoder
-from keras_googlenet.text import say
+from keras_googlenet.text import listed, say
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # their folders
 TEST_FRACTION = 0.2  # of a folder that names no test part
-LISTED = 5  # broken files named in a message
 
 Files = list[tuple[Path, int]]
 
@@ -116,17 +115,17 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
         return [int(found[-1]) % int(every) == 0 for found in numbers]
     try:
         text = Path(test_split).read_text("utf-8", errors="surrogateescape")  # as file names have it
-        listed = {line.strip() for line in text.splitlines() if line.strip()}
+        test = {line.strip() for line in text.splitlines() if line.strip()}
     except OSError:
         raise UserError(
             'expected a test split such as "every:4", or a file that lists the test images; '
             f"got {test_split!r}"
         ) from None
     names = [path.relative_to(folder).as_posix() for path in paths]
-    unknown = sorted(listed - set(names))
+    unknown = sorted(test - set(names))
     if unknown:
         raise UserError(f"{test_split} lists {unknown[0]}, which is no image in {folder}")
-    return [name in listed for name in names]
+    return [name in test for name in names]
 
 
 def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
@@ -154,7 +153,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
         found = [path for path, is_broken in zip(paths, results, strict=True) if is_broken]
     if not found:
         return []
-    names = ", ".join(map(str, found[:LISTED])) + (f" and {len(found) - LISTED} more" * (len(found) > LISTED))
+    names = listed(found)
     if not skip:
         raise UserError(
             f"cannot read {names}: expected JPEG or PNG images; replace or remove them, or leave them out "

@@ -20,6 +20,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
 from keras_googlenet.images.numpy import decode_as_stored
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_PIXELS
+from keras_googlenet.text import listed
 
 STAGING = ".prepare"  # in the new folder: holds files being written
 LONGEST_SIDE = 65_500  # libjpeg's
@@ -77,10 +78,9 @@ def prepare(
     done = {file for file, fine in _each(is_done, there, "looking at what is there") if fine}
     others = [file for file in there if file not in done]
     if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
-            f"{target / others[0]}{more} would be overwritten, by an image whose shorter side is {size}: "
-            "choose another folder, or delete them"
+            f"{listed([target / file for file in others], 1)} would be overwritten, by an image whose "
+            f"shorter side is {size}: choose another folder, or delete them"
         )
 
     write = partial(_write, source, target, size, quality, enlarge)

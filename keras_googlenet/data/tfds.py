@@ -14,6 +14,7 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.folders import TEST_FRACTION
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import reason
 
 ENCODED = ("jpeg", "png")
 
@@ -33,9 +34,8 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
     try:
         builder = tfds.builder(name.replace(":", "/", 1) if "/" not in name else name)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f'unknown data "tfds:{name}": {reason}; see tfds.list_builders() for the names'
+            f'unknown data "tfds:{name}": {reason(error)}; see tfds.list_builders() for the names'
         ) from None
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
@@ -48,8 +48,7 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir.resolve()))
         )
     except Exception as error:  # any downloader's or file system's; the user sees one line
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f'could not download and prepare "tfds:{name}": {reason}') from error
+        raise UserError(f'could not download and prepare "tfds:{name}": {reason(error)}') from error
 
     splits = builder.info.splits
     if "train" not in splits:

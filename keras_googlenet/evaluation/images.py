@@ -15,10 +15,10 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.run.inputs import open_data
+from keras_googlenet.text import listed
 
 PARTS = ("test", "validation", "train")
 DIVISION = {"data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt"}
-LISTED = 5  # class names in a message
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def check_same_classes(
     if found == expected:
         return
     lacks, has = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    differences = [f"it lacks {_listed(lacks)}"] * bool(lacks) + [f"it has also {_listed(has)}"] * bool(has)
+    differences = [f"it lacks {listed(lacks)}"] * bool(lacks) + [f"it has also {listed(has)}"] * bool(has)
     raise UserError(
         f"{name} has other classes than {expected_by}: "
         f"{' and '.join(differences) or 'the same in another order'}; expected the same"
@@ -137,7 +137,3 @@ def _same(one: Part, other: Part) -> bool:
     if isinstance(one.images, np.ndarray) or isinstance(other.images, np.ndarray):
         return np.array_equal(np.asarray(one.images), np.asarray(other.images))
     return one.images == other.images
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more" * (len(names) > LISTED)

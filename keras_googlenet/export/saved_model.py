@@ -18,6 +18,7 @@ from keras_googlenet.export.signatures import Signature, signatures
 from keras_googlenet.export.verify import TOLERANCES, verify
 from keras_googlenet.export.warmup import check_batch_sizes, write_warmup
 from keras_googlenet.images.spec import MAX_PIXELS, SERVED_PIXELS, Preprocessing
+from keras_googlenet.text import reason
 from keras_googlenet.versions import MAX_VERSION, WARMUP_BATCH_SIZES
 
 
@@ -154,8 +155,7 @@ def _checked_max_pixels(max_pixels: int | None, preprocessing: Preprocessing) ->
 
 
 def _cannot_write(directory: Path, error: Exception) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"cannot write in {directory}, nothing is published: {reason}")
+    return UserError(f"cannot write in {directory}, nothing is published: {reason(error)}")
 
 
 def _write(folder: Path, offered: Mapping[str, Signature]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_googlenet.data.parts import Part
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import reason
 
 SLURM_PORT = 12321  # of the first process, where Slurm starts them
 
@@ -135,8 +136,7 @@ def connect(
     try:
         keras.distribution.initialize(address, processes, process)
     except Exception as error:  # of JAX's runtime, gRPC or the system
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"process {process} cannot join the others at {address}: {reason}") from error
+        raise UserError(f"process {process} cannot join the others at {address}: {reason(error)}") from error
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str]:

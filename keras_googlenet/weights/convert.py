@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import listed
 
 MAX_NAMED = 6  # names in an error message
 
@@ -148,9 +149,8 @@ def convert(tensors: Mapping[str, np.ndarray], source: str, model: keras.Model) 
     expected = {row.tensor for row, _ in rows}
     missing, left_over = expected - set(tensors), set(tensors) - expected
     if missing or left_over:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has left over {_some(left_over)}"] * bool(
-            left_over
-        )
+        parts = [f"lacks {listed(sorted(missing), MAX_NAMED)}"] * bool(missing)
+        parts += [f"has left over {listed(sorted(left_over), MAX_NAMED)}"] * bool(left_over)
         raise UserError(
             f"the file does not hold the weights of {model.name!r} ({source}): it {'; it '.join(parts)}"
         )
@@ -197,9 +197,3 @@ def _flattened(model: keras.Model, layer: str) -> tuple[int, int, int] | None:
     flatten = model.get_layer(layer.removesuffix("fc") + "flatten")
     shape = flatten.input.shape[1:]
     return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
-
-
-def _some(names: set[str]) -> str:
-    first = sorted(names)[:MAX_NAMED]
-    more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
-    return ", ".join(first) + more

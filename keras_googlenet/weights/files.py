@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import replacing
-from keras_googlenet.text import reason
+from keras_googlenet.text import listed, reason
 
 MODEL = "model.keras"  # of a run's folder
 ABOUT = "keras_googlenet"  # attribute of the weights files that this package converted: the network's name
@@ -116,8 +116,8 @@ def transfer(arrays: Mapping[str, Sequence[np.ndarray]], model: keras.Model) -> 
     wrong = sorted(names - same - may_differ)
     if wrong:
         raise UserError(
-            f"these weights are of another architecture than {model.name!r}: they differ in {wrong[0]}"
-            + (f" and {len(wrong) - 1} more layers" if len(wrong) > 1 else "")
+            f"these weights are of another architecture than {model.name!r}: they differ in "
+            f"{listed(wrong, 1)}"
         )
     for name in same:
         layers[name].set_weights(arrays[name])
