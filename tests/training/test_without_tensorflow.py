@@ -12,6 +12,8 @@ from keras_googlenet import RunConfig, evaluate, export_saved_model, train
 from keras_googlenet.preprocessing import Preprocessing
 from keras_googlenet.training import network, run_folder
 
+pytestmark = pytest.mark.ci
+
 # A process without TensorFlow, and the command line in it: a line in, its exit code and its output out.
 PROCESS = """
 import contextlib, importlib.machinery, importlib.util, io, json, os, signal, sys
