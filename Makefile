@@ -14,8 +14,8 @@ test: lint
 
 # What people run: every recipe, the commands of the README, bad inputs, kills and full disks. About 30 minutes.
 test-ci: $(VENV)/.development
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "ci and not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "ci and not alone and not slow"
+	$(BIN)/python -m pytest -m "alone and not slow"
 
 test-all: lint $(VENV)/.torchvision
 	$(BIN)/python -m pytest -m ""

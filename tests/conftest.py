@@ -13,9 +13,13 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 CLASSES = ("Sneaker", "Trouser")  # of the sample: labels 7 and 1, easy to tell apart
 LABELS = (7, 1)
+
+settings.register_profile("untimed", deadline=None)  # the first example also pays for what it loads
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +64,34 @@ def tiny_variant(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory, image_folder):
+def small_variant(tmp_path_factory):
+    """The file of a network of few and narrow blocks, with batch normalization and both auxiliary heads."""
+    from keras_googlenet.variants import VARIANTS
+
+    bn = VARIANTS["bn"]
+    stages = [stage for stage in bn.stages if stage.name not in ("3b", "4b", "4c", "4e", "5b")]
+    small = replace(bn, name="small", stages=tuple(stages)).scaled(0.25)
+    path = tmp_path_factory.mktemp("variants") / "small.json"
+    path.write_text(small.to_json())
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, image_folder, small_variant):
     """The folder of a run of one epoch on `image_folder`, in colour. Do not change it."""
     from keras_googlenet import RunConfig, train
 
     run = tmp_path_factory.mktemp("runs") / "finished"
     train(
-        RunConfig(data=str(image_folder), run=run, image_size=80, epochs=1, batch_size=8, precision="float32")
+        RunConfig(
+            data=str(image_folder),
+            run=run,
+            variant=str(small_variant),
+            image_size=80,
+            epochs=1,
+            batch_size=8,
+            precision="float32",
+        )
     )
     return run
 

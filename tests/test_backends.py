@@ -11,6 +11,7 @@ from conftest import run_python
 
 from keras_googlenet import GoogLeNet
 
+pytestmark = pytest.mark.ci  # XLA compiles for half a minute a network
 HERE = Path(__file__).parent
 JAX = {"KERAS_BACKEND": "jax"}
 PREDICT = """

@@ -48,6 +48,7 @@ def test_import_loads_nothing_heavy():
     assert run_python(code).strip() == "[]"
 
 
+@pytest.mark.ci
 def test_from_run_to_prediction(command, finished_run, image_folder, tmp_path):
     code, out, _ = command("export", finished_run, "--to", tmp_path / "shoes")
     assert (code, out.strip()) == (0, str(tmp_path / "shoes/1"))
@@ -178,6 +179,7 @@ def test_evaluate_prints_json_and_nothing_else(command, finished_run, image_fold
     assert (to / "report.html").is_file()
 
 
+@pytest.mark.ci
 def test_evaluate_leaves_reports_beside_each_other_in_the_run(command, finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     for name, ensemble in (("evaluation", []), ("evaluation-2", ["--ensemble", run])):

@@ -89,6 +89,7 @@ def labelled(photos):
     return photos
 
 
+@pytest.mark.ci
 def test_inspect(command, labelled, tmp_path):
     code, out, _ = command("inspect", "--data", "sample", "--data", labelled, "--to", tmp_path / "seen",
                            "--images", 3, "--seed", 1)  # fmt: skip

@@ -45,6 +45,7 @@ def test_the_listing_s_rate_is_one_for_keras(listing):
     np.testing.assert_allclose(history.history["learning_rate"], [0.01] * 7 + [0.0096] * 2, rtol=1e-5)
 
 
+@pytest.mark.ci
 def test_the_listing_trains(listing, image_folder, tmp_path):
     run = tmp_path / "run"
     listing.main(["--data", str(image_folder), "--image-size", "65", "--epochs", "1", "--run", str(run)])

@@ -24,6 +24,15 @@ KILLS = {"train": 10, "tune": 7, "export": 6, "prepare": 7}
 FULL_DISKS = {"train": 4, "tune": 2, "export": 2, "prepare": 2}
 
 
+def some_and_all(counts: dict[str, int], some: int) -> list:
+    """By command: a few for every landing, and all for `make test-all`."""
+    few = [pytest.param(name, some, id=f"{name}-{some}") for name in counts]
+    return few + [
+        pytest.param(name, count, id=f"{name}-{count}", marks=pytest.mark.slow)
+        for name, count in counts.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Work:
     """A command, what it needs on the disk, and what it leaves that does not depend on the time."""
@@ -150,14 +159,14 @@ def undisturbed(base, works):
     return found
 
 
-@pytest.mark.parametrize("name", KILLS)
-def test_killed_at_any_moment(name, base, works, undisturbed):
+@pytest.mark.parametrize(("name", "kills"), some_and_all(KILLS, 2))
+def test_killed_at_any_moment(name, kills, base, works, undisturbed):
     """Several times in a row, each at a random moment of what it would take from there."""
     work, (seconds, _, left) = works[name], undisturbed[name]
     random = np.random.default_rng(SEED)
-    folder = base / f"killed-{name}"
+    folder = base / f"killed-{name}-{kills}"
     folder.mkdir()
-    for _ in range(KILLS[name]):
+    for _ in range(kills):
         process = start(work.arguments(folder))
         try:
             process.wait(timeout=random.uniform(0.3, 1) * seconds)
@@ -177,13 +186,13 @@ def mounted(folder: Path, size: int) -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-@pytest.mark.parametrize("name", FULL_DISKS)
-def test_a_full_disk_at_any_moment(name, base, works, undisturbed):
+@pytest.mark.parametrize(("name", "disks"), some_and_all(FULL_DISKS, 1))
+def test_a_full_disk_at_any_moment(name, disks, base, works, undisturbed):
     """It is told in one line; with room made, a rerun ends as if nothing had happened."""
     work, (_, taken, left) = works[name], undisturbed[name]
     random = np.random.default_rng(SEED)
-    for number in range(FULL_DISKS[name]):
-        folder = base / f"full-{name}-{number}"
+    for number in range(disks):
+        folder = base / f"full-{name}-{disks}-{number}"
         if not mounted(folder, int(random.uniform(0.05, 0.8) * taken)):
             pytest.skip("this container may not mount a disk")
         try:

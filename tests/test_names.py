@@ -45,6 +45,7 @@ def named(image_folder, tmp_path):
     return make
 
 
+@pytest.mark.ci
 def test_inspect_draws_names_as_they_are_written(command, named, tmp_path):
     data = named(FORMULA, ESCAPE, REVERSED, "=1+1", image=f"{LATIN1}{ESCAPE}{FORMULA}{{}}.png")
     code, out, err = command("inspect", "--data", data, "--to", tmp_path / "seen", "--images", 4)
@@ -84,6 +85,7 @@ def measured(names, files):
     )  # fmt: skip
 
 
+@pytest.mark.ci
 def test_pictures_of_scripts_take_such_names(monkeypatch, tmp_path):
     """In a process of its own: the load test replaces the standard library's sockets."""
     root = plots.__file__.split("keras_googlenet/evaluation")[0]

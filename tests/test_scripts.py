@@ -53,6 +53,7 @@ def run_script(name, *arguments, cwd):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
+@pytest.mark.ci
 def test_results_go_to_the_current_folder(finished_run, tmp_path):
     ours = {file: file.read_bytes() for file in (ROOT / "RESULTS.md", ROOT / "docs/results_curves.png")}
     result = run_script("make_results.py", finished_run, cwd=tmp_path)

@@ -38,7 +38,6 @@ def at_random(count, strategy, send):
 
     @settings(
         max_examples=2 * count,
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),

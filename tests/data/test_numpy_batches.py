@@ -117,7 +117,7 @@ AUGMENTATIONS = [(), ("flip",), ("crop",), ("mixup",), ("crop", "mixup")]
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 @given(st.integers(0, EPOCHS - 1), st.integers(0, ORDER.steps - 1))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_a_run_goes_on_anywhere(augment, epoch, step):
     """Every image, augmented, is bit for bit what it is in a run that was not interrupted."""
     rest = numpy_batches(Cursor(epoch, step), augment=augment)

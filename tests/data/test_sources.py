@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_googlenet.data import parts as data_parts
@@ -49,14 +49,12 @@ LABELS, FRACTIONS, SEEDS = st.lists(st.integers(0, 4), min_size=1), st.floats(0,
 
 
 @given(LABELS, FRACTIONS, SEEDS)
-@settings(deadline=None)
 def test_split_is_a_partition(of_image, fraction, seed):
     kept, held = stratified_split(of_image, fraction, seed)
     assert sorted([*kept, *held]) == list(range(len(of_image)))
 
 
 @given(LABELS, FRACTIONS, SEEDS)
-@settings(deadline=None)
 def test_split_holds_out_the_fraction_of_each_class_and_at_least_one(of_image, fraction, seed):
     held = np.asarray(of_image)[stratified_split(of_image, fraction, seed)[1]].tolist()
     for label in set(of_image):
@@ -64,7 +62,6 @@ def test_split_holds_out_the_fraction_of_each_class_and_at_least_one(of_image, f
 
 
 @given(LABELS, FRACTIONS, SEEDS)
-@settings(deadline=None)
 def test_split_is_deterministic_in_the_seed(of_image, fraction, seed):
     first, second = (stratified_split(of_image, fraction, seed) for _ in range(2))
     assert [part.tolist() for part in first] == [part.tolist() for part in second]

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_googlenet import GoogLeNet, Preprocessing, UserError
@@ -18,7 +18,6 @@ LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=80)
 
 
 @given(LABELS, st.integers(1, 100), st.integers(0, 9))
-@settings(deadline=None)
 def test_each_class_has_its_share(labels, count, seed):
     labels = np.array(labels)
     chosen = spread(labels, count, seed)

@@ -34,7 +34,7 @@ def test_cross_entropy():
     assert metrics.cross_entropy(LABELS, PROBABILITIES) == pytest.approx(expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(answers())
 def test_cross_entropy_is_keras_s(answers):
     labels, probabilities = answers

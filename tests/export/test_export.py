@@ -107,6 +107,7 @@ def test_labels_travel_with_the_version(exported):
     assert (exported / "assets.extra/labels.txt").read_text().splitlines() == list(CLASSES)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("variant", ["paper", pytest.param("bn", marks=pytest.mark.slow)])
 def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     model = GoogLeNet(variant=variant)
@@ -134,6 +135,7 @@ def test_1000_classes_hold_the_main_path_alone(variant, tmp_path):
     assert answer["classes"].shape == (2, 5)
 
 
+@pytest.mark.ci
 def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
     folder = export_saved_model(tiny, tmp_path / "m", precision="bfloat16", optimize="cpu")
     half = SavedModelSession(folder)
@@ -169,6 +171,7 @@ def test_wrong_arguments_leave_nothing(tiny, arguments, message, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.ci
 def test_max_pixels_may_be_the_network_s_own(tiny, tmp_path):
     folder = export_saved_model(tiny, tmp_path / "m", max_pixels=28 * 28, warmup_batch_sizes=())
     assert json.loads((folder / "assets.extra/provenance.json").read_text())["max_pixels"] == 784
@@ -208,7 +211,7 @@ def test_a_network_with_its_own_scaling_needs_preprocessing(tiny_variant, own, t
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.parametrize("optimize", ["none", "fold"])
+@pytest.mark.parametrize("optimize", [pytest.param("none", marks=pytest.mark.ci), "fold"])
 def test_a_network_with_its_own_scaling_answers_as_its_user_calls_it(
     tiny_variant, optimize, tmp_path, random
 ):
@@ -222,6 +225,7 @@ def test_a_network_with_its_own_scaling_answers_as_its_user_calls_it(
     np.testing.assert_allclose(answer, model(pixels), atol=1e-5)
 
 
+@pytest.mark.ci
 def test_padding_needs_no_preprocessing(tiny_variant, tmp_path, random):
     model = with_own_layers(tiny_variant, keras.layers.ZeroPadding2D(2))
     folder = export_saved_model(model, tmp_path / "m", warmup_batch_sizes=())
@@ -271,6 +275,7 @@ def test_an_export_that_answers_otherwise_is_not_published(tiny, tmp_path, monke
     assert list((tmp_path / "m").iterdir()) == []
 
 
+@pytest.mark.ci
 def test_a_model_that_answers_no_numbers_is_not_published(tiny, tmp_path):
     model = keras.models.clone_model(tiny)
     model.get_layer("main").bias.assign([float("nan")] * 3)

@@ -79,6 +79,7 @@ def test_long_convolutions_alone_are_divided_and_their_parts_are_put_together_on
     assert len(branches) == 5
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("everything_is_long")
 def test_features_and_maps_keep_their_channels(tiny, tmp_path, random):
     """What others read has the order of the trained network, and each image its own answer."""

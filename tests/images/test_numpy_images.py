@@ -151,7 +151,7 @@ KINDS = st.sampled_from([*PNGS.values(), *(JPEGS[name] for name in list(JPEGS)[:
 
 
 @given(KINDS, KEPT)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @example(JPEGS["thumbnail"], 0.9)  # cut behind the thumbnail's own end marker
 @example(PNG, 1 - 12 / len(PNG))  # all but the chunk that ends it
 def test_a_file_cut_short_is_refused(encoded, kept):
@@ -170,7 +170,7 @@ def test_a_large_jpeg_cut_short_is_refused():
 
 
 @given(st.sampled_from(list(PNGS)), KEPT)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @example("colour", 1 - 1 / len(PNG))  # the sum of the last chunk
 @example("animated", 0.2)  # the sums of an animation
 @example("text", 45 / len(PNGS["text"]))  # text, which neither reads
@@ -257,7 +257,7 @@ def random_image(height: int, width: int, channels: int) -> np.ndarray:
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @example(8, 9, 16, 18, 3)  # enlarging
 @example(64, 50, 7, 9, 3)  # shrinking
 @example(20, 40, 40, 20, 1)  # one side each
@@ -271,7 +271,7 @@ def test_images_are_resized_alike(height, width, new_height, new_width, channels
 
 
 @given(SIDES, SIDES, st.integers(4, 40), st.integers(4, 40), st.floats(0.3, 1), st.booleans())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @example(50, 30, 28, 28, 0.875, True)
 @example(30, 50, 28, 20, 1.0, True)
 @example(50, 30, 28, 28, 0.875, False)

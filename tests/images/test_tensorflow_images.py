@@ -289,6 +289,7 @@ def test_elongated_images_are_tensorflow_s(shape, size):
 LONG = {"wide": (MAX_SIDE, 1), "wide of many rows": (MAX_SIDE, 60), "tall": (1, MAX_SIDE)}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("keep_aspect", [False, True])
 @pytest.mark.parametrize("size", LONG.values(), ids=LONG)
 def test_a_long_image_takes_little_memory(size, keep_aspect):

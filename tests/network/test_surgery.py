@@ -31,7 +31,7 @@ def test_strip_aux_without_a_top_is_refused():
 
 @pytest.mark.parametrize("variant", ["paper", "bn"])
 def test_with_dtype_policy_there_and_back(variant, random):
-    model = GoogLeNet(**SMALL, variant=variant)
+    model = narrow(variant=VARIANTS[variant].scaled(1 / 8))
     half = with_dtype_policy(model, "mixed_bfloat16")
     assert half.get_layer("inception_3a_1x1").compute_dtype == "bfloat16"
     assert half.get_layer("main").compute_dtype == "float32"

@@ -33,6 +33,7 @@ def test_natural_size(profile):
     assert "32x32x192" in out
 
 
+@pytest.mark.ci
 def test_comparison(profile, tmp_path):
     code, out, err = profile(
         "--compare", "--csv", tmp_path / "networks.csv", "--picture", tmp_path / "costs.png"

@@ -236,7 +236,7 @@ CONFIGS = st.builds(
 
 
 @given(CONFIGS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_resume_with_the_run_alone_takes_the_recorded_options(tmp_path_factory, config):
     run = tmp_path_factory.mktemp("recorded")
     run_folder.write_json(run / "config.json", config.to_dict() | {"preprocessing": {"of": "no option"}})

@@ -48,6 +48,7 @@ def folder(tmp_path, adders):
     return tmp_path / "adder"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("access_log", [(), ("--access-log=-",)], ids=["reports", "access log"])
 def test_versions_are_found_though_standard_error_is_closed(adders, folder, access_log):
     """A pipe without a reader: `keras-googlenet serve ... 2>&1 | head`."""

@@ -23,6 +23,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.serving.preview.server import serve
 
+pytestmark = pytest.mark.ci
 pytest_plugins = ["small_models"]
 
 

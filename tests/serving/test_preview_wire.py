@@ -189,7 +189,7 @@ requests |= st.fixed_dictionaries({"inputs": values}, optional={"signature_name"
 
 @given(st.binary(max_size=20) | (requests | values).map(lambda value: json.dumps(value).encode()))
 @example(b'{"instances": ["\\ud800"]}')
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_body_is_parsed_or_refused(body):
     try:
         parsed = parse_predict(body, SIGNATURES)

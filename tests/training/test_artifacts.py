@@ -43,15 +43,10 @@ def check_loads(folder, models, backend) -> None:
                 np.testing.assert_allclose(answers[key], value, atol=1e-5)
 
 
-QUICK = ("paper", "light_stem")  # with local response normalization, and with batch normalization
-
-
-@pytest.mark.parametrize(
-    "names", [QUICK, pytest.param(tuple(VARIANTS), marks=pytest.mark.ci)], ids=["some", "all"]
-)
-def test_variants_as_a_run_saves_them(names, tmp_path):
+@pytest.mark.ci
+def test_variants_as_a_run_saves_them(tmp_path):
     models = {}
-    for name in names:
+    for name in VARIANTS:
         size = 32 if name in ("slides", "small_images", "light_stem") else 80
         model = GoogLeNet(variant=VARIANTS[name].scaled(0.125), input_shape=(size, size, 3), classes=3)
         fast = with_fast_layers(model)

@@ -46,6 +46,7 @@ def test_available_memory_is_the_container_s_where_that_is_less(tmp_path, monkey
     assert available_bytes() == 89000
 
 
+@pytest.mark.ci
 def test_a_run_records_the_number_and_is_resumed_with_it(options, tmp_path, capsys):
     config = RunConfig(run=tmp_path / "run", **options)
     summary = train(config)

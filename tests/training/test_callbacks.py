@@ -140,6 +140,7 @@ class Killed(BaseException):
     """In place of SIGKILL, at a moment of our choice."""
 
 
+@pytest.mark.ci
 def test_a_run_killed_after_its_checkpoints_ends_the_same(stopped, options, tmp_path, monkeypatch):
     """After the best epoch's own, after the one that follows it, and when no epoch is to go."""
     config = RunConfig(run=tmp_path / "run", **options | STOPPING)

@@ -80,6 +80,7 @@ main()
 """
 
 
+@pytest.mark.ci
 def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
     """Each with its half of every batch, joined by the variables of a launcher."""
     port, run = free_port(), tmp_path / "run"
@@ -124,6 +125,7 @@ main()
 """
 
 
+@pytest.mark.ci
 def test_two_local_devices_train_as_one_with_tensorflow(alone, tiny_variant, tmp_path):
     arguments = ["train", "--run", str(tmp_path / "run"), "--variant", str(tiny_variant), *COMMON]
     printed = run_python(MIRRORED, *arguments, env={"KERAS_BACKEND": "tensorflow"})
@@ -133,6 +135,7 @@ def test_two_local_devices_train_as_one_with_tensorflow(alone, tiny_variant, tmp
     assert "finished already" in again
 
 
+@pytest.mark.ci
 def test_a_run_trained_with_jax_exports_to_the_same_saved_model(alone, tmp_path, sample):
     from keras_googlenet import export_saved_model
     from keras_googlenet.session import SavedModelSession

@@ -267,7 +267,7 @@ def steps_to_look_at(data, total: int) -> list[int]:
 
 
 @given(EPOCHS, STEPS_OF_EPOCH, st.floats(0.5, 1), st.integers(1, 20), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_step_schedule_is_a_power_of_the_completed_epochs(epochs, of_epoch, decay, every, data):
     steps = steps_to_look_at(data, epochs * of_epoch)
     options = {"schedule": "step", "epochs": epochs, "decay_rate": decay, "decay_epochs": every}
@@ -276,7 +276,7 @@ def test_step_schedule_is_a_power_of_the_completed_epochs(epochs, of_epoch, deca
 
 
 @given(EPOCHS, STEPS_OF_EPOCH, st.floats(0.1, 3), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_polynomial_schedule_is_caffe_s(epochs, of_epoch, power, data):
     """Caffe's "poly": base_lr (1 - iter / max_iter) ^ power."""
     total = epochs * of_epoch
@@ -287,7 +287,7 @@ def test_polynomial_schedule_is_caffe_s(epochs, of_epoch, power, data):
 
 
 @given(EPOCHS, STEPS_OF_EPOCH, st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_cosine_schedule_is_half_a_wave(epochs, of_epoch, data):
     total = epochs * of_epoch
     steps = steps_to_look_at(data, total)
@@ -297,7 +297,7 @@ def test_cosine_schedule_is_half_a_wave(epochs, of_epoch, data):
 
 
 @given(EPOCHS, STEPS_OF_EPOCH, st.data())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_constant_schedule_is_constant(epochs, of_epoch, data):
     steps = steps_to_look_at(data, epochs * of_epoch)
     found = rates(of_epoch, steps, schedule="constant", epochs=epochs)
@@ -306,7 +306,7 @@ def test_constant_schedule_is_constant(epochs, of_epoch, data):
 
 @pytest.mark.parametrize("schedule", ["step", "polynomial", "cosine", "constant"])
 @given(STEPS_OF_EPOCH, st.floats(0, 10), st.data())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @example(5, 2.0, None)
 def test_warm_up_schedule_is_a_share_of_the_other(schedule, of_epoch, warmup, data):
     """The share of the warm-up's steps done, this one included; the schedule itself runs on below."""

@@ -106,6 +106,7 @@ def check_killed_runs_match(control, options, run, kills: int, seed: int) -> Non
         np.testing.assert_array_equal(saved, expected)
 
 
+@pytest.mark.ci
 def test_killed_twice(control, options, tmp_path):
     check_killed_runs_match(control, options, tmp_path / "run", kills=2, seed=int(time.time()))
 
@@ -115,6 +116,7 @@ def test_killed_ten_times(control, options, tmp_path):
     check_killed_runs_match(control, options, tmp_path / "run", kills=10, seed=int(time.time()))
 
 
+@pytest.mark.ci
 def test_sigterm_leaves_a_checkpoint_of_the_last_step_and_tells_how_to_go_on(control, options, tmp_path):
     run = tmp_path / "run"
     process = stop(run, options, 4, signal.SIGTERM)
@@ -124,6 +126,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step_and_tells_how_to_go_on(con
     assert metrics(run) == metrics(control)
 
 
+@pytest.mark.ci
 def test_a_run_left_after_its_last_step_is_finished(control, options, tmp_path, monkeypatch):
     """Before it was tested and saved."""
     monkeypatch.setattr("keras_googlenet.training.train._test", lambda *_: 1 / 0)

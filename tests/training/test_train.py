@@ -144,6 +144,7 @@ train(RunConfig(data=data, run=run, variant=variant, image_size=28, epochs=1, ba
     assert run_folder.load(tmp_path / "run").model.output_shape == (None, 2)
 
 
+@pytest.mark.ci
 def test_starts_from_a_run_with_other_classes_and_frozen_blocks(finished_run, image_folder, tmp_path, capsys):
     data = shutil.copytree(image_folder, tmp_path / "data")
     shutil.copytree(data / "Sneaker", data / "Third")

@@ -13,6 +13,8 @@ from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.training import network
 
+pytestmark = pytest.mark.ci
+
 # A process without TensorFlow, and the command line in it: a line in, its exit code and its output out.
 PROCESS = """
 import contextlib, importlib.machinery, importlib.util, io, json, os, signal, sys

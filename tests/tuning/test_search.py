@@ -159,6 +159,7 @@ def test_the_report_is_made_anew_from_the_folder(searched):
     assert {name: (folder / name).read_bytes() for name in made} == before
 
 
+@pytest.mark.ci
 def test_the_winner_trains_in_full(searched, folder_of_images, tmp_path):
     """With the command line's `--architecture`, its channels as they are beside a recipe's width."""
     best, run = searched[0].training.run / "best.json", tmp_path / "run"
@@ -221,6 +222,7 @@ def test_options_that_make_no_search(search, training, message, options):
         TuneConfig(training=RunConfig(**options | training), **search)
 
 
+@pytest.mark.ci
 def test_a_search_whose_trials_all_fail_is_an_error(data, options, capsys):
     training = RunConfig(**options | {"learning_rate": 1e30})
     with pytest.raises(UserError, match=r"the first 3 trials all failed, the last with .*loss is not finite"):
@@ -269,6 +271,7 @@ def test_ctrl_c_leaves_a_search_to_go_on_with(data, options, monkeypatch):
     assert [trial.status for trial in tune(config, data=data)] == ["COMPLETED"] * 3
 
 
+@pytest.mark.ci
 def test_a_search_goes_on_after_sigkill(folder_of_images, tiny_variant, tmp_path):
     """Killed in the middle of its second trial, it ends with as many trials as one that was not."""
     folder = tmp_path / "search"
