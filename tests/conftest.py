@@ -66,7 +66,7 @@ def tiny_variant(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_variant(tmp_path_factory):
     """The file of a network of few and narrow blocks, with batch normalization and both auxiliary heads."""
-    from keras_googlenet.variants import VARIANTS
+    from keras_googlenet.network.variants import VARIANTS
 
     bn = VARIANTS["bn"]
     stages = [stage for stage in bn.stages if stage.name not in ("3b", "4b", "4c", "4e", "5b")]

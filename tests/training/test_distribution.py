@@ -67,7 +67,7 @@ def check_like(run, alone) -> None:
 LEAVES_WEIGHTS = """
 import os
 from keras_googlenet.cli import main
-from keras_googlenet.training import run
+from keras_googlenet.training import train as run
 fit = run._fit
 def leave(model, config, *others):
     import numpy as np

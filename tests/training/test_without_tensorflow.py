@@ -31,7 +31,7 @@ sys.meta_path[path_finder] = Finder
 assert importlib.util.find_spec("tensorflow") is None
 
 from keras_googlenet import cli
-from keras_googlenet.training import checkpoint
+from keras_googlenet.run import checkpoint
 
 def command(line):
     sys.argv = ["keras-googlenet", *line]
