@@ -154,12 +154,3 @@ def test_demo_reaches_what_the_readme_says(tmp_path):
         assert summary["test_accuracy"] >= 0.75
         assert "truth 'Ankle boot'" in result.stdout
     assert (tmp_path / "runs/demo-1/summary.json").is_file()
-
-
-@pytest.mark.slow
-def test_fine_tuning_example_runs(image_folder, finished_run, tmp_path):
-    example = [sys.executable, str(ROOT / "examples/fine_tune.py"), str(image_folder)]
-    options = ["--weights", str(finished_run), "--image-size", "80", "--epochs", "1"]
-    subprocess.run([*example, *options], cwd=tmp_path, check=True, capture_output=True)
-    for stage in ("heads", "all"):
-        assert (tmp_path / "runs/fine_tune" / stage / "summary.json").is_file()

@@ -81,21 +81,14 @@ def test_the_example_fine_tunes_from_a_run(tmp_path):
             cv2.imwrite(str(tmp_path / "photos" / name / f"{number}.png"), pixels)
     options = {"variant": "light_stem", "width": 0.25, "image_size": 32, "epochs": 1, "batch_size": 8}
     train(RunConfig(data=str(tmp_path / "photos"), run=tmp_path / "first", **options))
-    command = [
-        sys.executable,
-        str(ROOT / "examples/fine_tune.py"),
-        "photos",
-        "--weights",
-        "first",
-        "--epochs",
-        "1",
-    ]
+    command = [sys.executable, str(ROOT / "examples/fine_tune.py"), "photos", "--epochs", "1"]
+    command += ["--weights", "first"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     config = json.loads((tmp_path / "runs/fine_tune/all/config.json").read_text())
     assert (config["variant"], config["width"], config["image_size"]) == ("light_stem", 0.25, 32)
-    command[command.index("first")] = "second"
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    missing = [*command[:-1], "second", "--runs", "runs/other"]
+    done = subprocess.run(missing, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: no weights at second")
     assert "Traceback" not in done.stderr
