@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
+from keras_googlenet.data.sources import FOLDER, source_of
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
@@ -153,7 +154,7 @@ def _held_out(run: Path, finished: Any, data: str | None, *, calibrate: bool, pr
 
 def _name(images: Any) -> str:
     """Without the paths of this machine."""
-    name = images.data if images.data.startswith("tfds:") else Path(images.data).name
+    name = Path(images.data).name if source_of(images.data) is FOLDER else images.data
     return f"{images.part_name} images of {name}"
 
 

@@ -34,11 +34,6 @@ def folder_data(
     skip_corrupt: bool = False,
 ) -> ImageData:
     """Open a folder of class folders; see `sources.load_data`."""
-    if not folder.is_dir():
-        raise UserError(
-            f'unknown data {str(folder)!r}: expected "sample", "tfds:NAME" or the path of a folder '
-            "with one folder of images for each class"
-        )
     divided = (folder / "train").is_dir()
     if divided and test_split is not None:
         raise UserError(f"{folder} is divided into train/ and more: expected no test split for it")

@@ -1,20 +1,97 @@
-"""Where images come from, by name: the bundled sample, a folder, TensorFlow Datasets."""
+"""Where images come from: a `Source` for each kind of name.
+
+To add one, put a `Source` into `SOURCES`: `load_data`, every command and its help then know it. Nothing
+here imports a framework: the command line reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from keras_googlenet.errors import UserError
 
-from keras_googlenet.data.folders import folder_data
-from keras_googlenet.data.parts import ImageData
+if TYPE_CHECKING:
+    from keras_googlenet.data.parts import ImageData
 
-SAMPLE_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How a data set is opened and divided; see `load_data`."""
+
+    validation_fraction: float = 0.1
+    seed: int = 0
+    test_split: str | None = None
+    tfds_manual_dir: Path | None = None
+    skip_corrupt: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data set.
+
+    Attributes:
+        prefix: How its names begin, up to a colon; or its only name; or "" for the path of a folder.
+        label: How such a name is written, for help and messages.
+        open: The function (the name without its prefix, options) -> images, divided.
+        options: Which of `OF_SOME` it takes.
+    """
+
+    prefix: str
+    label: str
+    open: Callable[[str, DataOptions], ImageData]
+    options: tuple[str, ...] = ()
+
+    def fits(self, data: str) -> bool:
+        """Whether a name is of this kind."""
+        return data.startswith(self.prefix) if self.prefix.endswith(":") else data == self.prefix
+
+
+def _sample(name: str, options: DataOptions) -> ImageData:
+    from keras_googlenet.data.sample import sample_data
+
+    return sample_data(options.validation_fraction, options.seed)
+
+
+def _tfds(name: str, options: DataOptions) -> ImageData:
+    from keras_googlenet.data.tfds import tfds_data
+
+    return tfds_data(name, options.validation_fraction, options.seed, options.tfds_manual_dir)
+
+
+def _folder(name: str, options: DataOptions) -> ImageData:
+    from keras_googlenet.data.folders import folder_data
+
+    if not Path(name).is_dir():
+        raise UserError(f"unknown data {name!r}: expected {expected_data()}")
+    return folder_data(
+        Path(name),
+        options.validation_fraction,
+        options.seed,
+        options.test_split,
+        skip_corrupt=options.skip_corrupt,
+    )
+
+
+OF_SOME = ("test_split", "tfds_manual_dir")  # options that not every source takes
+FOLDER = Source("", "a folder with one folder of images for each class", _folder, ("test_split",))
+SOURCES = [
+    Source("sample", '"sample"', _sample),
+    Source("tfds:", '"tfds:NAME[:CONFIG]"', _tfds, ("tfds_manual_dir",)),
+]
+"""All but folders."""
+
+
+def source_of(data: str) -> Source:
+    """The source that a name is of."""
+    return next((source for source in SOURCES if source.fits(data)), FOLDER)
+
+
+def expected_data() -> str:
+    """What can be named, for help and messages."""
+    return f"{', '.join(source.label for source in SOURCES)} or {FOLDER.label}"
 
 
 def load_data(
@@ -30,9 +107,10 @@ def load_data(
     """Open a data set by name.
 
     Args:
-        data: `"sample"`, `"tfds:NAME[:CONFIG]"`, or the path of a folder with one folder of JPEG or
-            PNG images for each class. The folder may be divided into `train/`, `test/` and
-            `validation/` (or `val/`); else a fifth of each class is held out for the test.
+        data: A name that one of `SOURCES` knows, such as `"sample"` or `"tfds:NAME[:CONFIG]"`, or the
+            path of a folder with one folder of JPEG or PNG images for each class. The folder may be
+            divided into `train/`, `test/` and `validation/` (or `val/`); else a fifth of each class is
+            held out for the test.
         validation_fraction: Share of the training images kept out of training, for validation,
             where the data set names no validation part. Stratified by class.
         seed: Of the divisions.
@@ -42,34 +120,18 @@ def load_data(
         skip_corrupt: Leave out images that cannot be read, in place of an error.
 
     Raises:
-        UserError: No such data, or data that cannot be trained on.
+        UserError: No such data, data that cannot be trained on, or an option that is not of such data.
     """
-    if data == "sample":
-        found = _sample(validation_fraction, seed)
-    elif data.startswith("tfds:"):
-        from keras_googlenet.data.tfds import tfds_data
-
-        found = tfds_data(data.removeprefix("tfds:"), validation_fraction, seed, tfds_manual_dir)
-    else:
-        found = folder_data(Path(data), validation_fraction, seed, test_split, skip_corrupt=skip_corrupt)
-    return found.only(classes) if classes else found
-
-
-def sample_arrays() -> dict[str, np.ndarray]:
-    """The bundled sample: `train_images`, `train_labels`, `test_images`, `test_labels`."""
-    file = resources.files("keras_googlenet") / "data/sample/fashion_mnist.npz"
-    with resources.as_file(file) as path, np.load(path) as arrays:
-        return dict(arrays)
-
-
-def _sample(validation_fraction: float, seed: int) -> ImageData:
-    arrays = sample_arrays()
-    found = ImageData.from_arrays(
-        (arrays["train_images"], arrays["train_labels"]),
-        (arrays["test_images"], arrays["test_labels"]),
-        class_names=SAMPLE_CLASSES,
+    source = source_of(data)
+    options = DataOptions(
         validation_fraction=validation_fraction,
         seed=seed,
+        test_split=test_split,
+        tfds_manual_dir=tfds_manual_dir,
+        skip_corrupt=skip_corrupt,
     )
-    # 80 is the smallest even size that the auxiliary heads accept.
-    return ImageData(found.class_names, found.train, found.validation, found.test, 1, image_size=80)
+    for option in OF_SOME:
+        if getattr(options, option) and option not in source.options:
+            raise UserError(f"expected no {option} with the data {data!r}: it is not for {source.label}")
+    found = source.open(data.removeprefix(source.prefix), options)
+    return found.only(classes) if classes else found

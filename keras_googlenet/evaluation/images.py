@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import ImageData, Part
-from keras_googlenet.data.sources import load_data
+from keras_googlenet.data.sources import FOLDER, OF_SOME, load_data, source_of
 from keras_googlenet.errors import UserError
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
@@ -68,8 +68,7 @@ def named_images(data: str | ImageData, part_name: str | None, run: Path | None)
     chosen = part_name or PARTS[0]
     if isinstance(data, ImageData):
         return _part("arrays", data, chosen)
-    is_folder = data != "sample" and not data.startswith("tfds:")
-    if is_folder and part_name is None and not _is_divided(data):
+    if source_of(data) is FOLDER and part_name is None and not _is_divided(data):
         return Images(data, "all", *labelled_folder(Path(data)))
     return _part(data, load_data(data) if run is None else _load(data, run_folder.load_config(run)), chosen)
 
@@ -121,8 +120,8 @@ def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
 
 
 def _load(data: str, config: RunConfig) -> ImageData:
-    test_split = None if _is_divided(data) else config.test_split
-    return open_data(replace(config, data=data, test_split=test_split))
+    kept = set(source_of(data).options) - ({"test_split"} if _is_divided(data) else set())
+    return open_data(replace(config, data=data, **{name: None for name in OF_SOME if name not in kept}))
 
 
 def _is_divided(data: str) -> bool:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_googlenet import __version__
+from keras_googlenet.data.sources import FOLDER, source_of
 from keras_googlenet.errors import UserError
 from keras_googlenet.export.network import CONSTANTS, ServedNetwork
 from keras_googlenet.run import folder as run_folder
@@ -133,4 +134,5 @@ def run_origin(run: Path) -> dict[str, Any]:
 
 
 def _last_component(value: str) -> str:
-    return value if value.startswith(("tfds:", "every:")) else Path(value).name
+    is_path = source_of(value) is FOLDER and not value.startswith("every:")
+    return Path(value).name if is_path else value

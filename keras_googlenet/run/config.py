@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.network.variants import VARIANTS
 
@@ -26,8 +27,7 @@ SCHEDULES = ("step", "polynomial", "cosine", "constant")
 class RunConfig:
     """A training run: every field is an option of `keras-googlenet train`."""
 
-    data: str
-    """"sample", a folder with one folder of images for each class, or "tfds:NAME[:CONFIG]"."""
+    data: str = field(metadata={"help": f"The images: {expected_data()}."})
 
     run: Path
     """The run's folder, made by the run."""
