@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,8 @@ def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
 
 def _load(data: str, config: RunConfig) -> ImageData:
     kept = set(source_of(data).options) - ({"test_split"} if _is_divided(data) else set())
-    return open_data(replace(config, data=data, **{name: None for name in OF_SOME if name not in kept}))
+    dropped: dict[str, Any] = {name: None for name in OF_SOME if name not in kept}
+    return open_data(replace(config, data=data, **dropped))
 
 
 def _is_divided(data: str) -> bool:
