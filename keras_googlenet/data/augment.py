@@ -1,17 +1,20 @@
-"""Augmentation by name. Each image's changes follow from its place in the run alone, so a run can resume.
+"""Augmentation with TensorFlow.
 
-Seeds are int64 (2,) tensors: the run's seed and the image's (or batch's) number in the run.
+Each image's changes follow from its place in the run alone, so a run can resume. Seeds are int64 (2,)
+tensors: the run's seed and the image's (or batch's) number in the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_googlenet.data.augmentations import of_batches, of_images, takes_elements
 from keras_googlenet.data.loading import pixels, rounded
 from keras_googlenet.images.spec import JPEG_MAGIC, Preprocessing
 from keras_googlenet.images.tensorflow import announced_size, antialiased, decode_image, resize, to_channels
@@ -37,28 +40,21 @@ class Seeds(keras.random.SeedGenerator):
 def image_function(
     names: Sequence[str], preprocessing: Preprocessing, min_area: float
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function (element of `pipeline.loader`, seed) -> pixels, uint8 (height, width, channels).
+    """The function (element of `loading.loader`, seed) -> pixels, uint8 (height, width, channels).
 
     Args:
-        names: Augmentations of single images, of `config.AUGMENTATIONS`.
+        names: Augmentations; those of single images are applied.
         preprocessing: The size and channels.
         min_area: The least share of an image that a crop of `paper` keeps.
     """
-
-    changes = randaugment_layers(preprocessing.channels) if "randaugment" in names else ()
+    chosen = of_images(names)
+    changes = [each.tensorflow(preprocessing, min_area) for each in chosen]
 
     def load(element: Tensor, seed: Tensor) -> Tensor:
         draws = Seeds(seed)
-        if "paper" in names:
-            image = random_crop_and_distort(element, preprocessing, min_area, draws)
-        else:
-            image = _at_size(element, preprocessing)
-        if "crop" in names:
-            image = pad_and_crop(image, draws.next())
-        if {"flip", "crop", "paper"} & set(names):
-            image = tf.image.stateless_random_flip_left_right(image, draws.next())
-        if changes:
-            image = rounded(randaugment(tf.cast(image, tf.float32), changes, draws))
+        image = element if takes_elements(names) else _at_size(element, preprocessing)
+        for change in changes:
+            image = change(image, draws)
         return image
 
     return load
@@ -72,34 +68,29 @@ def _at_size(element: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def batch_function(names: Sequence[str]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The function (images, one-hot labels, seed) -> the same, mixed. With both, each batch takes one.
+    """The function (images, one-hot labels, seed) -> the same, changed by one of those chosen."""
+    changes = [each.tensorflow() for each in of_batches(names)]
 
-    Zhang et al. (2018), mixup; Yun et al. (2019), CutMix; both of Keras's own layers.
+    def change(images: Tensor, labels: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        if not changes:
+            return images, labels
+        chosen = tf.random.stateless_uniform((), seed, maxval=len(changes), dtype=tf.int32)
+        return tf.switch_case(chosen, [partial(each, images, labels, seed) for each in changes])
+
+    return change
+
+
+def mixing(layer: keras.Layer) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The function (images, labels, seed) -> both, mixed by a layer of Keras's.
+
+    Zhang et al. (2018), mixup; Yun et al. (2019), CutMix.
     """
-    layers = [
-        layer
-        for name, layer in (
-            ("mixup", keras.layers.MixUp(dtype="float32")),
-            ("cutmix", keras.layers.CutMix(dtype="float32")),
-        )
-        if name in names
-    ]
 
     def mix(images: Tensor, labels: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        def with_layer(layer: keras.Layer) -> Callable[[], tuple[Tensor, Tensor]]:
-            def call() -> tuple[Tensor, Tensor]:
-                change = layer.get_random_transformation(images, training=True, seed=Seeds(seed))
-                mixed = layer.transform_images(images, change, training=True)
-                return tf.ensure_shape(mixed, images.shape), tf.ensure_shape(
-                    layer.transform_labels(labels, change, training=True), labels.shape
-                )
-
-            return call
-
-        if not layers:
-            return images, labels
-        chosen = tf.random.stateless_uniform((), seed, maxval=len(layers), dtype=tf.int32)
-        return tf.switch_case(chosen, [with_layer(layer) for layer in layers])
+        change = layer.get_random_transformation(images, training=True, seed=Seeds(seed))
+        mixed = layer.transform_images(images, change, training=True)
+        mixed_labels = layer.transform_labels(labels, change, training=True)
+        return tf.ensure_shape(mixed, images.shape), tf.ensure_shape(mixed_labels, labels.shape)
 
     return mix
 
@@ -215,11 +206,11 @@ def randaugment_layers(channels: int) -> tuple[keras.Layer, ...]:
 
 
 def randaugment(image: Tensor, changes: Sequence[keras.Layer], draws: Seeds) -> Tensor:
-    """Some changes, drawn from `changes`.
+    """Some changes to pixels, uint8 (height, width, channels), drawn from `changes`.
 
     `keras.layers.RandAugment` computes all to use a few; here the drawn ones alone are computed.
     """
-    batch = image[tf.newaxis]  # some of the layers take batches alone
+    batch = tf.cast(image, tf.float32)[tf.newaxis]  # some of the layers take batches alone
 
     def change(layer: keras.Layer, seed: Tensor) -> Callable[[], Tensor]:
         def call() -> Tensor:
@@ -232,7 +223,7 @@ def randaugment(image: Tensor, changes: Sequence[keras.Layer], draws: Seeds) -> 
         chosen = tf.random.stateless_uniform((), draws.next(), maxval=len(changes), dtype=tf.int32)
         seed = draws.next()
         batch = tf.switch_case(chosen, [change(layer, seed) for layer in changes])
-    return tf.clip_by_value(batch[0], 0.0, 255.0)
+    return rounded(tf.clip_by_value(batch[0], 0.0, 255.0))
 
 
 def smooth(labels: Tensor, smoothing: float) -> Tensor:

@@ -16,7 +16,7 @@ class BatchSpec:
     outputs: int = 1
     """Of the network: labels (and weights) are repeated for each."""
     augment: Sequence[str] = ()
-    """Names of `config.AUGMENTATIONS`."""
+    """Names of `augmentations.AUGMENTATIONS`."""
     min_area: float = 0.08
     """The least share of an image that a crop of `paper` keeps."""
     label_smoothing: float = 0.0

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from keras_googlenet.data.augmentations import check_numpy
 from keras_googlenet.images.decoder import has_tensorflow
 
+if has_tensorflow():
+    from keras_googlenet.data.loading import batches as evaluation_batches
+    from keras_googlenet.data.training_batches import training_batches
+else:
+    from keras_googlenet.data.numpy_batches import batches as evaluation_batches
+    from keras_googlenet.data.numpy_batches import training_batches
 
-def evaluation_batches(*arguments: Any, **options: Any) -> Any:
-    """`pipeline.batches`, or its twin in NumPy."""
-    if has_tensorflow():
-        from keras_googlenet.data import loading as pipeline
-
-        return pipeline.batches(*arguments, **options)
-    from keras_googlenet.data import numpy_batches as numpy_pipeline
-
-    return numpy_pipeline.batches(*arguments, **options)
-
-
-def training_batches(*arguments: Any, **options: Any) -> Any:
-    """`training.training_batches`, or its twin in NumPy."""
-    if has_tensorflow():
-        from keras_googlenet.data import training_batches as training
-
-        return training.training_batches(*arguments, **options)
-    from keras_googlenet.data import numpy_batches as numpy_pipeline
-
-    return numpy_pipeline.training_batches(*arguments, **options)
+__all__ = ["check_augmentations", "evaluation_batches", "training_batches"]
 
 
 def check_augmentations(names: Sequence[str]) -> None:
@@ -37,6 +24,4 @@ def check_augmentations(names: Sequence[str]) -> None:
         UserError: There are some.
     """
     if not has_tensorflow():
-        from keras_googlenet.data import numpy_batches as numpy_pipeline
-
-        numpy_pipeline.check_augmentations(names)
+        check_numpy(names)

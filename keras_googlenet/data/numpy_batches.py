@@ -13,15 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_googlenet.data.augmentations import check_numpy, of_batches, of_images
 from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
-from keras_googlenet.errors import UserError
 from keras_googlenet.images.numpy import decode, resize, to_channels
 from keras_googlenet.images.spec import Preprocessing
 
-AUGMENTATIONS = ("flip", "crop", "mixup")
-MIXUP_ALPHA = 0.2  # Keras's layer's
 WORKERS = os.cpu_count() or 1
 
 
@@ -69,24 +67,10 @@ def training_batches(
     Raises:
         UserError: An augmentation needs TensorFlow.
     """
-    check_augmentations(spec.augment)
+    check_numpy(spec.augment)
     training = _Training(part, preprocessing, order, spec)
     first = cursor.epoch * order.steps + cursor.step
     return ahead(training.batch, range(first, order.epochs * order.steps))
-
-
-def check_augmentations(names: Sequence[str]) -> None:
-    """Refuse those that need TensorFlow.
-
-    Raises:
-        UserError: There are some.
-    """
-    missing = [name for name in names if name not in AUGMENTATIONS]
-    if missing:
-        raise UserError(
-            f"augmentation by {', '.join(missing)} needs TensorFlow, which is not installed: install it, or "
-            f"choose of {', '.join(AUGMENTATIONS)}"
-        )
 
 
 def ahead(make: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
@@ -123,12 +107,12 @@ class _Training:
         of_image = self.part.labels[pairs[:, 0]]
         labels = np.eye(spec.classes, dtype="float32")[of_image]
         labels = labels * (1 - spec.label_smoothing) + spec.label_smoothing / spec.classes
-        if "mixup" in spec.augment:
+        mixing = of_batches(spec.augment)
+        if mixing:
             random = np.random.default_rng([self.order.seed, pairs[0, 1], 1])
-            share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(pairs)).astype("float32")
-            others = random.permutation(len(pairs))
-            images = mixed(images, images[others], share[:, None, None, None])
-            labels = mixed(labels, labels[others], share[:, None])
+            mix = mixing[random.integers(len(mixing))] if len(mixing) > 1 else mixing[0]
+            assert mix.numpy is not None  # `check_numpy` has seen to it
+            images, labels = mix.numpy(images, labels, random)
         result = (self.preprocessing.normalize(images), repeated(labels.astype("float32"), spec.outputs))
         if spec.class_weights is None:
             return result
@@ -137,10 +121,9 @@ class _Training:
     def _image(self, index: int, number: int) -> np.ndarray:
         pixels = np.rint(load(self.part, index, self.preprocessing))  # as tf.data holds it in memory
         random = np.random.default_rng([self.order.seed, number])
-        if "crop" in self.spec.augment:
-            pixels = shifted(pixels, random)
-        if {"flip", "crop"} & set(self.spec.augment) and random.random() < 0.5:
-            pixels = pixels[:, ::-1]
+        for each in of_images(self.spec.augment):
+            assert each.numpy is not None
+            pixels = each.numpy(pixels, random)
         return pixels
 
 
@@ -151,20 +134,6 @@ def load(part: Part, index: int, preprocessing: Preprocessing) -> np.ndarray:
         return resize(to_channels(image, preprocessing.channels), preprocessing)
     encoded = image if isinstance(image, bytes) else image.read_bytes()
     return resize(decode(encoded, preprocessing.channels), preprocessing)
-
-
-def shifted(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Shifted by up to an eighth of the side, zeros coming in."""
-    height, width, _ = pixels.shape
-    top, left = height // 8, width // 8
-    padded = np.pad(pixels, [(top, top), (left, left), (0, 0)])
-    row, column = random.integers(0, 2 * top + 1), random.integers(0, 2 * left + 1)
-    return padded[row : row + height, column : column + width]
-
-
-def mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """The two in these shares."""
-    return share * first + (1 - share) * second
 
 
 def repeated(values: np.ndarray, outputs: int) -> Any:

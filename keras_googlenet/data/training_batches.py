@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_googlenet.data.augment import batch_function, image_function, smooth
+from keras_googlenet.data.augmentations import takes_elements
 from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.loading import in_memory, loader, with_options, workers
 from keras_googlenet.data.order import Cursor, Order
@@ -34,7 +35,7 @@ def training_batches(
         float32 (batch,) where there are class weights; labels and weights in tuples if there are
         several outputs.
     """
-    if "paper" not in spec.augment:
+    if not takes_elements(spec.augment):
         part = in_memory(part, preprocessing, order.processes)
     element = loader(part)
     labels = tf.constant(part.labels)

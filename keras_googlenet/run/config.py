@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_googlenet.data.augmentations import AUGMENTATIONS, augmentation_help
 from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.network.variants import VARIANTS
 
 CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # `training.network` builds them
-Augmentation = Literal["flip", "crop", "paper", "mixup", "cutmix", "randaugment"]
-AUGMENTATIONS = ("flip", "crop", "paper", "mixup", "cutmix", "randaugment")
 CONFIG = "config.json"  # of a run's folder
 ARCHITECTURE = "architecture.json"  # of a run's folder: the network exactly, whatever its variant's name
 VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
@@ -59,8 +58,9 @@ class RunConfig:
     channels: Literal[1, 3] | None = None
     """Channels of the network's input; by default those of the run in weights, else those of the data."""
 
-    augment: tuple[Augmentation, ...] = ()
-    """Changes to training images: flip, crop (pad and crop), paper, mixup, cutmix, randaugment."""
+    augment: tuple[str, ...] = field(
+        default=(), metadata={"help": f"Changes to training images: {augmentation_help()}."}
+    )
 
     min_area: float = 0.08  # paper, section 6: "between 8% and 100% of the image area"
     """Least share of an image that a crop of "paper" keeps."""

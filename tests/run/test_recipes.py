@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_googlenet import RunConfig, UserError, cli
+from keras_googlenet.data.augmentations import AUGMENTATIONS
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run import folder as run_folder
-from keras_googlenet.run.config import AUGMENTATIONS, SCHEDULES
+from keras_googlenet.run.config import SCHEDULES
 from keras_googlenet.run.recipes import RECIPES, recipe_options
 from keras_googlenet.training import network
 
@@ -219,7 +220,7 @@ CONFIGS = st.builds(
     skip_corrupt=st.booleans(),
     image_size=optional(st.integers(1, 300)),
     channels=optional(st.sampled_from([1, 3])),
-    augment=st.lists(st.sampled_from(AUGMENTATIONS), unique=True),
+    augment=st.lists(st.sampled_from(sorted(AUGMENTATIONS)), unique=True),
     label_smoothing=st.floats(0, 0.9),
     variant=st.sampled_from(["bn", "vgg11", "my network.json"]),
     dropout=optional(st.floats(0, 0.9)),
