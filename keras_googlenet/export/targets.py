@@ -19,6 +19,7 @@ from keras_googlenet.files import sync
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run.folder import write_labels
 
+FileFormat = Literal["onnx", "litert"]
 BATCH = 32
 CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
 INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
@@ -62,7 +63,7 @@ def export_file(
     model: keras.Model,
     file: str | Path,
     *,
-    format: Literal["onnx", "litert"],
+    format: FileFormat,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     temperature: float = 1.0,
