@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 import cv2
 
 from keras_googlenet import RunConfig, export_saved_model, train
-from keras_googlenet.data.sample import SAMPLE_CLASSES, sample_arrays
+from keras_googlenet.data.bundled import SAMPLE_CLASSES, sample_arrays
 from keras_googlenet.errors import reported
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.serving import Client

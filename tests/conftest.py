@@ -32,7 +32,7 @@ def environment():
 @pytest.fixture(scope="session")
 def sample():
     """The bundled sample's arrays."""
-    from keras_googlenet.data.sample import sample_arrays
+    from keras_googlenet.data.bundled import sample_arrays
 
     return sample_arrays()
 

@@ -115,7 +115,7 @@ def ports():
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory, sample):
     """A clean folder with what a reader has: folders of images, and this package's commands on the path."""
-    from keras_googlenet.data.sample import SAMPLE_CLASSES
+    from keras_googlenet.data.bundled import SAMPLE_CLASSES
 
     folder = tmp_path_factory.mktemp("reader")
     images, labels = sample["train_images"], sample["train_labels"]

@@ -55,7 +55,7 @@ def test_the_wheel_works_in_a_fresh_environment(tmp_path):
     subprocess.run(install, check=True)
     code = """
 import keras_googlenet
-from keras_googlenet.data.sample import sample_arrays
+from keras_googlenet.data.bundled import sample_arrays
 print(keras_googlenet.__file__)
 print(len(sample_arrays()["test_images"]), keras_googlenet.GoogLeNet().count_params())
 """

@@ -29,7 +29,7 @@ def sample(to: Path, /) -> None:
         raise UserError(f"{to} exists: choose another file, or delete it")
     import cv2
 
-    from keras_googlenet.data.sample import SAMPLE_CLASSES, sample_arrays
+    from keras_googlenet.data.bundled import SAMPLE_CLASSES, sample_arrays
 
     arrays = sample_arrays()
     to.write_bytes(cv2.imencode(".png", arrays["test_images"][0])[1].tobytes())

@@ -50,7 +50,7 @@ class Source:
 
 
 def _sample(name: str, options: DataOptions) -> ImageData:
-    from keras_googlenet.data.sample import sample_data
+    from keras_googlenet.data.bundled import sample_data
 
     return sample_data(options.validation_fraction, options.seed)
 
