@@ -31,6 +31,7 @@ def test_every_public_name_loads():
         _ = keras_googlenet.no_such_name
 
 
+@pytest.mark.ci
 def test_a_saved_model_loads_after_a_lazy_import(tmp_path):
     path = tmp_path / "model.keras"
     keras_googlenet.GoogLeNet(input_shape=(80, 80, 1), classes=3).save(path)

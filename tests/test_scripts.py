@@ -119,8 +119,9 @@ def test_page_tells_what_the_run_left(make_results, finished_run, tmp_path):
 def test_command_makes_the_same_run(make_results, finished_run):
     result = make_results.read_result(finished_run)
     made = parsed(make_results.command(result))
-    assert made.differences(result.config) == ["data"]  # whose folders above are left out
+    assert made.differences(result.config) == ["data", "variant"]  # whose folders above are left out
     assert made.data == Path(result.config.data).name
+    assert made.variant == Path(result.config.variant).name
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -259,6 +259,7 @@ def test_another_backend_is_refused(tiny, tmp_path, monkeypatch):
         export_saved_model(tiny, tmp_path / "m")
 
 
+@pytest.mark.ci
 def test_an_export_that_answers_otherwise_is_not_published(tiny, tmp_path, monkeypatch):
     answers = reference.answers
 

@@ -132,7 +132,8 @@ def test_provenance_tells_the_run_and_the_software(full, finished_run):
         (row,) = csv.DictReader(file)
     assert found["run"]["metrics"] == {name: float(value) for name, value in row.items()}
     assert found["run"]["config"]["run"] == finished_run.name
-    paths = {"data", "run"}
+    assert found["run"]["config"]["variant"] == "small.json"
+    paths = {"data", "run", "variant"}
     assert {k: v for k, v in found["run"]["config"].items() if k not in paths} == {
         k: v for k, v in config.items() if k not in paths
     }

@@ -131,6 +131,7 @@ def versions(tiny, tmp_path_factory):
     }
 
 
+@pytest.mark.ci
 def test_levels_answer_alike(versions, random):
     x = random.uniform(0, 255, (3, 28, 28, 3)).astype("float32")
     answers = {
@@ -143,6 +144,7 @@ def test_levels_answer_alike(versions, random):
         np.testing.assert_array_equal(answers[level]["classes"], answers["none"]["classes"])
 
 
+@pytest.mark.ci
 def test_what_each_level_holds(versions, tiny):
     """Each weight of the main path is there once: the trained, the folded, or the folded as constants."""
     main = strip_aux(tiny)
@@ -169,6 +171,7 @@ def test_what_each_level_holds(versions, tiny):
     assert "ReadVariableOp" not in operations(versions["cpu"])
 
 
+@pytest.mark.ci
 def test_the_hash_of_constants_can_be_computed_again(versions):
     folder = versions["cpu"]
     saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 from small_networks import narrow, with_random_statistics
@@ -100,6 +100,7 @@ def test_features_and_maps_keep_their_channels(tiny, tmp_path, random):
 
 
 @given(count=st.integers(1, 20), cores=st.integers(1, 6))
+@settings(max_examples=25)
 def test_shares_are_as_even_as_can_be_and_stay_in_order(count, cores):
     sizes = []
 

@@ -26,7 +26,7 @@ DECLARED = {
     "tensor": ("images", ("float32", [-1, SIDE, SIDE, 3]), FULL),
     "tensor_uint8": ("images", ("uint8", [-1, SIDE, SIDE, 3]), FULL),
     "classify": ("inputs", BYTES, RATED),
-    "features": ("images", BYTES, {"features": ("float32", [-1, 1024])}),
+    "features": ("images", BYTES, {"features": ("float32", [-1, 208])}),
     "labels": ("indices", ("int64", [-1]), {"labels": ("string", [-1])}),
 }
 

@@ -151,6 +151,7 @@ def decided(model, pixels):
     return copy
 
 
+@pytest.mark.ci
 def test_int8(decided, pixels, tmp_path, monkeypatch):
     """Its convolutions and their weights are in 8 bits."""
     monkeypatch.setattr(targets, "INT8_AGREEMENT", 0.7)  # no training has set its classes apart

@@ -123,7 +123,11 @@ NARROW = [] if keras.backend.backend() == "jax" else sorted(set(VARIANTS) - {"pa
 
 @pytest.mark.parametrize(
     "variant",
-    ["paper", "bn", *(pytest.param(narrow(name), marks=pytest.mark.slow) for name in NARROW)],
+    [
+        "paper",
+        pytest.param("bn", marks=pytest.mark.ci),
+        *(pytest.param(narrow(name), marks=pytest.mark.slow) for name in NARROW),
+    ],
     ids=["paper", "bn", *NARROW],
 )
 def test_a_training_step_changes_every_trainable_weight(variant, random):

@@ -74,6 +74,7 @@ def test_feature_model_gives_the_blocks_in_the_order_asked_for():
         feature_model(model, [])
 
 
+@pytest.mark.ci
 def test_freeze_stops_training_up_to_a_block(random):
     model = narrow(variant=VARIANTS["bn"].scaled(1 / 8))
     freeze(model, "4a")

@@ -70,6 +70,7 @@ def test_versions_are_found_though_standard_error_is_closed(adders, folder, acce
         assert process.wait(60) in (0, 120)  # 120: Python's own, where it cannot flush standard output
 
 
+@pytest.mark.ci
 def test_the_log_goes_on_once_it_can_be_written(adders, folder, tmp_path, capfd):
     """A limit on files' sizes stands for a full disk, since it can be lifted."""
     log = tmp_path / "access.jsonl"

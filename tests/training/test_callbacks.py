@@ -197,6 +197,7 @@ def test_the_average_is_what_is_saved(stopped, options):
 # --- steps ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_an_update_of_several_steps_is_that_of_their_images_together(options, start, tmp_path):
     path, before = start
     for name, changes in {"whole": {}, "halves": {"batch_size": 8, "accumulate": 2}}.items():

@@ -49,6 +49,7 @@ def test_without_a_run_the_defaults_hold(tmp_path):
         assert (config.variant, config.width, config.image_size, config.channels) == ("bn", 1.0, None, None)
 
 
+@pytest.mark.ci
 def test_a_network_of_a_file_comes_from_the_run_s_own_copy(tmp_path, image_folder, tiny_variant):
     """The file that it was read from may be gone."""
     moved = tmp_path / "mine.json"

@@ -232,6 +232,7 @@ def test_a_search_whose_trials_all_fail_is_an_error(data, options, capsys):
         report(options["run"])
 
 
+@pytest.mark.ci
 def test_a_failed_trial_is_told_and_counts(data, options, capsys, monkeypatch):
     from keras_googlenet.tuning import trials
 
