@@ -45,7 +45,9 @@ def read_arrays(path: Path) -> Arrays:
     """What `save_weights` wrote."""
     with h5py.File(path) as file:
         return {
-            group.attrs["name"]: [np.asarray(group["vars"][key]) for key in sorted(group["vars"], key=int)]
+            group["vars"].attrs["name"]: [
+                np.asarray(group["vars"][key]) for key in sorted(group["vars"], key=int)
+            ]
             for group in file["layers"].values()
             if "vars" in group and len(group["vars"])
         }
@@ -95,7 +97,7 @@ def transfer(arrays: Mapping[str, Sequence[np.ndarray]], model: keras.Model) -> 
     heads of another input size, or absent: those layers keep their initial values.
 
     Args:
-        arrays: The weights, the first convolution's first.
+        arrays: The weights.
         model: A network of the family.
 
     Returns:
@@ -107,7 +109,7 @@ def transfer(arrays: Mapping[str, Sequence[np.ndarray]], model: keras.Model) -> 
     layers = {layer.name: layer for layer in _weighted(model)}
     names = {*arrays, *layers}
     may_differ = {name for name in names if name == "main" or name.startswith("aux")}
-    may_differ |= {next(iter(arrays)), next(iter(layers))}  # the first convolution
+    may_differ.add(next(iter(layers)))  # the first convolution
     same = {
         name
         for name, layer in layers.items()

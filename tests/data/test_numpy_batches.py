@@ -1,5 +1,7 @@
 """Batches made with NumPy are those of tf.data, but for the random numbers of augmentation."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
 from keras_googlenet.data.sources import load_data
+from keras_googlenet.images import decoder
 from keras_googlenet.images.spec import Preprocessing
 
 SMALL = Preprocessing(16, 16, 3)
@@ -184,8 +187,11 @@ def test_other_augmentations_are_refused_in_one_line(name):
 
 @pytest.mark.parametrize("has_tensorflow", [True, False])
 def test_batches_come_from_whichever_runtime_is_here(has_tensorflow, monkeypatch):
-    monkeypatch.setattr(feed, "has_tensorflow", lambda: has_tensorflow)
-    evaluation = feed.evaluation_batches(PART, SMALL, batch_size=8)
-    batches = feed.training_batches(PART, SMALL, ORDER, Cursor(), BatchSpec(classes=3))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "has_tensorflow", lambda: has_tensorflow)
+        chosen = importlib.reload(feed)
+        evaluation = chosen.evaluation_batches(PART, SMALL, batch_size=8)
+        batches = chosen.training_batches(PART, SMALL, ORDER, Cursor(), BatchSpec(classes=3))
+    importlib.reload(feed)
     for dataset in (evaluation, batches):
         assert hasattr(dataset, "prefetch") == has_tensorflow

@@ -7,6 +7,7 @@ from conftest import CLASSES
 from PIL import Image
 
 from keras_googlenet import Preprocessing, RunConfig, UserError, evaluate
+from keras_googlenet.data import numpy_batches
 from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import load_data
@@ -15,6 +16,7 @@ from keras_googlenet.evaluation import images
 from keras_googlenet.evaluation.crop_pipeline import take_crops
 from keras_googlenet.evaluation.crops import crop_table
 from keras_googlenet.evaluation.results import Evaluation
+from keras_googlenet.images import decoder
 from keras_googlenet.images.numpy import decode
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
@@ -226,9 +228,9 @@ def test_arrays(run, random):
 
 def test_one_crop_needs_no_tensorflow(run, image_folder, monkeypatch):
     expected = evaluate(run, image_folder)
-    for name in ("feed", "runtime"):
-        monkeypatch.setattr(f"keras_googlenet.data.{name}.has_tensorflow", lambda: False)
+    monkeypatch.setattr(decoder, "has_tensorflow", lambda: False)
     monkeypatch.setattr(module, "has_tensorflow", lambda: False)
+    monkeypatch.setattr(module, "evaluation_batches", numpy_batches.batches)
     assert evaluate(run, image_folder).loss == pytest.approx(expected.loss, abs=1e-3)
     with pytest.raises(UserError, match="10 crops need TensorFlow, which is not installed"):
         evaluate(run, image_folder, crops=10)
