@@ -61,7 +61,7 @@ def image_function(
 
 
 def _at_size(element: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The same uint8 pixels, whether `pipeline.in_memory` holds them or they are decoded here."""
+    """The same uint8 pixels, whether `loading.in_memory` holds them or they are decoded here."""
     if element.shape == (preprocessing.height, preprocessing.width, preprocessing.channels):
         return element
     return rounded(resize(pixels(element, preprocessing.channels), preprocessing))

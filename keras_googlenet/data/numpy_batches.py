@@ -1,4 +1,4 @@
-"""Batches in NumPy, for machines without TensorFlow: what `pipeline.py` and `training.py` do there."""
+"""Batches in NumPy, for machines without TensorFlow: what `loading` and `training_batches` do there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def batches(
     classes: int | None = None,
     keep: bool = False,
 ) -> keras.utils.PyDataset:
-    """Batches for evaluation, as `pipeline.batches` makes them, but that none are kept in memory."""
+    """Batches for evaluation, as `loading.batches` makes them, but that none are kept in memory."""
     return _Evaluation(part, preprocessing, batch_size, outputs, classes)
 
 
@@ -59,7 +59,7 @@ class _Evaluation(keras.utils.PyDataset):
 def training_batches(
     part: Part, preprocessing: Preprocessing, order: Order, cursor: Cursor, spec: BatchSpec
 ) -> Iterator[tuple[Any, ...]]:
-    """Training batches; see `training.training_batches`. The random numbers are NumPy's.
+    """Training batches; see `training_batches.training_batches`. The random numbers are NumPy's.
 
     They are no `PyDataset`: of an endless one, Keras on JAX loses the first batch, and it refuses another
     epoch after one that ended early, as does an epoch that is entered in its middle.

@@ -123,8 +123,8 @@ def served_network(
         precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.
         cam: Whether to keep the last feature map.
         optimize: `"none"`; `"fold"`, for batch norm and ReLU inside of convolutions; or `"cpu"`, for that
-            and weights as constants: see `serving.export.optimize`.
-        cores: Of a server that gives an operation one thread: see `serving.export.parallel`.
+            and weights as constants: see `export.optimize`.
+        cores: Of a server that gives an operation one thread: see `export.parallel`.
 
     Raises:
         UserError: The model, the class names or an option do not fit.

@@ -41,7 +41,7 @@ def export_saved_model(
 ) -> Path:
     """Write `model` as the next version in a TensorFlow Serving model directory.
 
-    The SavedModel holds the main head alone; `serving.signatures.signatures` lists what it can be
+    The SavedModel holds the main head alone; `export.signatures.signatures` lists what it can be
     asked. Beside it are warm-up records and, in `assets.extra/`, `labels.txt` and `provenance.json`.
     Before it is published, a fresh process without Keras loads it, replays the warm-up and must
     answer as `model` does. The version then appears by one rename, so that a server never sees half
@@ -67,7 +67,7 @@ def export_saved_model(
             headers. Also bounds the decoded pixels that a request or a server's batch of several has in
             memory at a time, about 11 bytes each: images beyond it wait for each other. From the network's
             own height x width to 50 million; by default 16 million, or the network's own if it is more.
-        temperature: What logits are divided by before the softmax; see `serving.calibration`.
+        temperature: What logits are divided by before the softmax; see `export.calibration`.
         cam: Whether to add the signature `cam`, of class activation maps.
         warmup_batch_sizes: A server runs each signature on each of these before it answers the first
             request; none for no warm-up.

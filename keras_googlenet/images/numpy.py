@@ -1,4 +1,4 @@
-"""Decoding and resizing in NumPy and OpenCV: what `images.py` does, where TensorFlow is absent."""
+"""Decoding and resizing in NumPy and OpenCV: what `images.tensorflow` does, where TensorFlow is absent."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
 
     OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
     """
-    if encoded.count(JPEG_SCAN) > MAX_SCANS:  # counted as `images.py` does, those of thumbnails as well
+    if encoded.count(JPEG_SCAN) > MAX_SCANS:  # counted as `images.tensorflow` does, those of thumbnails as well
         raise ValueError(f"expected an image of at most {MAX_SCANS} JPEG scans")
     height = width = at = 0
     while (marker := JPEG_MARKER.search(encoded, at)) is not None:

@@ -30,7 +30,7 @@ def plot_costs(rows: Sequence[NetworkCost], path: Path) -> None:
     """Parameters against multiply-adds, both logarithmic, each network named.
 
     Args:
-        rows: Of `profile.compare`.
+        rows: Of `costs.compare`.
         path: Picture file to write, PNG, PDF or SVG by its name.
     """
     costs_figure(rows).savefig(path, dpi=DPI)

@@ -1,4 +1,4 @@
-"""The counts of `profile.py` for people: text tables, CSV, and answers to the textbooks' questions."""
+"""The counts of `profile.costs` for people: text tables, CSV, and answers to the textbooks' questions."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.network.variants import VARIANTS
 
-CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # `training.network` builds them
+CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # of `network.classics`
 CONFIG = "config.json"  # of a run's folder
 ARCHITECTURE = "architecture.json"  # of a run's folder: the network exactly, whatever its variant's name
 VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
