@@ -102,7 +102,7 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
 
     OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
     """
-    if encoded.count(JPEG_SCAN) > MAX_SCANS:  # counted as `images.tensorflow` does, those of thumbnails as well
+    if encoded.count(JPEG_SCAN) > MAX_SCANS:  # thumbnails count, as in `images.tensorflow`
         raise ValueError(f"expected an image of at most {MAX_SCANS} JPEG scans")
     height = width = at = 0
     while (marker := JPEG_MARKER.search(encoded, at)) is not None:
