@@ -134,6 +134,7 @@ class Architecture:
         aux_dropout: Before the auxiliary classifiers.
         kernel_initializer: Keras's name of the kernels' initialiser.
         bias_initializer: Constant that biases start at; those of classifiers start at 0.
+        input_size: Side in pixels of the images that it is profiled for.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Architecture:
     aux_dropout: float = 0.7
     kernel_initializer: str = "lecun_uniform"  # Caffe's "xavier": U(+-sqrt(3 / fan_in))
     bias_initializer: float = 0.2  # the BVLC model's
+    input_size: int = 224
 
     @property
     def blocks(self) -> tuple[Inception, ...]:

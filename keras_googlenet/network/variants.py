@@ -125,6 +125,7 @@ SLIDES = Architecture(
     aux_dropout=0.5,
     kernel_initializer="glorot_uniform",
     bias_initializer=0.0,
+    input_size=32,
 )
 
 NAIVE = replace(
@@ -154,6 +155,7 @@ SMALL_IMAGES = replace(
     name="small_images",
     description="bn for images of 32 pixels: one 3x3 convolution as the stem, which keeps the resolution",
     stages=(Conv("conv1_3x3", 192, kernel=3, padding=1), *body()),  # 32 x 32 x 192
+    input_size=32,
 )
 
 LIGHT_STEM = replace(
@@ -166,6 +168,7 @@ LIGHT_STEM = replace(
         Conv("conv2_3x3", 192, kernel=3, padding=1),  # 14 x 14 x 192
         *body(),
     ),
+    input_size=32,
 )
 
 VARIANTS = {

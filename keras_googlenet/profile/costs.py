@@ -16,12 +16,10 @@ from keras import layers
 from keras_googlenet.errors import UserError
 from keras_googlenet.network.architecture import Architecture, Inception, LocalResponseNorm, smallest_input
 from keras_googlenet.network.classics import VGG11, AlexNet, NiN, image_shape
-from keras_googlenet.network.googlenet import DEFAULT_SIZE, GoogLeNet
+from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.layers import channel_axis
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.profile.printed import CLASSES, PRINTED, SIZE, differences
-
-NATURAL_SIZE = {"slides": 32, "small_images": 32, "light_stem": 32}  # pixels; DEFAULT_SIZE for all others
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -148,7 +146,7 @@ def table_1(
     Args:
         variant: As for `GoogLeNet`.
         classes: Number of classes.
-        size: Side of the input in pixels; by default the variant's natural one, 224 or 32.
+        size: Side of the input in pixels; by default the variant's own.
 
     Raises:
         UserError: An argument is not as above, or the input is too small for the network.
@@ -254,8 +252,8 @@ def _build(factory: Callable[..., keras.Model], *arguments: Any, **named: Any) -
 
 def _googlenet(variant: str | Architecture, classes: int, size: int | None = None) -> keras.Model:
     if size is None:
-        name = variant if isinstance(variant, str) else variant.name
-        size = NATURAL_SIZE.get(name, DEFAULT_SIZE)
+        known = variant if isinstance(variant, Architecture) else VARIANTS.get(variant)
+        size = known.input_size if known else 1  # `GoogLeNet` names the variants that there are
     shape = image_shape(size, 3)
     return _build(GoogLeNet, variant=variant, classes=classes, input_shape=shape, aux_heads=False)
 
