@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_googlenet.data.augmentations import AUGMENTATIONS, ImageAugmentation
 from keras_googlenet.data.sources import SOURCES, Source
+from keras_googlenet.export.formats import FORMATS, Format
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.run.recipes import RECIPES
 from keras_googlenet.weights.published import WEIGHTS
@@ -39,6 +40,17 @@ def mine():
     return {"variant": "mine", "augment": ("upside",), "epochs": 1, "batch_size": 10}
 
 
+def write(model, file, images):
+    model.export(str(file), format="onnx", verbose=False)
+
+
+def answer(file, pixels):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file.read_bytes())
+    return session.run(None, {session.get_inputs()[0].name: pixels})[0]
+
+
 SOURCES.append(Source("noise:", '"noise:SIDE"', noise))
 AUGMENTATIONS["upside"] = ImageAugmentation(
     "upside", "upside down", lambda preprocessing, area: lambda image, draws: image[::-1], mirrored
@@ -47,6 +59,7 @@ light = VARIANTS["light_stem"]
 few = [stage for stage in light.stages if not stage.name.startswith(("pool3", "pool4", "4", "5", "3b"))]
 VARIANTS["mine"] = replace(light, name="mine", stages=tuple(few), auxiliary_heads=()).scaled(0.125)
 RECIPES["mine"] = mine
+FORMATS["mine"] = Format("mine", "a file for my runtime", ".mine", (), write, answer)
 WEIGHTS["mine"] = replace(WEIGHTS["bvlc"], name="mine", licence="nobody's")
 
 from keras_googlenet.cli import main
@@ -81,3 +94,6 @@ def test_commands_and_their_help_know_what_is_added(added, tmp_path):
     added("train", "--recipe", "mine", "--data", "noise:28", "--image-size", "28", "--run", "run")
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert (summary["variant"], summary["test_images"]) == ("mine", 20)
+    assert "mine (a file for my runtime)" in " ".join(added("export", "--help").replace("│", " ").split())
+    added("export", "run", "--to", "network.mine", "--format", "mine")
+    assert (tmp_path / "network.labels.txt").read_text().split() == ["dark", "bright"]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
+from keras_googlenet.export.formats import SAVED_MODEL, format_help, format_named
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
 
@@ -21,7 +22,7 @@ def export(
     /,
     *,
     to: Path,
-    format: Literal["saved_model", "onnx", "litert"] = "saved_model",
+    format: Annotated[str, cyclopts.Parameter(help=f"What to write: {format_help()}.")] = SAVED_MODEL,
     weights: Literal["average", "last"] | None = None,
     calibrate: Annotated[bool, FLAG] = False,
     data: str | None = None,
@@ -45,8 +46,6 @@ def export(
     to
         The model's directory, such as models/googlenet: its name is the model's. For the formats onnx and
         litert, a file that ends in .onnx or .tflite.
-    format
-        What to write.
     weights
         Of a run that averaged its weights, the average or the last ones; by default those of model.keras,
         the average.
@@ -76,11 +75,12 @@ def export(
     keep
         Delete all but this many of the highest versions, once the new one is there.
     """
+    format_named(format)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
     from keras_googlenet.export.from_run import export_run
 
-    with contextlib.nullcontext() if format == "saved_model" else silenced_libraries():
+    with contextlib.nullcontext() if format == SAVED_MODEL else silenced_libraries():
         exported = export_run(
             run,
             to,

@@ -11,15 +11,15 @@ from keras_googlenet.data.sources import FOLDER, source_of
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.images import Images
 from keras_googlenet.export import calibration, held_out
+from keras_googlenet.export.formats import FORMATS, SAVED_MODEL, format_named
 from keras_googlenet.export.provenance import run_origin
 from keras_googlenet.export.saved_model import export_saved_model
-from keras_googlenet.export.targets import FileFormat, answers, export_file
+from keras_googlenet.export.targets import answers, export_file
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.folder import Run
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
 
-Format = Literal["saved_model"] | FileFormat
 Precision = Literal["float32", "bfloat16", "int8"]
 Optimize = Literal["none", "fold", "cpu"]
 
@@ -28,7 +28,7 @@ def export_run(
     run: Path,
     to: Path,
     *,
-    format: Format = "saved_model",
+    format: str = SAVED_MODEL,
     weights: Literal["average", "last"] | None = None,
     calibrate: bool = False,
     data: str | None = None,
@@ -46,7 +46,7 @@ def export_run(
     Args:
         run: The folder of a finished run.
         to: The model's directory for TensorFlow Serving, or the file for another runtime.
-        format: What to write.
+        format: What to write: a name of `formats.FORMATS`.
         weights: Of a run that averaged its weights, the average or the last ones; by default those of
             `model.keras`.
         calibrate: Fit a temperature on held-out images, and divide the logits by it.
@@ -79,15 +79,16 @@ def export_run(
         "--keep": keep is not None,
     }
     given = [flag for flag, is_given in serving_only.items() if is_given]
-    if format != "saved_model" and given:
+    if format_named(format).write is not None and given:
         raise UserError(f"{', '.join(given)} belong to a version for TensorFlow Serving, not to {format}")
-    if precision == "int8" and format != "litert":
-        raise UserError(f"--precision int8 belongs to --format litert, not to {format}")
+    if precision == "int8" and not FORMATS[format].int8:
+        possible = ", ".join(each.name for each in FORMATS.values() if each.int8)
+        raise UserError(f"--precision int8 belongs to --format {possible}, not to {format}")
     finished = run_folder.load(run, weights=weights)
     images = _held_out(run, finished, data, calibrate=calibrate, precision=precision)
     measured = _measured(finished, images, calibrate=calibrate, precision=precision, optimize=optimize)
     temperature = measured["calibration"]["temperature"] if calibrate else 1.0
-    if format != "saved_model":
+    if format != SAVED_MODEL:
         return _export_file(finished, to, format, temperature, images if precision == "int8" else None)
     assert precision != "int8"
     folder = export_saved_model(
@@ -140,9 +141,7 @@ def _name(images: Images) -> str:
     return f"{images.part_name} images of {name}"
 
 
-def _export_file(
-    finished: Run, to: Path, format: FileFormat, temperature: float, images: Images | None
-) -> Path:
+def _export_file(finished: Run, to: Path, format: str, temperature: float, images: Images | None) -> Path:
     """Write another runtime's file; in int8 if there are images for that, and print what it costs."""
     model, preprocessing = finished.model, finished.preprocessing
     pixels = None if images is None else held_out.pixels(images.part, preprocessing)

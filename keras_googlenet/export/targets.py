@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.export import reference
+from keras_googlenet.export.formats import FORMATS, format_named
 from keras_googlenet.export.network import ServedNetwork, served_network
 from keras_googlenet.export.publish import staging
 from keras_googlenet.export.verify import TOLERANCES
@@ -19,51 +19,15 @@ from keras_googlenet.files import sync
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run.folder import write_labels
 
-FileFormat = Literal["onnx", "litert"]
 BATCH = 32
-CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
 INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
-
-
-def _run_onnx(file: Path, pixels: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: pixels})[0]
-
-
-def _run_litert(file: Path, pixels: np.ndarray) -> np.ndarray:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(file))
-    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(given["index"], pixels.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], pixels)
-    interpreter.invoke()
-    return interpreter.get_tensor(found["index"])
-
-
-class Target(NamedTuple):
-    """A file format: its suffix, what it takes to write and check it, and how a file of it is run."""
-
-    suffix: str
-    packages: tuple[str, ...]
-    run: Callable[[Path, np.ndarray], np.ndarray]
-
-
-# The name of a format is also that of the package's extra.
-TARGETS = {
-    "onnx": Target(".onnx", ("onnx", "tf2onnx", "onnxruntime"), _run_onnx),
-    "litert": Target(".tflite", ("ai_edge_litert",), _run_litert),
-}
 
 
 def export_file(
     model: keras.Model,
     file: str | Path,
     *,
-    format: FileFormat,
+    format: str,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     temperature: float = 1.0,
@@ -79,7 +43,7 @@ def export_file(
     Args:
         model: A GoogLeNet with its top, trained on preprocessed images.
         file: Where to; its suffix is the format's: `.onnx`, `.tflite`.
-        format: `"onnx"` or `"litert"`.
+        format: One of `formats.FORMATS` that is a file: `"onnx"`, `"litert"`.
         class_names: In label order; by default "0", "1" and so on.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1. Required for a
             model with layers of its own before the first convolution, such as `Rescaling`.
@@ -98,11 +62,12 @@ def export_file(
             not answer as the model.
     """
     file = Path(file)
-    if format not in TARGETS:
-        raise UserError(f"expected a format of {', '.join(TARGETS)}, got {format!r}")
-    target, labels = TARGETS[format], file.with_suffix(".labels.txt")
-    if calibration_images is not None and format != "litert":
-        raise UserError(f"int8 is for format litert, not for {format}")
+    target, labels = format_named(format), file.with_suffix(".labels.txt")
+    if target.write is None:
+        raise UserError(f"format {format} is not a file: use `export_saved_model`")
+    if calibration_images is not None and not target.int8:
+        possible = ", ".join(each.name for each in FORMATS.values() if each.int8)
+        raise UserError(f"int8 is for format {possible}, not for {format}")
     if file.suffix != target.suffix:
         raise UserError(f"expected a file that ends in {target.suffix} for format {format}, got {file}")
     missing = [name for name in target.packages if importlib.util.find_spec(name) is None]
@@ -120,12 +85,12 @@ def export_file(
         staged, staged_labels = folder / file.name, folder / labels.name
         whole = _from_pixels(network)
         try:
-            whole.export(str(staged), format=format, verbose=False, **_rounding(calibration_images))
+            target.write(whole, staged, calibration_images)
             write_labels(staged_labels, network.class_names)
         except OSError as full:
             raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
         if calibration_images is None:
-            _check_answers(target, staged, model, network, preprocessing)
+            _check_answers(staged, model, network, preprocessing)
         else:
             _check_classes(staged, whole, calibration_images)
         sync(staged)
@@ -139,26 +104,11 @@ def export_file(
 
 def answers(file: Path, pixels: np.ndarray) -> np.ndarray:
     """What a file of `export_file` gives for pixels (images, height, width, channels), in its own runtime."""
-    (target,) = (each for each in TARGETS.values() if each.suffix == file.suffix)
-    batches = np.split(pixels, range(BATCH, len(pixels), BATCH))
-    return np.concatenate([target.run(file, batch) for batch in batches])
-
-
-def _rounding(images: np.ndarray | None) -> dict[str, Any]:
-    """What LiteRT's converter takes to round to int8."""
-    if images is None:
-        return {}
-    import tensorflow as tf
-
-    places = np.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).astype(int)
-    return {
-        "optimizations": [tf.lite.Optimize.DEFAULT],
-        "representative_dataset": lambda: ([images[place, None]] for place in places),  # of all classes
-    }
+    (run,) = (each.run for each in FORMATS.values() if each.suffix == file.suffix and each.run)
+    return np.concatenate([run(file, batch) for batch in np.split(pixels, range(BATCH, len(pixels), BATCH))])
 
 
 def _check_answers(
-    target: Target,
     staged: Path,
     model: keras.Model,
     network: ServedNetwork,
@@ -166,7 +116,7 @@ def _check_answers(
 ) -> None:
     asked = reference.requests(network)
     expected = reference.answers(model, network, asked, preprocessing, precision="float32", cam=False)
-    found = target.run(staged, asked["tensor"]["images"])
+    found = answers(staged, asked["tensor"]["images"])
     error = np.abs(found - expected["tensor"]["probabilities"]).max()
     if not error <= TOLERANCES["float32"]:
         raise UserError(

@@ -1,6 +1,7 @@
 """Files for other runtimes, run by those."""
 
 import importlib.util
+from dataclasses import replace
 
 import cv2
 import keras
@@ -11,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
 from keras_googlenet.data.sources import load_data
-from keras_googlenet.export import held_out, targets
+from keras_googlenet.export import formats, held_out, targets
 from keras_googlenet.export.targets import export_file
 
 NAMES = ("ape", "bee", "cat")
@@ -90,9 +91,9 @@ def test_the_file_answers_as_the_model(model, format, bgr, tmp_path, random):
 
 @pytest.mark.parametrize("format", ["onnx", "litert"])
 def test_a_file_that_answers_otherwise_is_not_written(model, format, tmp_path, monkeypatch):
-    target = targets.TARGETS[format]
-    wrong = target._replace(run=lambda file, pixels: target.run(file, pixels) + 1e-3)
-    monkeypatch.setitem(targets.TARGETS, format, wrong)
+    target = formats.FORMATS[format]
+    wrong = replace(target, run=lambda file, pixels: target.run(file, pixels) + 1e-3)
+    monkeypatch.setitem(formats.FORMATS, format, wrong)
     with pytest.raises(UserError, match="does not answer as the model does, so it is not written"):
         export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
     assert list(tmp_path.iterdir()) == []
@@ -111,7 +112,7 @@ def test_nothing_is_overwritten(model, taken, tmp_path):
     [
         ("net.tflite", {"format": "onnx"}, "a file that ends in .onnx for format onnx, got .*net.tflite"),
         ("net", {"format": "litert"}, "a file that ends in .tflite"),
-        ("net.pb", {"format": "pb"}, "a format of onnx, litert, got 'pb'"),
+        ("net.pb", {"format": "pb"}, "a format of saved_model, onnx, litert, got 'pb'"),
         ("net.onnx", {"format": "onnx", "class_names": ["a"]}, "expected 3 class names"),
     ],
 )
@@ -182,9 +183,9 @@ def test_pixels_are_what_a_caller_would_decode(image_folder, pixels):
 
 
 def test_int8_of_another_network_is_not_written(decided, pixels, tmp_path, monkeypatch):
-    run = targets.TARGETS["litert"].run
-    wrong = targets.TARGETS["litert"]._replace(run=lambda *given: np.roll(run(*given), 1, axis=1))
-    monkeypatch.setitem(targets.TARGETS, "litert", wrong)
+    run = formats.FORMATS["litert"].run
+    wrong = replace(formats.FORMATS["litert"], run=lambda *given: np.roll(run(*given), 1, axis=1))
+    monkeypatch.setitem(formats.FORMATS, "litert", wrong)
     with pytest.raises(UserError, match="in int8 0% of the calibration images keep their class"):
         export_file(decided, tmp_path / "net.tflite", format="litert", calibration_images=pixels)
     for given in (pixels[:0], pixels[:, 1:], pixels[0]):

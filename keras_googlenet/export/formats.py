@@ -1,0 +1,110 @@
+"""What a network is exported to: a `Format` each.
+
+To add one, put it into `FORMATS`: `export_file`, the command and its help then know it. Nothing here
+imports a framework: the command line reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_googlenet.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        name: As options have it; also that of the package's extra.
+        help: What it is for, in a few words.
+        suffix: Of its files; `None` for a version's folder.
+        packages: Modules that it takes to write and check a file.
+        write: The function (keras.Model from pixels to probabilities, file, images to round to int8 by or
+            `None`) that writes a file.
+        run: The function (file, pixels float32 (images, height, width, channels)) -> probabilities, in the
+            format's own runtime.
+        int8: Whether it can be rounded to int8.
+    """
+
+    name: str
+    help: str
+    suffix: str | None = None
+    packages: tuple[str, ...] = ()
+    write: Callable[[Any, Path, np.ndarray | None], None] | None = None
+    run: Callable[[Path, np.ndarray], np.ndarray] | None = None
+    int8: bool = False
+
+
+def _write_onnx(model: Any, file: Path, images: np.ndarray | None) -> None:
+    model.export(str(file), format="onnx", verbose=False)
+
+
+def _run_onnx(file: Path, pixels: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: pixels})[0]
+
+
+def _write_litert(model: Any, file: Path, images: np.ndarray | None) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    rounding = {}
+    if images is not None:
+        places = np.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).astype(int)
+        rounding = {
+            "optimizations": [tf.lite.Optimize.DEFAULT],
+            "representative_dataset": lambda: ([images[place, None]] for place in places),  # of all classes
+        }
+    model.export(str(file), format="litert", verbose=False, **rounding)
+
+
+def _run_litert(file: Path, pixels: np.ndarray) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file))
+    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], pixels.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], pixels)
+    interpreter.invoke()
+    return interpreter.get_tensor(found["index"])
+
+
+SAVED_MODEL = "saved_model"
+FORMATS = {
+    each.name: each
+    for each in (
+        Format(SAVED_MODEL, "a version for TensorFlow Serving"),
+        Format("onnx", "an .onnx file", ".onnx", ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _run_onnx),
+        Format(
+            "litert", "a .tflite file", ".tflite", ("ai_edge_litert",), _write_litert, _run_litert, int8=True
+        ),
+    )
+}
+
+
+def format_help() -> str:
+    """What can be chosen, for the help."""
+    return ", ".join(f"{each.name} ({each.help})" for each in FORMATS.values())
+
+
+def format_named(name: str) -> Format:
+    """A format.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in FORMATS:
+        raise UserError(f"expected a format of {', '.join(FORMATS)}, got {name!r}")
+    return FORMATS[name]
