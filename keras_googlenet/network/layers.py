@@ -41,7 +41,16 @@ def spatial_shape(x: Tensor) -> tuple[int | None, int | None]:
 
 
 def apply_stage(x: Tensor, stage: Stage, architecture: Architecture) -> Tensor:
-    """Any row of an architecture, applied to `x`."""
+    """Apply any row of an architecture.
+
+    Args:
+        x: (batch, height, width, channels), or channels first under that data format.
+        stage: The row.
+        architecture: The network that it is of.
+
+    Returns:
+        (batch, new height, new width, new channels): see the function of the row's type.
+    """
     match stage:
         case Conv():
             return convolution(x, stage, architecture)
@@ -69,6 +78,9 @@ def convolution(
         architecture: Its normalisation and initialisers.
         relu: Whether a ReLU follows.
         batch_norm: In place of the architecture's own.
+
+    Returns:
+        (batch, new height, new width, `spec.filters`); `architecture.output_side` gives the new sides.
     """
     batch_norm = architecture.batch_norm if batch_norm is None else batch_norm
     symmetric = isinstance(spec.padding, int) and spec.kernel == 2 * spec.padding + 1
@@ -104,6 +116,13 @@ def max_pool(x: Tensor, spec: MaxPool) -> Tensor:
     """Max pool under any of the paddings of `architecture.Padding`.
 
     Where it pads itself it pads with zeros, which are neutral: each pool of the family follows a ReLU.
+
+    Args:
+        x: (batch, height, width, channels), or channels first under that data format.
+        spec: The pool.
+
+    Returns:
+        (batch, new height, new width, channels); `architecture.output_side` gives the new sides.
     """
     if spec.padding == "ceil":
         modes = {_ceil_mode(spec, side) for side in spatial_shape(x)}
@@ -135,8 +154,17 @@ def local_response_norm(
     """Local response normalisation across channels, beta 0.75, in float32 under any policy.
 
     `x * (k + alpha / size * sum of squares over `size` neighbouring channels) ** -0.75`: Caffe's
-    formula, which divides alpha by the size. Krizhevsky et al. (2012), section 3.3. The shape is
-    unchanged; the next layer casts to its own compute type.
+    formula, which divides alpha by the size. Krizhevsky et al. (2012), section 3.3.
+
+    Args:
+        x: (batch, height, width, channels), or channels first under that data format.
+        name: Of the layer that holds the output.
+        size: Number of neighboring channels in a sum.
+        alpha: Weight of the sum of squares.
+        k: Offset.
+
+    Returns:
+        The same shape, float32; the next layer casts to its own compute type.
     """
     axis = channel_axis()
     x = ops.moveaxis(ops.cast(x, "float32"), axis, -1)
@@ -151,7 +179,17 @@ def local_response_norm(
 
 
 def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
-    """An Inception block (paper, Figure 2a without and 2b with the reductions)."""
+    """An Inception block (paper, Figure 2a without and 2b with the reductions).
+
+    Args:
+        x: (batch, height, width, channels), or channels first under that data format.
+        spec: The channels of its branches, a row of Table 1.
+        architecture: What the branches are made of.
+
+    Returns:
+        (batch, height, width, `spec.filters`); without reductions, the channels of `x` take the place of
+        those of the pool projection.
+    """
     block = f"inception_{spec.name}"
 
     def conv(x: Tensor, suffix: str, filters: int, kernel: int = 1, *, relu: bool = True) -> Tensor:
@@ -197,7 +235,19 @@ def auxiliary_head(
     dropout: float,
     activation: str | None,
 ) -> Tensor:
-    """An auxiliary classifier (paper, section 5); its output layer is named `spec.name`."""
+    """An auxiliary classifier (paper, section 5); its output layer is named `spec.name`.
+
+    Args:
+        x: A block's output, (batch, height, width, channels), or channels first under that data format.
+        spec: The head.
+        architecture: Normalization and initializers.
+        classes: Number of classes.
+        dropout: Rate before the last layer.
+        activation: Of the last layer; `None` for logits.
+
+    Returns:
+        (batch, classes), float32.
+    """
     if spec.adaptive is None:
         x = layers.AveragePooling2D(spec.pool, spec.stride, "valid", name=f"{spec.name}_pool")(x)
     else:
@@ -225,7 +275,19 @@ def classifier(
     activation: str | None,
     architecture: Architecture,
 ) -> Tensor:
-    """Dropout and the last fully connected layer, `name`; float32 under any policy."""
+    """Dropout and the last fully connected layer; float32 under any policy.
+
+    Args:
+        x: (batch, features).
+        name: Of the last layer.
+        classes: Number of classes.
+        dropout: Rate before the last layer.
+        activation: Of the last layer; `None` for logits.
+        architecture: The initializer.
+
+    Returns:
+        (batch, classes), float32.
+    """
     x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     return layers.Dense(
         classes,
