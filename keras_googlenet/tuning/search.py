@@ -19,7 +19,7 @@ import keras_tuner as kt
 from keras_googlenet.data.feed import check_augmentations
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import Interrupted, UserError
-from keras_googlenet.files import LOCK, held
+from keras_googlenet.files import LOCK, held, remove_unfinished
 from keras_googlenet.network.architecture import Architecture, smallest_input
 from keras_googlenet.network.cost import InputSize, cost
 from keras_googlenet.network.googlenet import GoogLeNet
@@ -105,6 +105,8 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
     results.record(search)
     role = _role()
     with memory.guarded(), held(training.run, "searches in", LOCK + (f"-{role}" if role else "")):
+        if not role:  # else others may be writing
+            remove_unfinished(training.run)  # of a process that was killed as it wrote
         if not _is_finished(search):
             _search(search, space, shared, fast)
         trials = report(training.run)

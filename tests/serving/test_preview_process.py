@@ -157,7 +157,7 @@ server.serve(Path(sys.argv[1]), server.Options(rest_port=0, grpc_port=0))
 def test_nothing_that_builds_networks_is_in_the_process(adders):
     # TensorFlow itself imports Keras, whether anything needs it or not.
     printed = run_python(ALONE, str(adders)).splitlines()[0]
-    assert printed == "{'predictions': [[4.0, 5.0]]} errors serving text"
+    assert printed == "{'predictions': [[4.0, 5.0]]} errors serving session text versions"
 
 
 def test_a_second_signal_ends_it_at_once(adders, capfd):

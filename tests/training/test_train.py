@@ -153,7 +153,7 @@ def test_starts_from_a_run_with_other_classes_and_frozen_blocks(finished_run, im
             data=str(data),
             run=tmp_path / "run",
             weights=str(finished_run),
-            freeze="5b",
+            freeze="5a",
             image_size=96,
             epochs=1,
             batch_size=8,
@@ -162,7 +162,7 @@ def test_starts_from_a_run_with_other_classes_and_frozen_blocks(finished_run, im
     )
     assert "but for new weights in main, aux1, aux2" in capsys.readouterr().out
     old, new = (run_folder.load(folder).model for folder in (finished_run, tmp_path / "run"))
-    for name in ("conv1_7x7_s2", "inception_3a_1x1_bn", "inception_5b_5x5"):
+    for name in ("conv1_7x7_s2", "inception_3a_1x1_bn", "inception_5a_5x5"):
         for before, after in zip(
             old.get_layer(name).get_weights(), new.get_layer(name).get_weights(), strict=True
         ):
