@@ -12,7 +12,7 @@ demo: $(VENV)/.runtime
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What people run: every recipe, the commands of the README, bad inputs, kills and full disks. About 30 minutes.
+# What people run: every recipe, the commands of the README, bad inputs, kills and full disks. About 35 minutes.
 test-ci: $(VENV)/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "ci and not alone and not slow"
 	$(BIN)/python -m pytest -m "alone and not slow"
