@@ -36,7 +36,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(3, marks=pytest.mark.ci), pytest.param(20, marks=pytest.mark.slow)]
+    "kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.slow)]
 )
 def test_a_killed_export_leaves_no_half_version(kills, tiny_variant, tmp_path):
     directory, scratch = tmp_path / "m", tmp_path / "scratch"

@@ -63,7 +63,7 @@ def test_conforms(variant, data_format):
     assert len(copy.weights) == len(model.weights)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variants",
     [("paper",), pytest.param(("bn", "residual", "torchvision"), marks=pytest.mark.slow)],

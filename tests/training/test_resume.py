@@ -106,7 +106,7 @@ def check_killed_runs_match(control, options, run, kills: int, seed: int) -> Non
         np.testing.assert_array_equal(saved, expected)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_killed_twice(control, options, tmp_path):
     check_killed_runs_match(control, options, tmp_path / "run", kills=2, seed=int(time.time()))
 

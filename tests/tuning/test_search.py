@@ -272,7 +272,7 @@ def test_ctrl_c_leaves_a_search_to_go_on_with(data, options, monkeypatch):
     assert [trial.status for trial in tune(config, data=data)] == ["COMPLETED"] * 3
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_search_goes_on_after_sigkill(folder_of_images, tiny_variant, tmp_path):
     """Killed in the middle of its second trial, it ends with as many trials as one that was not."""
     folder = tmp_path / "search"
