@@ -38,15 +38,14 @@ def reason(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def listed(names: Sequence[Any], most: int = 5, count: int | None = None) -> str:
+def listed(names: Sequence[Any], most: int = 5) -> str:
     """The first of some names, and how many more there are.
 
     Args:
         names: What to list.
         most: How many to name.
-        count: How many there are in all, where `names` are not all.
     """
-    left = (len(names) if count is None else count) - len(names[:most])
+    left = len(names) - most
     return ", ".join(map(str, names[:most])) + f" and {left:,} more" * (left > 0)
 
 

@@ -89,6 +89,11 @@ def source_of(data: str) -> Source:
     return next((source for source in SOURCES if source.fits(data)), FOLDER)
 
 
+def without_folders(data: str) -> str:
+    """A name as another machine may see it: of a path, its last component alone."""
+    return Path(data).name if source_of(data) is FOLDER else data
+
+
 def expected_data() -> str:
     """What can be named, for help and messages."""
     return f"{', '.join(source.label for source in SOURCES)} or {FOLDER.label}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_googlenet.data import loading as pipeline
+from keras_googlenet.data import loading
 from keras_googlenet.data.parts import Part
 from keras_googlenet.evaluation.crops import Crop, crop_table
 from keras_googlenet.images.spec import Preprocessing
@@ -26,17 +26,17 @@ def crop_batches(part: Part, preprocessing: Preprocessing, crops: int, batch_siz
     Returns:
         Batches float32 (batch, side, side, channels).
     """
-    element, size, channels = pipeline.loader(part), preprocessing.height, preprocessing.channels
+    element, size, channels = loading.loader(part), preprocessing.height, preprocessing.channels
 
     def cut(pixels: Any) -> Any:
         return take_crops(pixels, crop_table(pixels.shape[0], pixels.shape[1], size, crops), size)
 
     def load(index: Any) -> Any:
-        taken = tf.py_function(cut, [pipeline.pixels(element(index), channels)], tf.float32)
+        taken = tf.py_function(cut, [loading.pixels(element(index), channels)], tf.float32)
         return preprocessing.normalize(tf.ensure_shape(taken, (crops, size, size, channels)))
 
-    images = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=pipeline.workers())
-    return pipeline.with_options(images.rebatch(batch_size).prefetch(2))
+    images = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=loading.workers())
+    return loading.with_options(images.rebatch(batch_size).prefetch(2))
 
 
 def take_crops(pixels: Any, table: list[Crop], size: int) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_googlenet.data.sources import FOLDER, source_of
+from keras_googlenet.data.sources import without_folders
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.images import Images
 from keras_googlenet.export import calibration, held_out
@@ -136,9 +136,7 @@ def _held_out(
 
 
 def _name(images: Images) -> str:
-    """Without the paths of this machine."""
-    name = Path(images.data).name if source_of(images.data) is FOLDER else images.data
-    return f"{images.part_name} images of {name}"
+    return f"{images.part_name} images of {without_folders(images.data)}"
 
 
 def _export_file(finished: Run, to: Path, format: str, temperature: float, images: Images | None) -> Path:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_googlenet import __version__
-from keras_googlenet.data.sources import FOLDER, source_of
+from keras_googlenet.data.sources import without_folders
 from keras_googlenet.errors import UserError
 from keras_googlenet.export.network import CONSTANTS, ServedNetwork
 from keras_googlenet.run import folder as run_folder
@@ -134,5 +134,4 @@ def run_origin(run: Path) -> dict[str, Any]:
 
 
 def _last_component(value: str) -> str:
-    is_path = source_of(value) is FOLDER and not value.startswith("every:")
-    return Path(value).name if is_path else value
+    return value if value.startswith("every:") else without_folders(value)

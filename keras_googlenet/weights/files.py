@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def save_weights(model: keras.Model, to: Path) -> None:
     with replacing(to) as unfinished:
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
-            file.attrs[ABOUT] = json.dumps(model.name)
+            file.attrs[ABOUT] = model.name
 
 
 def read_arrays(path: Path) -> Arrays:
