@@ -44,18 +44,25 @@ def check_loads(folder, models, backend) -> None:
 
 
 @pytest.mark.ci
-def test_variants_as_a_run_saves_them(tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "names"),
+    [
+        ("tensorflow", tuple(VARIANTS)),
+        ("jax", ("paper", "light_stem")),  # which compiles each operation; normalized locally, and in batches
+        pytest.param("jax", tuple(VARIANTS), marks=pytest.mark.slow),
+    ],
+    ids=["all with TensorFlow", "two with JAX", "all with JAX"],
+)
+def test_variants_as_a_run_saves_them(backend, names, tmp_path):
     models = {}
-    for name in VARIANTS:
-        size = 32 if name in ("slides", "small_images", "light_stem") else 80
+    for name in names:
+        size = min(VARIANTS[name].input_size, 80)
         model = GoogLeNet(variant=VARIANTS[name].scaled(0.125), input_shape=(size, size, 3), classes=3)
         fast = with_fast_layers(model)
         compile_model(fast, RunConfig(data="sample", run="run"), 1)  # as it is while it trains
         models[name] = with_keras_layers(fast)
         models[name].save(tmp_path / f"{name}.keras")
-    check_loads(tmp_path, models, "tensorflow")
-    normalized = {name: models[name] for name in ("paper", "light_stem")}  # locally, and in batches
-    check_loads(tmp_path, normalized, "jax")  # which compiles each operation
+    check_loads(tmp_path, models, backend)
 
 
 def test_a_run_with_averaged_weights(image_folder, tiny_variant, tmp_path):
