@@ -38,8 +38,8 @@ FIGURES = (
 )  # fmt: skip
 INTRODUCTION = """\
 Made by `scripts/make_results.py` from the folders that the runs left. The test images were used once, at
-the end of each run, by the network as it is saved. A figure is of the commit that trained the run, not of this one.
-`keras-googlenet recipes NAME` shows a recipe in full."""
+the end of each run, by the network as it is saved. A figure is of the commit that trained the run, not of
+this one. `keras-googlenet recipes NAME` shows a recipe in full."""
 COLUMNS = 3  # of the picture, at most
 
 PUBLISHED = {
