@@ -6,6 +6,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -29,6 +31,22 @@ def environment():
         yield
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, but the lock that whoever looks into a run takes."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[Path]:
+    """A folder that tests share: it fails at the end if one of them changed it."""
+    before = contents(folder)
+    yield folder
+    after = contents(folder)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    assert not changed, f"a test changed what all share in {folder}: {', '.join(changed)}"
+
+
 @pytest.fixture(scope="session")
 def sample():
     """The bundled sample's arrays."""
@@ -39,14 +57,15 @@ def sample():
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory, sample):
-    """A folder of two class folders, each with 12 PNG images of the sample. Do not change it."""
+    """A folder of two class folders, each with 12 PNG images of the sample."""
     folder = tmp_path_factory.mktemp("images")
     for name, label in zip(CLASSES, LABELS, strict=True):
         (folder / name).mkdir()
         images = sample["train_images"][sample["train_labels"] == label][:12]
         for index, image in enumerate(images):
             cv2.imwrite(str(folder / name / f"{index}.png"), image)
-    return folder
+    with shared(folder) as kept:
+        yield kept
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +97,7 @@ def small_variant(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, image_folder, small_variant):
-    """The folder of a run of one epoch on `image_folder`, in colour. Do not change it."""
+    """The folder of a run of one epoch on `image_folder`, in color."""
     from keras_googlenet import RunConfig, train
 
     run = tmp_path_factory.mktemp("runs") / "finished"
@@ -93,7 +112,8 @@ def finished_run(tmp_path_factory, image_folder, small_variant):
             precision="float32",
         )
     )
-    return run
+    with shared(run) as kept:
+        yield kept
 
 
 @pytest.fixture(scope="session")
@@ -104,9 +124,11 @@ def exported(tmp_path_factory, finished_run):
 
     run = run_folder.load(finished_run)
     directory = tmp_path_factory.mktemp("models") / "shoes"
-    return export_saved_model(
+    version = export_saved_model(
         run.model, directory, class_names=run.class_names, preprocessing=run.preprocessing
     )
+    with shared(directory):
+        yield version
 
 
 @pytest.fixture(scope="session")

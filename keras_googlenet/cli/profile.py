@@ -56,17 +56,18 @@ def profile(
             raise UserError(f"{file} exists: choose another file, or delete it")
         if file is not None and not file.parent.is_dir():
             raise UserError(f"no folder {file.parent} to write {file.name} in")
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        import_tensorflow()
-    from keras_googlenet.profile import costs as counts
-    from keras_googlenet.profile import report
+    from keras_googlenet.profile import report, table
 
     if compare:
-        networks = counts.compare(classes)
+        if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+            import_tensorflow()
+        from keras_googlenet.profile import costs
+
+        networks = costs.compare(classes)
         say(report.comparison_text(networks))
         say(report.answers_text(report.answers(networks, classes)), end="")
     else:
-        stages = counts.table_1(variant or "paper", classes, input_size)
+        stages = table.table_1(variant or "paper", classes, input_size)
         say(report.table_1_text(stages), end="")
     if csv_file is not None:
         report.write_csv(networks if compare else stages, csv_file)

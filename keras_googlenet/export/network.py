@@ -13,6 +13,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.export import optimize as optimizing
 from keras_googlenet.export.parallel import split_batches, split_layers
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.names import MAIN
 from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
@@ -96,7 +97,7 @@ class ServedNetwork:
 
     def classifier(self) -> Tensor:
         """The kernel of the last layer, (channels, classes)."""
-        kernel = self.model.get_layer("main").kernel
+        kernel = self.model.get_layer(MAIN).kernel
         return keras.ops.convert_to_numpy(kernel) if self.frozen else kernel
 
 
@@ -147,7 +148,7 @@ def served_network(
     preprocessing = preprocessing or _default_preprocessing(strip_aux(model))
     if cores > 1:
         main = split_layers(main, cores)
-    head = main.get_layer("main")
+    head = main.get_layer(MAIN)
     softmax = head.activation in (keras.activations.softmax, keras.activations.linear)
     if softmax:
         head.activation = keras.activations.linear  # of this copy: probabilities would lose the small ones
@@ -176,7 +177,7 @@ def _producer(model: keras.Model, tensor: Tensor) -> keras.Layer:
 
 def features_of(model: keras.Model) -> Tensor:
     """What enters the classifier `main`, before dropout."""
-    features = model.get_layer("main").input
+    features = model.get_layer(MAIN).input
     while isinstance(_producer(model, features), keras.layers.Dropout):
         features = _producer(model, features).input
     return features
@@ -188,7 +189,7 @@ def averaged_map(model: keras.Model, features: Tensor) -> Tensor:
     Raises:
         UserError: The network does not end in a global average pool and a Dense layer.
     """
-    pool, head = _producer(model, features), model.get_layer("main")
+    pool, head = _producer(model, features), model.get_layer(MAIN)
     if not isinstance(pool, keras.layers.GlobalAveragePooling2D) or not isinstance(head, keras.layers.Dense):
         raise UserError(
             "expected, for class activation maps, a network that ends in a global average pool and a Dense "

@@ -15,6 +15,7 @@ from keras_googlenet.export.verify import Values
 from keras_googlenet.export.warmup import encoded_images, example
 from keras_googlenet.images.spec import MAX_PIXELS, Preprocessing
 from keras_googlenet.images.tensorflow import load_images
+from keras_googlenet.names import MAIN
 from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
 from keras_googlenet.weights.imagenet import preprocess_input
 
@@ -85,7 +86,7 @@ def answers(
                 found = [keras.tree.flatten(given(prepared, training=False))[place], *found[1:]]
         return [np.asarray(tf.cast(each, tf.float32)) for each in found]
 
-    activation = main.get_layer("main").activation
+    activation = main.get_layer(MAIN).activation
 
     def rated(output: np.ndarray) -> dict[str, np.ndarray]:
         if network.softmax:
@@ -106,6 +107,6 @@ def answers(
         "labels": {"labels": np.array([name.encode() for name in network.class_names], object)},
     }
     if cam and precision == "float32":
-        of_best = np.asarray(main.get_layer("main").kernel)[:, output.argmax(axis=-1)]
+        of_best = np.asarray(main.get_layer(MAIN).kernel)[:, output.argmax(axis=-1)]
         expected["cam"] = {"cam": np.einsum("bhwc,cb->bhw", maps[0], of_best)}
     return expected

@@ -176,10 +176,13 @@ class Architecture:
     def scaled(self, width: float) -> Architecture:
         """The same architecture with all channels of stem and blocks times `width`.
 
-        Channels are rounded to multiples of 8, and at least 8. Auxiliary heads stay as they are.
+        Channels are rounded to multiples of 8, and at least 8; those of a width of 1 stay as they are, as do
+        auxiliary heads.
         """
         if not width > 0:
             raise ValueError(f"Expected a width of more than 0; received {width}")
+        if width == 1:
+            return self
 
         def stage(old: Stage) -> Stage:
             if isinstance(old, Conv):
@@ -279,6 +282,26 @@ def fits(architecture: Architecture, side: int, *, aux_heads: bool) -> bool:
     return min(after.values()) >= 1 and all(
         head.adaptive is not None or after[head.block] >= head.pool for head in heads
     )
+
+
+def check_size(architecture: Architecture, height: int | None, width: int | None, *, aux_heads: bool) -> None:
+    """Refuse an input at which a layer has no output; `None` is a side that is not known.
+
+    Raises:
+        ValueError: A side is too small, or is not known and there are auxiliary heads.
+    """
+    smallest = smallest_input(architecture, aux_heads=aux_heads)
+    heads = "with" if aux_heads else "without"
+    if any(side is not None and side < smallest for side in (height, width)):
+        raise ValueError(
+            f"The input should be at least {smallest} x {smallest} pixels for variant "
+            f"{architecture.name!r} {heads} auxiliary heads. Received: {height} x {width}"
+        )
+    if aux_heads and None in (height, width):
+        raise ValueError(
+            "With auxiliary heads the input's height and width should be known, for they hold fully "
+            f"connected layers; give `input_shape` or `aux_heads=False`. Received: {height} x {width}"
+        )
 
 
 def smallest_input(architecture: Architecture, *, aux_heads: bool) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_googlenet.names import MAIN
 from keras_googlenet.network.architecture import Architecture, Conv, MaxPool, Stage
 from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.layers import apply_stage, channel_axis, classifier
@@ -142,12 +143,12 @@ def NiN(  # noqa: N802 (Keras names its applications like classes)
     spec = NIN_VARIANTS[variant]
     architecture = _architecture(name, spec.stages)
     features = _features(architecture, input_shape or image_shape(spec.side, spec.channels), classes, dropout)
-    x = layers.Dropout(dropout, name="main_dropout")(features.output)
+    x = layers.Dropout(dropout, name=f"{MAIN}_dropout")(features.output)
     for stage in nin_block(4, classes, kernel=3, padding=1):
         x = apply_stage(x, stage, architecture)
     x = layers.GlobalAveragePooling2D(dtype="float32", name="avg_pool")(x)
     # Like GoogLeNet's classifier: in half precision a softmax loses the small probabilities.
-    x = layers.Activation(classifier_activation or "linear", dtype="float32", name="main")(x)
+    x = layers.Activation(classifier_activation or "linear", dtype="float32", name=MAIN)(x)
     return keras.Model(features.input, x, name=name)
 
 
@@ -242,5 +243,5 @@ def _with_dense_layers(
     x = layers.Dense(UNITS, "relu", kernel_initializer=architecture.kernel_initializer, name="fc6")(x)
     x = layers.Dropout(dropout, name="fc6_dropout")(x)
     x = layers.Dense(UNITS, "relu", kernel_initializer=architecture.kernel_initializer, name="fc7")(x)
-    x = classifier(x, "main", classes, dropout, activation, architecture)
+    x = classifier(x, MAIN, classes, dropout, activation, architecture)
     return keras.Model(features.input, x, name=name)

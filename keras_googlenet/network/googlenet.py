@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from keras_googlenet.network.architecture import Architecture, smallest_input
+from keras_googlenet.network.architecture import Architecture, check_size
 from keras_googlenet.network.graph import build
-from keras_googlenet.network.layers import channel_axis
+from keras_googlenet.network.layers import channel_axis, spatial_shape
 from keras_googlenet.network.pretrained import load_imagenet
-from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.network.variants import architecture_of
 from keras_googlenet.weights.files import load_weights
 from keras_googlenet.weights.published import imagenet_spec
 
@@ -69,14 +69,15 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     Raises:
         ValueError: An argument is not as above, or the input is too small for the geometry.
     """
-    architecture = _architecture(variant)
+    architecture = architecture_of(variant)
     aux_heads = aux_heads and include_top and bool(architecture.auxiliary_heads)
     dropout = architecture.dropout if dropout is None else dropout
     aux_dropout = architecture.aux_dropout if aux_dropout is None else aux_dropout
     _check_arguments(weights, pooling, classes, dropout, aux_dropout)
 
     inputs = _inputs(input_tensor, input_shape, static=include_top)
-    _check_size(inputs.shape, architecture, aux_heads)
+    height, width = spatial_shape(inputs)
+    check_size(architecture, height, width, aux_heads=aux_heads)
 
     outputs = build(
         inputs,
@@ -104,17 +105,6 @@ def _load(model: keras.Model, weights: str | Path, architecture: Architecture, a
         fresh = load_weights(model, Path(weights))
     if fresh:
         warnings.warn(f"layers left at their initial values: {', '.join(fresh)}", stacklevel=3)
-
-
-def _architecture(variant: str | Architecture) -> Architecture:
-    if isinstance(variant, Architecture):
-        return variant
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"The `variant` argument should be an Architecture or one of {sorted(VARIANTS)}. "
-            f"Received: variant={variant!r}"
-        )
-    return VARIANTS[variant]
 
 
 def _check_arguments(
@@ -162,19 +152,3 @@ def _inputs(input_tensor: Any, input_shape: tuple[int | None, ...] | None, *, st
             f"channels ({keras.config.image_data_format()}). Received: input_shape={input_shape}"
         )
     return keras.Input(input_shape, name="images")
-
-
-def _check_size(shape: tuple[int | None, ...], architecture: Architecture, aux_heads: bool) -> None:
-    height, width = shape[1:3] if channel_axis() == -1 else shape[2:4]
-    smallest = smallest_input(architecture, aux_heads=aux_heads)
-    heads = "with" if aux_heads else "without"
-    if any(side is not None and side < smallest for side in (height, width)):
-        raise ValueError(
-            f"The input should be at least {smallest} x {smallest} pixels for variant "
-            f"{architecture.name!r} {heads} auxiliary heads. Received: {height} x {width}"
-        )
-    if aux_heads and None in (height, width):
-        raise ValueError(
-            "With auxiliary heads the input's height and width should be known, for they hold fully "
-            f"connected layers; give `input_shape` or `aux_heads=False`. Received: {height} x {width}"
-        )

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import layers
 
+from keras_googlenet.names import MAIN
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.network.layers import apply_stage, auxiliary_head, classifier
 
@@ -50,7 +51,7 @@ def build(
         pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
         return pool(name=f"{pooling}_pool")(x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    main = classifier(x, "main", classes, dropout, activation, architecture)
+    main = classifier(x, MAIN, classes, dropout, activation, architecture)
     if not (aux_heads and architecture.auxiliary_heads):
         return main
     return [main] + [

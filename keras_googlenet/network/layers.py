@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_googlenet.names import BATCH_NORM, OUTPUT, RELU, block_layer
 from keras_googlenet.network.architecture import (
     BRANCH_5X5_KERNELS,
     Architecture,
@@ -105,10 +106,10 @@ def convolution(
             scale=architecture.batch_norm_scale,
             epsilon=BN_EPSILON,
             momentum=BN_MOMENTUM,
-            name=f"{spec.name}_bn",
+            name=f"{spec.name}{BATCH_NORM}",
         )(x)
         if relu:
-            x = layers.ReLU(name=f"{spec.name}_relu")(x)
+            x = layers.ReLU(name=f"{spec.name}{RELU}")(x)
     return x
 
 
@@ -190,7 +191,7 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
         (batch, height, width, `spec.filters`); without reductions, the channels of `x` take the place of
         those of the pool projection.
     """
-    block = f"inception_{spec.name}"
+    block = block_layer(spec.name)
 
     def conv(x: Tensor, suffix: str, filters: int, kernel: int = 1, *, relu: bool = True) -> Tensor:
         row = Conv(f"{block}_{suffix}", filters, kernel, padding=kernel // 2)
@@ -219,11 +220,11 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
     ]
     axis = channel_axis()
     if not architecture.residual:
-        return layers.Concatenate(axis=axis, name=f"{block}_output")(branches)
+        return layers.Concatenate(axis=axis, name=f"{block}{OUTPUT}")(branches)
     joined = layers.Concatenate(axis=axis, name=f"{block}_concat")(branches)
     shortcut = conv(x, "shortcut", joined.shape[axis], relu=False)
     joined = layers.Add(name=f"{block}_add")([joined, shortcut])
-    return layers.ReLU(name=f"{block}_output")(joined)
+    return layers.ReLU(name=f"{block}{OUTPUT}")(joined)
 
 
 def auxiliary_head(

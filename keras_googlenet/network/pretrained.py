@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from keras_googlenet.names import MAIN
 from keras_googlenet.network.graph import build
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.weights.convert import convert
@@ -50,8 +51,8 @@ def load_imagenet(model: keras.Model, spec: WeightsSpec) -> list[str]:
         UserError: The model is of another architecture, or the weights cannot be had.
     """
     arrays = read_arrays(converted_file(spec))
-    main = next((layer for layer in model.layers if layer.name == "main"), None)
+    main = next((layer for layer in model.layers if layer.name == MAIN), None)
     if spec.classes == BACKGROUND and main is not None and main.units == BACKGROUND - 1:
-        kernel, bias = arrays["main"]
-        arrays["main"] = [kernel[:, 1:], bias[1:]]
+        kernel, bias = arrays[MAIN]
+        arrays[MAIN] = [kernel[:, 1:], bias[1:]]
     return transfer(arrays, model)

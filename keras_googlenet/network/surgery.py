@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import BLOCK, MAIN, OUTPUT, block_layer
 
 
 def strip_aux(model: keras.Model) -> keras.Model:
@@ -16,12 +17,12 @@ def strip_aux(model: keras.Model) -> keras.Model:
     Raises:
         UserError: `model` has no layer `main`.
     """
-    if not any(layer.name == "main" for layer in model.layers):
+    if not any(layer.name == MAIN for layer in model.layers):
         raise UserError(
             f'expected a GoogLeNet with a top, that is with a layer "main"; model {model.name!r} has '
             f"the outputs {', '.join(model.output_names)}"
         )
-    return keras.Model(model.inputs, model.get_layer("main").output, name=model.name)
+    return keras.Model(model.inputs, model.get_layer(MAIN).output, name=model.name)
 
 
 def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
@@ -112,12 +113,11 @@ def freeze(model: keras.Model, through: str) -> None:
 
 
 def _block_output(model: keras.Model, block: str) -> keras.Layer:
-    suffix, prefix = "_output", "inception_"
     names = [
-        layer.name for layer in model.layers if layer.name.startswith(prefix) and layer.name.endswith(suffix)
+        layer.name for layer in model.layers if layer.name.startswith(BLOCK) and layer.name.endswith(OUTPUT)
     ]
-    name = f"{prefix}{block}{suffix}"
+    name = f"{block_layer(block)}{OUTPUT}"
     if name not in names:
-        blocks = [n.removeprefix(prefix).removesuffix(suffix) for n in names]
+        blocks = [n.removeprefix(BLOCK).removesuffix(OUTPUT) for n in names]
         raise UserError(f"expected a block of {blocks}, received {block!r}")
     return model.get_layer(name)

@@ -188,3 +188,19 @@ VARIANTS = {
         LIGHT_STEM,
     )
 }
+
+
+def architecture_of(variant: str | Architecture) -> Architecture:
+    """The architecture that a variant's name stands for; one is returned as it is.
+
+    Raises:
+        ValueError: There is no variant of that name.
+    """
+    if isinstance(variant, Architecture):
+        return variant
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"The `variant` argument should be an Architecture or one of {sorted(VARIANTS)}. "
+            f"Received: variant={variant!r}"
+        )
+    return VARIANTS[variant]

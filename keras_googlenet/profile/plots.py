@@ -16,8 +16,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from keras_googlenet.profile.costs import NetworkCost
 from keras_googlenet.profile.printed import SIZE
+from keras_googlenet.profile.table import NetworkCost
 
 DPI = 120
 MARKER_POINTS = 7

@@ -1,4 +1,4 @@
-"""The counts of `profile.costs` for people: text tables, CSV, and answers to the textbooks' questions."""
+"""Counts for people: text tables, CSV, and answers to the textbooks' questions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keras_googlenet.profile.costs import NetworkCost, StageCost, reduction_example, table_1
+from keras_googlenet.names import block_layer
 from keras_googlenet.profile.printed import CLASSES, PRINTED, SIZE, value
+from keras_googlenet.profile.table import NetworkCost, TableRow, table_1
 
 WIDTH = 100  # characters of a line of an answer
 
 
-def table_1_text(rows: Sequence[StageCost]) -> str:
+def table_1_text(rows: Sequence[TableRow]) -> str:
     """The table of one network, its sums, and its depth."""
     lines = [
         [
@@ -89,7 +90,7 @@ def answers(rows: Sequence[NetworkCost], classes: int = CLASSES) -> dict[str, st
     }
 
 
-def write_csv(rows: Sequence[StageCost] | Sequence[NetworkCost], path: Path) -> None:
+def write_csv(rows: Sequence[TableRow] | Sequence[NetworkCost], path: Path) -> None:
     """The rows, a column for each of their fields.
 
     Raises:
@@ -130,8 +131,8 @@ def _against_alexnet(of: dict[str, NetworkCost]) -> str:
     )
 
 
-def _first_convolution(paper: Sequence[StageCost], full_resolution: Sequence[StageCost]) -> str:
-    block = [row.name for row in paper].index("inception_3a")
+def _first_convolution(paper: Sequence[TableRow], full_resolution: Sequence[TableRow]) -> str:
+    block = [row.name for row in paper].index(block_layer("3a"))
     stem = sum(row.macs for row in paper[:block])
     total, total_full = (sum(row.macs for row in rows) for rows in (paper, full_resolution))
     first, first_full = paper[0], full_resolution[0]
@@ -146,13 +147,15 @@ def _first_convolution(paper: Sequence[StageCost], full_resolution: Sequence[Sta
 
 
 def _reductions(of: dict[str, NetworkCost]) -> str:
-    (straight,), (reduce, conv) = reduction_example()
-    through = reduce.macs + conv.macs
+    side, inputs, filters, between = 28, 192, 32, 16  # pixels and channels, as in 3a
+    straight = side**2 * inputs * 5**2 * filters
+    reduce, conv = side**2 * inputs * between, side**2 * between * 5**2 * filters
+    through = reduce + conv
     naive, reduced = of["naive"], of["bn"]
     return (
-        f"A 5x5 convolution of 192 to 32 channels at 28 x 28 costs {straight.macs:,} multiply-adds; through "
-        f"a 1x1 of 16 channels {reduce.macs:,} + {conv.macs:,} = {through:,}, a factor of "
-        f"{straight.macs / through:.1f}. The whole network without reductions (naive) has "
+        f"A 5x5 convolution of {inputs} to {filters} channels at {side} x {side} costs {straight:,} "
+        f"multiply-adds; through a 1x1 of {between} channels {reduce:,} + {conv:,} = {through:,}, a factor "
+        f"of {straight / through:.1f}. The whole network without reductions (naive) has "
         f"{_short(naive.parameters)} parameters and {_short(naive.macs)} multiply-adds against "
         f"{_short(reduced.parameters)} and {_short(reduced.macs)} with them (bn): the pool of a naive block "
         "passes all its channels on, so each block is wider than the one before."
@@ -168,13 +171,13 @@ def _smallest_input(of: dict[str, NetworkCost]) -> str:
     )
 
 
-def _derived(row: StageCost | NetworkCost) -> dict[str, Any]:
-    if isinstance(row, StageCost):
+def _derived(row: TableRow | NetworkCost) -> dict[str, Any]:
+    if isinstance(row, TableRow):
         return {"output_shape": _shape(row)}
     return {"dense_share": round(row.dense_share, 4)}
 
 
-def _shape(row: StageCost) -> str:
+def _shape(row: TableRow) -> str:
     return "x".join(map(str, row.output_shape))
 
 

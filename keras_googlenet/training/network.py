@@ -15,7 +15,7 @@ from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.pretrained import load_imagenet
 from keras_googlenet.network.surgery import freeze
 from keras_googlenet.network.variants import VARIANTS
-from keras_googlenet.run.config import CLASSICS, RunConfig
+from keras_googlenet.run.config import ARCHITECTURE, CLASSICS, RunConfig
 from keras_googlenet.training import memory
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
@@ -108,13 +108,15 @@ def architecture(config: RunConfig) -> Architecture:
         UserError: The variant's file cannot be read, or holds no architecture.
     """
     if config.variant in VARIANTS:
-        found = VARIANTS[config.variant]
-    else:
-        try:
-            found = Architecture.from_json(Path(config.variant).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read the architecture {config.variant}: {error}") from None
-    return found if config.width == 1 else found.scaled(config.width)
+        return VARIANTS[config.variant].scaled(config.width)
+    # The file that a run's network was read from may be gone or changed; what it recorded has its width.
+    recorded = config.run / ARCHITECTURE
+    file, width = (recorded, 1.0) if recorded.is_file() else (Path(config.variant), config.width)
+    try:
+        found = Architecture.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the architecture {file}: {error}") from None
+    return found.scaled(width)
 
 
 def check_memory(network: Architecture, size: InputSize) -> None:

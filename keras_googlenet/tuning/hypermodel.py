@@ -10,7 +10,7 @@ import keras_tuner as kt
 
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.network.googlenet import GoogLeNet
-from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.network.variants import VARIANTS, architecture_of
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.tuning.spaces import SPACES, Extra, SearchSpace, SpaceName
 
@@ -131,7 +131,7 @@ def _search_space(
             f"The `variant` argument should be an Architecture, one of {sorted(VARIANTS)}, or several. "
             f"Received: variant={variant!r}"
         )
-    bases = tuple(VARIANTS[one] if isinstance(one, str) else one for one in variants)
+    bases = tuple(map(architecture_of, variants))
     return SearchSpace(name, bases, with_defaults(extras, bases[0], RunConfig))
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import AUXILIARY, BATCH_NORM, MAIN
 from keras_googlenet.text import listed
 
 MAX_NAMED = 6  # names in an error message
@@ -50,9 +51,9 @@ STEM = ("conv1_7x7_s2", "conv2_3x3_reduce", "conv2_3x3")
 
 def caffe_layer(layer: str) -> str:
     """BVLC's name of a layer: `inception_3a_1x1` is `inception_3a/1x1`, `aux1_fc` `loss1/fc`."""
-    if layer == "main":
+    if layer == MAIN:
         return "loss3/classifier"
-    if layer.startswith("aux"):
+    if layer.startswith(AUXILIARY):
         head, _, part = layer.partition("_")
         return f"loss{head[-1]}/{part or 'classifier'}"
     stem = layer.startswith("conv")
@@ -80,13 +81,13 @@ def torchvision_tensor(layer: str, variable: str) -> str:
         "moving_mean": "running_mean",
         "moving_variance": "running_var",
     }[variable]
-    is_norm = layer.endswith("_bn")
-    name = layer.removesuffix("_bn")
-    if name == "main":
+    is_norm = layer.endswith(BATCH_NORM)
+    name = layer.removesuffix(BATCH_NORM)
+    if name == MAIN:
         return f"fc.{suffix}"
     if name in STEM:
         module = f"conv{STEM.index(name) + 1}"
-    elif name.startswith("aux"):
+    elif name.startswith(AUXILIARY):
         head, _, part = name.partition("_")
         if part != "conv":
             return f"{head}.{'fc1' if part else 'fc2'}.{suffix}"
@@ -99,8 +100,8 @@ def torchvision_tensor(layer: str, variable: str) -> str:
 
 def slim_tensor(layer: str, variable: str) -> str:
     """TF-Slim's name of a variable."""
-    name = layer.removesuffix("_bn")
-    if name == "main":
+    name = layer.removesuffix(BATCH_NORM)
+    if name == MAIN:
         module = "Logits/Conv2d_0c_1x1"
     elif name in STEM:
         module = dict(zip(STEM, ("Conv2d_1a_7x7", "Conv2d_2b_1x1", "Conv2d_2c_3x3"), strict=True))[name]

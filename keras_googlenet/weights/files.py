@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import replacing
+from keras_googlenet.names import is_classifier
 from keras_googlenet.text import listed, reason
 
 MODEL = "model.keras"  # of a run's folder
@@ -107,7 +108,7 @@ def transfer(arrays: Mapping[str, Sequence[np.ndarray]], model: keras.Model) -> 
     """
     layers = {layer.name: layer for layer in _weighted(model)}
     names = {*arrays, *layers}
-    may_differ = {name for name in names if name == "main" or name.startswith("aux")}
+    may_differ = {name for name in names if is_classifier(name)}
     may_differ.add(next(iter(layers)))  # the first convolution
     same = {
         name

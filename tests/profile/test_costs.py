@@ -12,7 +12,7 @@ from keras_googlenet import GoogLeNet, UserError
 from keras_googlenet.network.architecture import TABLE_1
 from keras_googlenet.network.classics import VGG11, AlexNet, NiN
 from keras_googlenet.network.variants import VARIANTS
-from keras_googlenet.profile.costs import compare, depth, depths, profile, reduction_example, table_1
+from keras_googlenet.profile.costs import compare, depth, depths, profile
 from keras_googlenet.profile.plots import costs_figure, plot_costs, text_box
 from keras_googlenet.profile.printed import PRINTED, differences, value
 from keras_googlenet.profile.report import (
@@ -22,6 +22,7 @@ from keras_googlenet.profile.report import (
     table_1_text,
     write_csv,
 )
+from keras_googlenet.profile.table import table_1
 
 # Counted parameters of the paper's blocks, in thousands, beside its own: reference of this project
 THOUSANDS = {
@@ -141,7 +142,9 @@ def test_table_adds_up(variant):
     rows = table_1(narrow(variant), classes=7, size=96)
     model = GoogLeNet(input_shape=(96, 96, 3), classes=7, variant=narrow(variant), aux_heads=False)
     assert sum(row.parameters for row in rows) == model.count_params()
-    assert sum(row.macs for row in rows) == sum(cost.macs for cost in profile(model))
+    costs = profile(model)
+    assert sum(row.macs for row in rows) == sum(cost.macs for cost in costs)
+    assert sum(row.activations for row in rows) == sum(cost.activations for cost in costs)
     assert sum(row.depth for row in rows) == depth(model)
     assert sum(row.depth_with_pools for row in rows) == depth(model, pools=True)
 
@@ -218,12 +221,6 @@ def test_printed_figures():
 @pytest.mark.parametrize("arguments", [{"classes": 10}, {"size": 96}, {"variant": "slides"}])
 def test_printed_columns_are_for_1000_classes_at_224_pixels(arguments):
     assert not any(row.printed_parameters or row.note for row in table_1(**arguments))
-
-
-def test_reduction_example():
-    (straight,), (reduction, convolution) = reduction_example()
-    assert straight.macs == 120_422_400
-    assert (reduction.macs, convolution.macs) == (2_408_448, 10_035_200)
 
 
 def test_comparison(networks):
@@ -341,7 +338,7 @@ def test_csv(paper_table, networks, tmp_path):
             write_csv(rows, tmp_path / name)
     assert read[0]["dense_share"] == "0.9399"
     assert (tmp_path / "table.csv").read_text().splitlines()[1] == (
-        "conv1_7x7_s2,convolution,7x7/2,112x112x64,1,1,9472,118013952,2.7K,34M,"
+        "conv1_7x7_s2,convolution,7x7/2,112x112x64,1,1,9472,118013952,802816,2.7K,34M,"
         '"params 3.51 x printed, ops 3.47 x printed"'
     )
 

@@ -1,0 +1,28 @@
+"""The names of a network's layers: what trained weights, exports and surgery find them by.
+
+A convolution of a block is `inception_3a_3x3_reduce`; its normalization and ReLU end in `_bn` and `_relu`.
+"""
+
+from __future__ import annotations
+
+MAIN = "main"  # the classifier's layer, and the network's first output
+BLOCK = "inception_"  # what a block's layers begin with
+OUTPUT = "_output"  # what a block's last layer ends with
+BATCH_NORM = "_bn"
+RELU = "_relu"
+AUXILIARY = "aux"  # what the layers of auxiliary heads begin with
+
+
+def block_layer(block: str, part: str = "") -> str:
+    """The name of a block's layer, such as `inception_3a_1x1`, or what all of them begin with.
+
+    Args:
+        block: Such as "3a".
+        part: Such as "1x1" or "output".
+    """
+    return f"{BLOCK}{block}_{part}" if part else f"{BLOCK}{block}"
+
+
+def is_classifier(layer: str) -> bool:
+    """Whether a layer is of the main classifier or of an auxiliary head."""
+    return layer == MAIN or layer.startswith(AUXILIARY)
