@@ -168,6 +168,7 @@ def test_weights_list_names_every_row(command):
         assert re.search(rf"^{name} ", out, flags=re.MULTILINE)
 
 
+@pytest.mark.ci
 def test_evaluate_prints_json_and_nothing_else(command, finished_run, image_folder, tmp_path):
     to = tmp_path / "report"
     line = ["evaluate", finished_run, "--data", image_folder, "--crops", "10", "--to", to, "--json"]

@@ -12,7 +12,14 @@ from keras_googlenet.data.training_batches import training_batches
 from keras_googlenet.images.spec import Preprocessing
 
 PREPROCESSING = Preprocessing(16, 16, 3)
-AUGMENTATIONS = [(), ("flip",), ("crop",), ("paper",), ("mixup", "cutmix"), ("randaugment",)]
+AUGMENTATIONS = [
+    (),
+    ("flip",),
+    ("crop",),
+    ("paper",),
+    ("mixup", "cutmix"),
+    pytest.param(("randaugment",), marks=pytest.mark.ci),
+]
 
 
 @pytest.fixture(scope="module")

@@ -234,6 +234,7 @@ def test_padding_needs_no_preprocessing(tiny_variant, tmp_path, random):
     np.testing.assert_allclose(answer, model(preprocess_input(pixels)), atol=1e-5)
 
 
+@pytest.mark.ci
 def test_an_export_that_scales_otherwise_than_its_user_is_not_published(tiny, tmp_path, monkeypatch):
     """The check does not take the export's own preprocessing for granted."""
     monkeypatch.setattr(network, "_default_preprocessing", lambda model: Preprocessing(28, 28, 3, scale=1.0))
@@ -287,6 +288,7 @@ def test_a_model_that_answers_no_numbers_is_not_published(tiny, tmp_path):
     assert list((tmp_path / "m").iterdir()) == []
 
 
+@pytest.mark.ci
 def test_a_disk_that_is_full_at_the_end_leaves_nothing(tiny, tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")

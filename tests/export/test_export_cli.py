@@ -44,12 +44,14 @@ def told(folder):
     return json.loads((folder / "assets.extra/provenance.json").read_text())
 
 
+@pytest.mark.ci
 def test_the_version_is_published_and_old_ones_are_pruned(full):
     folder, printed = full
     assert printed[-1] == str(folder)
     assert sorted(path.name for path in folder.parent.iterdir()) == ["4", "5"]
 
 
+@pytest.mark.ci
 def test_accuracy_and_calibration_are_printed_and_told(full, finished_run):
     folder, printed = full
     images = own_images([finished_run], "validation")
@@ -68,6 +70,7 @@ def test_accuracy_and_calibration_are_printed_and_told(full, finished_run):
     assert told(folder)["precision"] == "bfloat16"
 
 
+@pytest.mark.ci
 def test_the_graph_divides_by_the_temperature(full, finished_run, image_folder):
     folder, _ = full
     run = run_folder.load(finished_run)
@@ -81,6 +84,7 @@ def test_the_graph_divides_by_the_temperature(full, finished_run, image_folder):
     np.testing.assert_allclose(answer["probabilities"], expected, atol=0.05)
 
 
+@pytest.mark.ci
 def test_outputs_are_float32_whatever_the_graph_computes_in(full, image_folder):
     session = SavedModelSession(full[0])
     assert "cam" in session.signatures
@@ -90,6 +94,7 @@ def test_outputs_are_float32_whatever_the_graph_computes_in(full, image_folder):
             assert output.tensor_shape.dim[0].size == -1
 
 
+@pytest.mark.ci
 def test_warm_up_covers_every_signature_and_batch_size(full):
     """The records as the official protos read them; a server runs the very requests."""
     folder, _ = full
@@ -122,6 +127,7 @@ def test_warm_up_covers_every_signature_and_batch_size(full):
     assert path.stat().st_size < 100_000
 
 
+@pytest.mark.ci
 def test_provenance_tells_the_run_and_the_software(full, finished_run):
     folder, _ = full
     config = json.loads((finished_run / "config.json").read_text())
@@ -145,6 +151,7 @@ def test_provenance_tells_the_run_and_the_software(full, finished_run):
     assert set(found["signatures"]) == set(SavedModelSession(folder).signatures)
 
 
+@pytest.mark.ci
 def test_the_hash_of_the_weights_can_be_computed_again(full):
     """From the checkpoint's own reader, as `weights_sha256_of` says; `test_optimize.py` has constants."""
     folder, _ = full
@@ -157,6 +164,7 @@ def test_the_hash_of_the_weights_can_be_computed_again(full):
     assert told(folder)["weights_sha256"] == digest.hexdigest() == weights_sha256(folder)
 
 
+@pytest.mark.ci
 def test_no_file_names_the_folders_of_the_run(full, finished_run, image_folder):
     texts = [str(path).encode() for path in (finished_run, finished_run.parent, image_folder, full[0].parent)]
     for path in full[0].rglob("*"):

@@ -42,7 +42,12 @@ def test_every_variant_has_pinned_parameters():
     assert set(PARAMETERS) == set(VARIANTS)
 
 
-@pytest.mark.parametrize("variant", PARAMETERS)
+QUICK = ("paper", "bn")
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=() if name in QUICK else pytest.mark.ci) for name in PARAMETERS]
+)
 def test_parameters(variant):
     side = SIDES.get(variant, 224)
     shape = (side, side, 3)

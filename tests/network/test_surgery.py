@@ -29,7 +29,7 @@ def test_strip_aux_without_a_top_is_refused():
         strip_aux(GoogLeNet(include_top=False))
 
 
-@pytest.mark.parametrize("variant", ["paper", "bn"])
+@pytest.mark.parametrize("variant", ["paper", pytest.param("bn", marks=pytest.mark.ci)])
 def test_with_dtype_policy_there_and_back(variant, random):
     model = narrow(variant=VARIANTS[variant].scaled(1 / 8))
     half = with_dtype_policy(model, "mixed_bfloat16")

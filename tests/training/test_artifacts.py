@@ -65,6 +65,7 @@ def test_variants_as_a_run_saves_them(backend, names, tmp_path):
     check_loads(tmp_path, models, backend)
 
 
+@pytest.mark.ci
 def test_a_run_with_averaged_weights(image_folder, tiny_variant, tmp_path):
     """Its statistics are measured by calling the network outside of `fit`."""
     run = tmp_path / "run"

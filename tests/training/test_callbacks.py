@@ -231,6 +231,7 @@ def learnt_frequency(run) -> float:
     return float(run_folder.load(run).model.predict(images, verbose=0)[0, 0])
 
 
+@pytest.mark.ci
 def test_label_smoothing_moves_what_is_learnt_to_even_odds(options, tmp_path):
     labels = np.array([0] * 12 + [1] * 4)
     data = ImageData.from_arrays((GREY[:16], labels), (GREY[:2], np.array([0, 1])), validation=ALIKE)
@@ -239,6 +240,7 @@ def test_label_smoothing_moves_what_is_learnt_to_even_odds(options, tmp_path):
     assert learnt_frequency(config.run) == pytest.approx(0.6 * 12 / 16 + 0.4 / 2, abs=0.01)
 
 
+@pytest.mark.ci
 def test_class_weights_even_out_a_folder(options, tmp_path):
     """12 images of one class to train on, 3 of another and a broken one, in batches larger than them all."""
     folder = tmp_path / "data"

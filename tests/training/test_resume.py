@@ -148,6 +148,7 @@ def test_a_finished_run_is_left_alone(control, options, capsys):
     assert (control / "model.keras").stat().st_mtime_ns == before
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("content", ["", "{", "null"])
 def test_a_damaged_summary_is_made_again(content, control, options, tmp_path, capsys):
     """From the last checkpoint, without training again."""
@@ -180,6 +181,7 @@ def test_other_options_are_named(control, options):
         train(RunConfig(run=control, **options | {"learning_rate": 0.5, "seed": 3}), resume=True)
 
 
+@pytest.mark.ci
 def test_a_full_disk_leaves_the_checkpoint_before_whole(control, options, tmp_path, monkeypatch):
     run, saves = tmp_path / "run", []
 

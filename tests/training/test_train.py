@@ -65,6 +65,7 @@ def test_saved_model_keeps_its_heads_and_computes_in_float32(finished_run):
     assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.Layer)} == {"float32"}
 
 
+@pytest.mark.ci
 def test_bfloat16_run_is_saved_in_float32(image_folder, tiny_variant, tmp_path):
     config = RunConfig(
         data=str(image_folder),

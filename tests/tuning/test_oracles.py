@@ -78,7 +78,7 @@ def test_a_thousand_samples_obey_their_budget(space, tmp_path, no_models):
     assert len(samples) > 300
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["random", "hyperband", pytest.param("bayesian", marks=pytest.mark.ci)])
 def test_a_search_has_its_number_of_trials_the_baseline_first(algorithm, tmp_path, no_models):
     oracle = oracle_of(tmp_path / "search", algorithm, trials=16)
     trials = run(oracle)
@@ -91,6 +91,7 @@ def test_a_search_has_its_number_of_trials_the_baseline_first(algorithm, tmp_pat
         assert len(set(networks)) == 16
 
 
+@pytest.mark.ci
 def test_bayesian_optimization_learns_within_the_budget(tmp_path):
     """From the score's one cause; the first third is drawn at random."""
     oracle = oracle_of(tmp_path / "search", "bayesian", trials=15)
@@ -111,6 +112,7 @@ def test_hyperband_gives_the_best_more_epochs(tmp_path):
         assert one["tuner/initial_epoch"] == earlier["tuner/epochs"] < one["tuner/epochs"]
 
 
+@pytest.mark.ci
 def test_a_space_that_is_exhausted_ends_the_search(tmp_path):
     """A budget with few networks in it: they are all tried, once each, and the search ends."""
     smallest = min(
@@ -152,6 +154,7 @@ def reloaded(folder, **options):
     return oracle
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("written", ["all", "trial alone", "trial's end alone"])
 def test_a_search_killed_anywhere_goes_on(algorithm, written, tmp_path):
