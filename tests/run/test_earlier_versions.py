@@ -24,6 +24,7 @@ def test_a_run_is_evaluated_to_the_same_figure(artifacts):
     assert evaluate(artifacts / "run").top1 == summary["test_accuracy"]
 
 
+@pytest.mark.ci
 def test_a_run_is_exported_to_the_same_answer(command, artifacts):
     code, _, error = command("export", artifacts / "run", "--to", artifacts / "again")
     assert code == 0, error

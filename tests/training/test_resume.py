@@ -214,7 +214,7 @@ def test_a_corrupt_checkpoint_is_named(damage, control, options, tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_named(control, options):
-    other = RunConfig(run=control, **options | {"width": 2.0})
+    other = RunConfig(run="other", **options | {"width": 2.0})
     model = build(other, Preprocessing(28, 28, 1), 2, "float32")
     model.optimizer.build(model.trainable_variables)
     with pytest.raises(UserError, match="is of another network or optimizer"):
