@@ -37,6 +37,7 @@ if __name__ == "__main__":  # before Keras is imported
     on_jax = any(word.endswith(("gpu", "jax")) for word in sys.argv[1:])
     os.environ.setdefault("KERAS_BACKEND", "jax" if on_jax else "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line has it
 
 import keras
 from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ import cyclopts
 
 from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
-from keras_googlenet.cli.quiet import quieten
+from keras_googlenet.cli.quiet import set_up
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.text import is_utf8
 
@@ -41,7 +41,7 @@ for command in (
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
-    quieten()
+    set_up()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
     with reported(cyclopts.CycloptsError), without_tensorflow():

@@ -1,10 +1,11 @@
-"""Keep notes for developers off the terminal."""
+"""What a command sets before it imports TensorFlow: fast kernels, and no notes for developers."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import os
+import platform
 import sys
 import traceback
 import warnings
@@ -13,9 +14,14 @@ from types import TracebackType
 
 from keras_googlenet.text import say
 
+X86 = ("x86_64", "AMD64")
 
-def quieten() -> None:
-    """Silence warnings and TensorFlow's log, unless the user asked for them."""
+
+def set_up() -> None:
+    """Choose oneDNN's kernels, and silence warnings and TensorFlow's log, unless the user chose otherwise."""
+    # TensorFlow takes them by itself only with AVX-512 VNNI or AMX; with AVX2 they halve a step's time.
+    if platform.machine() in X86:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
