@@ -23,6 +23,11 @@ def block_layer(block: str, part: str = "") -> str:
     return f"{BLOCK}{block}_{part}" if part else f"{BLOCK}{block}"
 
 
+def is_head(layer: str) -> bool:
+    """Whether a layer is the last of the main classifier or of an auxiliary head."""
+    return layer == MAIN or (layer.startswith(AUXILIARY) and "_" not in layer)
+
+
 def is_classifier(layer: str) -> bool:
     """Whether a layer is of the main classifier or of an auxiliary head."""
     return layer == MAIN or layer.startswith(AUXILIARY)

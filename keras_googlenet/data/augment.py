@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_googlenet.data.augmentations import of_batches, of_images, takes_elements
+from keras_googlenet.data.augmentations import CUTOUT, GRAY, Turn, of_batches, of_images, takes_elements
 from keras_googlenet.data.loading import pixels, rounded
 from keras_googlenet.images.spec import JPEG_MAGIC, Preprocessing
 from keras_googlenet.images.tensorflow import announced_size, antialiased, decode_image, resize, to_channels
@@ -29,8 +29,8 @@ RANDAUGMENT_STRENGTH = (0.0, 0.5)  # Keras's own range for each
 class Seeds(keras.random.SeedGenerator):
     """Seeds of Keras's random layers, drawn from one tensor and so without a state to restore."""
 
-    def __init__(self, seed: Tensor) -> None:  # no variable, so not the parent's
-        self._seed, self._drawn = seed, 0
+    def __init__(self, seed: Tensor, turn: Turn | None = None) -> None:  # no variable, so not the parent's
+        self._seed, self._drawn, self.turn = seed, 0, turn
 
     def next(self, ordered: bool = True) -> Tensor:
         self._drawn += 1
@@ -39,8 +39,8 @@ class Seeds(keras.random.SeedGenerator):
 
 def image_function(
     names: Sequence[str], preprocessing: Preprocessing, min_area: float
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function (element of `loading.loader`, seed) -> pixels, uint8 (height, width, channels).
+) -> Callable[[Tensor, Tensor, Turn], Tensor]:
+    """The function (element of `loading.loader`, seed, turn) -> pixels, uint8 (height, width, channels).
 
     Args:
         names: Augmentations; those of single images are applied.
@@ -50,8 +50,8 @@ def image_function(
     chosen = of_images(names)
     changes = [each.tensorflow(preprocessing, min_area) for each in chosen]
 
-    def load(element: Tensor, seed: Tensor) -> Tensor:
-        draws = Seeds(seed)
+    def load(element: Tensor, seed: Tensor, turn: Turn) -> Tensor:
+        draws = Seeds(seed, turn)
         image = element if takes_elements(names) else _at_size(element, preprocessing)
         for change in changes:
             image = change(image, draws)
@@ -95,13 +95,32 @@ def mixing(layer: keras.Layer) -> Callable[[Tensor, Tensor, Tensor], tuple[Tenso
     return mix
 
 
-def pad_and_crop(image: Tensor, seed: Tensor) -> Tensor:
-    """Shift by up to an eighth of the side, zeros coming in: He et al. (2015), section 4.2."""
+def pad_and_crop(image: Tensor, seed: Tensor, share: int = 8, mode: str = "CONSTANT") -> Tensor:
+    """Shift by up to an eighth of the side, zeros coming in: He et al. (2015), section 4.2.
+
+    Args:
+        image: (height, width, channels).
+        seed: int64 (2,).
+        share: Shift by at most this part of the side.
+        mode: What comes in, as in `tf.pad`.
+    """
     height, width, _ = image.shape
-    top, left = height // 8, width // 8
-    return tf.image.stateless_random_crop(
-        tf.pad(image, [[top, top], [left, left], [0, 0]]), image.shape, seed
-    )
+    top, left = height // share, width // share
+    padded = tf.pad(image, [[top, top], [left, left], [0, 0]], mode)
+    return tf.image.stateless_random_crop(padded, image.shape, seed)
+
+
+def cut_out(image: Tensor, seed: Tensor) -> Tensor:
+    """A square of a quarter of the side of (height, width, channels) in gray: DeVries and Taylor (2017)."""
+    height, width, _ = image.shape
+    inside = []
+    for side, each in ((height, 0), (width, 1)):
+        draw = tf.random.experimental.stateless_fold_in(seed, each)
+        first = tf.random.stateless_uniform((), draw, maxval=side - side // CUTOUT + 1, dtype=tf.int32)
+        place = tf.range(side) - first
+        inside.append((place >= 0) & (place < side // CUTOUT))
+    square = inside[0][:, tf.newaxis, tf.newaxis] & inside[1][tf.newaxis, :, tf.newaxis]
+    return tf.where(square, tf.constant(GRAY, image.dtype), image)
 
 
 def random_crop_and_distort(

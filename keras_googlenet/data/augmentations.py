@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_googlenet.errors import UserError
 
@@ -19,6 +19,32 @@ if TYPE_CHECKING:
 
 Tensor = Any
 MIXUP_ALPHA = 0.2  # Keras's layer's
+TRANSLATE = 16  # a shift of at most this part of the side: 2 of 32 pixels, as airbench has it
+CUTOUT = 4  # the square's side is this part of the image's: 8 of 32 pixels
+GRAY = 128
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which image it is in which epoch: whole numbers, or int64 tensors of them."""
+
+    seed: Any
+    image: Any
+    epoch: Any
+
+    @property
+    def is_mirrored(self) -> Any:
+        """Whether the image is mirrored in this epoch: in every other one, half of them in the first."""
+        begins = (self.image * 40503 + self.seed * 48271) // 4096  # as good as drawn
+        return (begins + self.epoch) % 2 == 1
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a change in NumPy draws from."""
+
+    random: np.random.Generator
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -30,8 +56,7 @@ class ImageAugmentation:
         help: What it does, in a few words.
         tensorflow: The function (preprocessing, least area) -> (pixels, uint8 (height, width, channels) of
             the network's size, `augment.Seeds`) -> the same, changed.
-        numpy: (pixels, float32 in 0..255, random generator) -> the same, changed; `None` where it needs
-            TensorFlow.
+        numpy: (pixels, float32 in 0..255, `Draws`) -> the same, changed; `None` where it needs TensorFlow.
         implies: Others that come with it.
         takes_elements: Whether it takes the elements of `loading.loader` in place of pixels of the
             network's size; one at most of those chosen.
@@ -40,7 +65,7 @@ class ImageAugmentation:
     name: str
     help: str
     tensorflow: Callable[[Preprocessing, float], Callable[[Tensor, Any], Tensor]]
-    numpy: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    numpy: Callable[[np.ndarray, Draws], np.ndarray] | None = None
     implies: tuple[str, ...] = ()
     takes_elements: bool = False
 
@@ -75,15 +100,60 @@ def _crop(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, An
     return lambda image, draws: pad_and_crop(image, draws.next())
 
 
-def shifted(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def shifted(pixels: np.ndarray, draws: Draws) -> np.ndarray:
     """Shifted by up to an eighth of the side, zeros coming in."""
+    return _shifted(pixels, draws, 8, "constant")
+
+
+def _shifted(
+    pixels: np.ndarray, draws: Draws, share: int, mode: Literal["constant", "reflect"]
+) -> np.ndarray:
     import numpy as np
 
     height, width, _ = pixels.shape
-    top, left = height // 8, width // 8
-    padded = np.pad(pixels, [(top, top), (left, left), (0, 0)])
-    row, column = random.integers(0, 2 * top + 1), random.integers(0, 2 * left + 1)
+    top, left = height // share, width // share
+    padded = np.pad(pixels, [(top, top), (left, left), (0, 0)], mode)
+    row, column = draws.random.integers(0, 2 * top + 1), draws.random.integers(0, 2 * left + 1)
     return padded[row : row + height, column : column + width]
+
+
+def _translate(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, Any], Tensor]:
+    from keras_googlenet.data.augment import pad_and_crop
+
+    return lambda image, draws: pad_and_crop(image, draws.next(), TRANSLATE, "REFLECT")
+
+
+def translated(pixels: np.ndarray, draws: Draws) -> np.ndarray:
+    """Shifted by up to a sixteenth of the side, the image's own border mirrored."""
+    return _shifted(pixels, draws, TRANSLATE, "reflect")
+
+
+def _alternate(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, Any], Tensor]:
+    import tensorflow as tf
+
+    return lambda image, draws: tf.where(draws.turn.is_mirrored, tf.reverse(image, [1]), image)
+
+
+def alternated(pixels: np.ndarray, draws: Draws) -> np.ndarray:
+    """Left to right, or as it is, in turn."""
+    return pixels[:, ::-1] if draws.turn.is_mirrored else pixels
+
+
+def _cutout(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, Any], Tensor]:
+    from keras_googlenet.data.augment import cut_out
+
+    return lambda image, draws: cut_out(image, draws.next())
+
+
+def cut_out(pixels: np.ndarray, draws: Draws) -> np.ndarray:
+    """A square of a quarter of the side in gray."""
+    height, width, _ = pixels.shape
+    rows, columns = height // CUTOUT, width // CUTOUT
+    top = draws.random.integers(0, height - rows + 1)
+    left = draws.random.integers(0, width - columns + 1)
+    pixels = pixels.copy()
+    pixels[top : top + rows, left : left + columns] = GRAY
+    return pixels
 
 
 def _flip(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, Any], Tensor]:
@@ -92,9 +162,9 @@ def _flip(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, An
     return lambda image, draws: tf.image.stateless_random_flip_left_right(image, draws.next())
 
 
-def flipped(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def flipped(pixels: np.ndarray, draws: Draws) -> np.ndarray:
     """Left to right, or as it is."""
-    return pixels[:, ::-1] if random.random() < 0.5 else pixels
+    return pixels[:, ::-1] if draws.random.random() < 0.5 else pixels
 
 
 def _randaugment(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, Any], Tensor]:
@@ -140,8 +210,11 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     for each in (
         ImageAugmentation("paper", "the paper's crop and colors", _paper, None, ("flip",), True),
         ImageAugmentation("crop", "pad and crop, and flip", _crop, shifted, ("flip",)),
-        ImageAugmentation("flip", "left to right", _flip, flipped),
+        ImageAugmentation("translate", "shift by a few pixels, the border mirrored", _translate, translated),
+        ImageAugmentation("flip", "left to right at random", _flip, flipped),
+        ImageAugmentation("alternate", "left to right in every other epoch", _alternate, alternated),
         ImageAugmentation("randaugment", "two of 11 changes", _randaugment),
+        ImageAugmentation("cutout", "a square in gray", _cutout, cut_out),
         BatchAugmentation("mixup", "mix two images", _mixup, mixed_up),
         BatchAugmentation("cutmix", "put a part of one image into another", _cutmix),
     )

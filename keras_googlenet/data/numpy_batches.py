@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_googlenet.data.augmentations import check_numpy, of_batches, of_images
+from keras_googlenet.data.augmentations import Draws, Turn, check_numpy, of_batches, of_images
 from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import Part
@@ -120,10 +120,11 @@ class _Training:
 
     def _image(self, index: int, number: int) -> np.ndarray:
         pixels = np.rint(load(self.part, index, self.preprocessing))  # as tf.data holds it in memory
-        random = np.random.default_rng([self.order.seed, number])
+        turn = Turn(self.order.seed, index, number // self.order.count)
+        draws = Draws(np.random.default_rng([self.order.seed, number]), turn)
         for each in of_images(self.spec.augment):
             assert each.numpy is not None
-            pixels = each.numpy(pixels, random)
+            pixels = each.numpy(pixels, draws)
         return pixels
 
 

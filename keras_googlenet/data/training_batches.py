@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_googlenet.data.augment import batch_function, image_function, smooth
-from keras_googlenet.data.augmentations import takes_elements
+from keras_googlenet.data.augmentations import Turn, takes_elements
 from keras_googlenet.data.batch_spec import BatchSpec
 from keras_googlenet.data.loading import in_memory, loader, with_options, workers
 from keras_googlenet.data.order import Cursor, Order
@@ -50,7 +50,8 @@ def training_batches(
     def load(pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         index, number = pair[0], pair[1]
         seed = tf.stack([tf.constant(order.seed, tf.int64), number])
-        return load_image(element(index), seed), tf.gather(labels, index), number
+        turn = Turn(order.seed, index, number // order.count)
+        return load_image(element(index), seed, turn), tf.gather(labels, index), number
 
     def finish(images: Tensor, of_image: Tensor, numbers: Tensor) -> tuple[Any, ...]:
         # Below zero, so that no batch shares its seed with an image.

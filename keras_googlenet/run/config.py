@@ -96,6 +96,15 @@ class RunConfig:
     aux_weight: float = 0.3  # paper, section 5
     """Weight of each auxiliary loss."""
 
+    whiten: bool = False
+    """Start the first convolution with filters that whiten the training images, and keep them: airbench's."""
+
+    identity_start: bool = False
+    """Start each convolution as an identity of as many channels as it has, the rest at random: airbench's."""
+
+    head_scale: float = 1.0  # 1/9 in airbench
+    """Factor on the classifiers' initial weights; their learning rate is multiplied by its square."""
+
     # --- optimization ---
 
     epochs: int = 8
@@ -136,6 +145,9 @@ class RunConfig:
 
     bias_multiplier: float = 1.0  # 2 in the BVLC network
     """Factor on the learning rate of biases."""
+
+    norm_multiplier: float = 1.0  # 64 in airbench
+    """Factor on the learning rate of batch normalization's offsets."""
 
     clip_norm: float | None = None
     """Largest norm of an update's gradients together."""
@@ -199,6 +211,8 @@ class RunConfig:
             ("warmup_epochs", 0 <= self.warmup_epochs <= self.epochs, "between 0 and the epochs"),
             ("weight_decay", self.weight_decay >= 0, "at least 0"),
             ("bias_multiplier", self.bias_multiplier >= 0, "at least 0"),
+            ("norm_multiplier", self.norm_multiplier >= 0, "at least 0"),
+            ("head_scale", self.head_scale > 0, "more than 0"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "more than 0"),
             ("average", self.average is None or 0 < self.average < 1, "between 0 and 1"),
             ("early_stopping", self.early_stopping is None or self.early_stopping >= 1, "at least 1"),
@@ -213,6 +227,8 @@ class RunConfig:
         ):
             if not fine:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
+        if self.weights is not None and (self.whiten or self.identity_start):
+            raise UserError("expected no whiten or identity_start with weights: they start the network")
 
     def _fill_from_weights(self) -> None:
         """What is not said of the network is the run's that it starts from, or the package's default."""

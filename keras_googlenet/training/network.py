@@ -20,6 +20,7 @@ from keras_googlenet.training import memory
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
 from keras_googlenet.training.precision import using_dtype_policy
+from keras_googlenet.training.start import first_convolution
 from keras_googlenet.weights.files import load_weights
 from keras_googlenet.weights.published import imagenet_spec
 
@@ -62,6 +63,8 @@ def _checked_network(
             raise UserError(f"{reason}: {way_out}") from None
     if config.freeze is not None:
         freeze(model, config.freeze)
+    if config.whiten:
+        first_convolution(model).trainable = False
     return model
 
 

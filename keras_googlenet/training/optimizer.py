@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_googlenet.names import is_head
 from keras_googlenet.run.config import RunConfig
 
 PACKAGE = "keras_googlenet"
@@ -23,27 +24,45 @@ class SolverSGD(keras.optimizers.SGD):
             in Caffe and PyTorch. (Keras's own `weight_decay` is decoupled.) Biases and the parameters
             of batch normalisation have none.
         bias_multiplier: Factor on the learning rate of biases.
+        norm_multiplier: Factor on the learning rate of batch normalization's offsets.
+        head_multiplier: Factor on the learning rate of the classifiers' kernels.
         **options: Of `keras.optimizers.SGD`.
     """
 
     def __init__(
-        self, learning_rate: Any = 0.01, *, l2: float = 0.0, bias_multiplier: float = 1.0, **options: Any
+        self,
+        learning_rate: Any = 0.01,
+        *,
+        l2: float = 0.0,
+        bias_multiplier: float = 1.0,
+        norm_multiplier: float = 1.0,
+        head_multiplier: float = 1.0,
+        **options: Any,
     ) -> None:
         super().__init__(learning_rate, **options)
         self.l2 = l2
         self.bias_multiplier = bias_multiplier
+        self.norm_multiplier = norm_multiplier
+        self.head_multiplier = head_multiplier
 
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
-        # TensorFlow's own variables, which arrive here on that backend, are named "layer/bias:0".
-        is_bias = variable.name.split("/")[-1].split(":")[0] == "bias"
         if self.l2 and len(variable.shape) > 1:
             gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.l2, variable.dtype)))
-        if is_bias and self.bias_multiplier != 1:
-            learning_rate = ops.multiply(learning_rate, self.bias_multiplier)
+        multiplier = self._multiplier(variable)
+        if multiplier != 1:
+            learning_rate = ops.multiply(learning_rate, multiplier)
         if self.momentum and keras.backend.backend() == "tensorflow":
             self._fused_update(gradient, variable, learning_rate)
         else:
             super().update_step(gradient, variable, learning_rate)
+
+    def _multiplier(self, variable: Any) -> float:
+        # TensorFlow's own variables, which arrive here on that backend, are named "layer/bias:0".
+        path: list[str] = getattr(variable, "path", variable.name).split(":")[0].split("/")
+        kind = path[-1]
+        if kind == "kernel":
+            return self.head_multiplier if len(path) > 1 and is_head(path[-2]) else 1.0
+        return {"bias": self.bias_multiplier, "beta": self.norm_multiplier}.get(kind, 1.0)
 
     def _fused_update(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         """Keras's update in TensorFlow's one kernel: it takes five passes over the weights."""
@@ -59,7 +78,12 @@ class SolverSGD(keras.optimizers.SGD):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"l2": self.l2, "bias_multiplier": self.bias_multiplier}
+        return super().get_config() | {
+            "l2": self.l2,
+            "bias_multiplier": self.bias_multiplier,
+            "norm_multiplier": self.norm_multiplier,
+            "head_multiplier": self.head_multiplier,
+        }
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -108,6 +132,8 @@ def solver(config: RunConfig, steps_per_epoch: int) -> SolverSGD:
         nesterov=config.nesterov,
         l2=config.weight_decay,
         bias_multiplier=config.bias_multiplier,
+        norm_multiplier=config.norm_multiplier,
+        head_multiplier=config.head_scale**2,
         global_clipnorm=config.clip_norm,
         gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
         use_ema=config.average is not None,

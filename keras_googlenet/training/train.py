@@ -48,6 +48,7 @@ from keras_googlenet.training.network import (
 )
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
+from keras_googlenet.training.start import start
 
 
 def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = False) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def _train(config: RunConfig, data: ImageData | None, stack: ExitStack) -> dict[
     with distribution.scope():
         model = build_for_training(config, preprocessing, len(data.class_names), policy, order.steps)
         fresh = start_weights(model, config)
+        start(model, config, data.train, preprocessing)
         model.optimizer.build(model.trainable_variables)
     if distribution.is_first():
         if not (config.run / run_folder.CONFIG).is_file():

@@ -70,6 +70,8 @@ class TuneConfig:
             raise UserError(f"expected a GoogLeNet to search the channels of, got {training.variant}")
         if training.batch_size == "auto":
             raise UserError("expected a number as batch_size: the same for networks of all widths")
+        if training.whiten or training.identity_start or training.head_scale != 1:
+            raise UserError("expected no whiten, identity_start or head_scale: a search starts all at random")
         if training.weights is not None or training.freeze is not None:
             raise UserError(
                 "expected no weights or freeze: networks of other channels cannot start from them"

@@ -115,7 +115,14 @@ def test_each_process_takes_its_share_of_a_batch():
             assert_same(batch, other, atol=LEVEL)
 
 
-AUGMENTATIONS = [(), ("flip",), ("crop",), ("mixup",), ("crop", "mixup")]
+AUGMENTATIONS = [
+    (),
+    ("flip",),
+    ("crop",),
+    ("mixup",),
+    ("crop", "mixup"),
+    ("translate", "alternate", "cutout"),
+]
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
@@ -140,6 +147,41 @@ def test_flip_mirrors_about_half_of_the_images():
     same = [np.array_equal(a, b) for a, b in zip(flipped, plain, strict=True)]
     assert all(np.logical_xor(mirrored, same))
     assert 0.3 < np.mean(mirrored) < 0.7
+
+
+def test_alternate_mirrors_each_image_in_every_other_epoch_with_either_runtime():
+    plain, ours = numpy_batches(), numpy_batches(augment=("alternate",))
+    expected = training.training_batches(
+        PART, SMALL, ORDER, Cursor(), BatchSpec(classes=3, augment=("alternate",))
+    )
+    for batch, other in zip(ours, expected, strict=True):
+        assert_same(batch, other, atol=LEVEL)
+    order = [index for epoch in range(EPOCHS) for index, _ in ORDER.of_epoch(epoch)]
+    mirrored: dict[int, list[bool]] = {}
+    for (images, _), (changed, _) in zip(plain, ours, strict=True):
+        for image, other in zip(images, changed, strict=True):
+            assert np.array_equal(image, other) != np.array_equal(image[:, ::-1], other)
+            mirrored.setdefault(order.pop(0), []).append(np.array_equal(image[:, ::-1], other))
+    twice = [turns for turns in mirrored.values() if len(turns) == 2]
+    assert len(twice) > 30
+    assert all(first != second for first, second in twice)
+    assert 0.3 < np.mean([first for first, _ in twice]) < 0.7
+
+
+@pytest.mark.parametrize("make", [numpy_batches, None], ids=["NumPy", "TensorFlow"])
+def test_cutout_grays_a_square_of_a_quarter_of_the_side(make):
+    spec = BatchSpec(classes=3, augment=("cutout",))
+    theirs = training.training_batches(PART, SMALL, ORDER, Cursor(), spec)
+    batches = make(augment=("cutout",)) if make else theirs
+    places = set()
+    for (images, _), (plain, _) in zip(batches, numpy_batches(), strict=True):
+        for image, before in zip(np.array(images), plain, strict=True):
+            gray = np.all(np.isclose(image, 128 / 127.5 - 1), axis=-1)
+            rows, columns = np.nonzero(gray.any(axis=1))[0], np.nonzero(gray.any(axis=0))[0]
+            assert (len(rows), len(columns), gray.sum()) == (4, 4, 16)
+            np.testing.assert_allclose(image[~gray], before[~gray], atol=LEVEL)
+            places.add((rows[0], columns[0]))
+    assert len(places) > 30
 
 
 def test_crop_shifts_by_up_to_an_eighth_and_mirrors():

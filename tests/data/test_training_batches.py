@@ -18,6 +18,7 @@ AUGMENTATIONS = [
     ("crop",),
     ("paper",),
     ("mixup", "cutmix"),
+    ("translate", "alternate", "cutout"),
     pytest.param(("randaugment",), marks=pytest.mark.ci),
 ]
 

@@ -14,7 +14,7 @@ from keras_googlenet import RunConfig
 from keras_googlenet.training.optimizer import SolverSGD, WarmUp, rate_schedule, solver
 
 STEPS = 6
-KERNELS, BIASES = {"kernel"}, {"bias"}  # "gamma" and "beta" are neither
+KERNELS, BIASES = {"kernel", "head"}, {"bias"}  # "gamma" and "beta" are neither
 RATES = [0.1 * (1 - step / STEPS) ** 0.5 for step in range(STEPS)]  # of the polynomial schedule
 
 
@@ -32,9 +32,9 @@ def test_the_same_holds_on_jax():
 
 @pytest.fixture
 def model():
-    """A kernel and a bias with batch normalisation between them and others."""
+    """A kernel and a bias with batch normalization between them and the classifier's."""
     keras.utils.set_random_seed(1)
-    layers = [keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+    layers = [keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.Dense(2, name="main")]
     model = keras.Sequential([keras.Input((4,)), *layers])
     random = np.random.default_rng(1)
     for variable in model.trainable_variables:
@@ -45,7 +45,7 @@ def model():
 def kinds(model) -> list[str]:
     found = [variable.path.split("/")[-1] for variable in model.trainable_variables]
     assert found == ["kernel", "bias", "gamma", "beta", "kernel", "bias"]
-    return found
+    return [*found[:4], "head", "bias"]
 
 
 def values(variables) -> list[np.ndarray]:
@@ -70,6 +70,8 @@ def caffe(
     nesterov=False,
     weight_decay=0.0,
     bias_multiplier=1.0,
+    norm_multiplier=1.0,
+    head_scale=1.0,
     clip_norm=None,
     accumulate=1,
     average=None,
@@ -94,7 +96,8 @@ def caffe(
                 update = [gradient * clip_norm / norm for gradient in update]
             for index, kind in enumerate(kinds):
                 decay = weight_decay if kind in KERNELS else 0.0
-                local_rate = rate * (bias_multiplier if kind in BIASES else 1.0)
+                multipliers = {"bias": bias_multiplier, "beta": norm_multiplier, "head": head_scale**2}
+                local_rate = rate * multipliers.get(kind, 1.0)
                 before = velocities[index]
                 gradient = update[index] + decay * weights[index]
                 velocities[index] = momentum * before + local_rate * gradient
@@ -118,6 +121,8 @@ OPTIONS = {
     "l2": {"weight_decay": 0.1},
     "bias rate": {"bias_multiplier": 2.0},
     "biases held": {"bias_multiplier": 0.0},
+    "offsets' rate": {"norm_multiplier": 3.0},
+    "head's rate": {"head_scale": 0.5},
     "bvlc": {"momentum": 0.9, "weight_decay": 2e-4, "bias_multiplier": 2.0},
     "clipped": {"clip_norm": 0.5, "momentum": 0.9},
     "not clipped": {"clip_norm": 1e3},
