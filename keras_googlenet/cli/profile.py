@@ -12,7 +12,7 @@ from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
 
-MOST_CLASSES = 100_000  # the networks are built to be counted: more do not fit in memory
+MOST_CLASSES = 100_000  # with --compare the classics are built to be counted: more do not fit in memory
 
 
 def profile(

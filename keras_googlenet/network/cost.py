@@ -103,7 +103,7 @@ def _stage_cost(
     convolutions: list[tuple[int, int, int]] = []
     name, kind, patch, depth, depth_with_pools = stage.name, "max pool", "", 0, 1
     if isinstance(stage, Inception):
-        convolutions, filters = block_convolutions(architecture, stage, inputs)
+        convolutions, filters = _block_convolutions(architecture, stage, inputs)
         name, kind = block_layer(stage.name), f"inception {stage.name}"
         # The longest branch is the third, or beside its pool the fourth.
         reduced = int(architecture.reductions)
@@ -129,7 +129,7 @@ def _stage_cost(
     )
 
 
-def block_convolutions(
+def _block_convolutions(
     architecture: Architecture, block: Inception, inputs: int
 ) -> tuple[list[tuple[int, int, int]], int]:
     """The convolutions of an Inception block.

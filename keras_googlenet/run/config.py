@@ -227,8 +227,10 @@ class RunConfig:
         ):
             if not fine:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
-        if self.weights is not None and (self.whiten or self.identity_start):
-            raise UserError("expected no whiten or identity_start with weights: they start the network")
+        if self.weights is not None and (self.whiten or self.identity_start or self.head_scale != 1):
+            raise UserError("expected no whiten, identity_start or head_scale with weights: these start it")
+        if self.variant in CLASSICS and self.head_scale != 1:
+            raise UserError(f"expected no head_scale for {self.variant}: it is GoogLeNet's")
 
     def _fill_from_weights(self) -> None:
         """What is not said of the network is the run's that it starts from, or the package's default."""
