@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_googlenet.evaluation.evaluate import evaluate
     from keras_googlenet.export.saved_model import export_saved_model
     from keras_googlenet.images.spec import Preprocessing
+    from keras_googlenet.inference.classifier import Classifier, load
     from keras_googlenet.network.architecture import Architecture
     from keras_googlenet.network.googlenet import GoogLeNet
     from keras_googlenet.network.surgery import feature_model, freeze, replace_heads, strip_aux
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from keras_googlenet.tuning.hypermodel import HyperGoogLeNet
     from keras_googlenet.tuning.search import tune
     from keras_googlenet.weights.imagenet import decode_predictions, preprocess_input
+    from keras_googlenet.weights.shipped import shipped_names
 
 # Where each public name is.
 _MODULES = {
     "Architecture": "network.architecture",
+    "Classifier": "inference.classifier",
     "GoogLeNet": "network.googlenet",
     "HyperGoogLeNet": "tuning.hypermodel",
     "ImageData": "data.parts",
@@ -42,14 +45,17 @@ _MODULES = {
     "export_saved_model": "export.saved_model",
     "feature_model": "network.surgery",
     "freeze": "network.surgery",
+    "load": "inference.classifier",
     "preprocess_input": "weights.imagenet",
     "replace_heads": "network.surgery",
+    "shipped_names": "weights.shipped",
     "strip_aux": "network.surgery",
     "train": "training.train",
     "tune": "tuning.search",
 }
 __all__ = [
     "Architecture",
+    "Classifier",
     "GoogLeNet",
     "HyperGoogLeNet",
     "ImageData",
@@ -63,8 +69,10 @@ __all__ = [
     "export_saved_model",
     "feature_model",
     "freeze",
+    "load",
     "preprocess_input",
     "replace_heads",
+    "shipped_names",
     "strip_aux",
     "train",
     "tune",

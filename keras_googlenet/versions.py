@@ -8,7 +8,9 @@ from keras_googlenet.errors import UserError
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving's numbers are int64
 MAX_WARMUP_RECORDS = 1000  # TensorFlow Serving refuses a version with more
-WARMUP = "assets.extra/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
+EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
+WARMUP = f"{EXTRA}/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
+PROVENANCE = "provenance.json"  # in `EXTRA`: where a version comes from
 WARMUP_BATCH_SIZES = (1, 8)  # one client, and a few at once
 
 

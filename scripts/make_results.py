@@ -68,9 +68,9 @@ class Result:
     notes: str
 
     def accuracy(self, prefix: str = "") -> list[float]:
-        """The main head's accuracy by epoch; of validation with `prefix` "val_"."""
+        """The main head's accuracy by epoch; of validation with `prefix` "val_", where there was any."""
         name = f"{prefix}main_accuracy"
-        return self.metrics[name if name in self.metrics else f"{prefix}accuracy"]
+        return self.metrics.get(name) or self.metrics.get(f"{prefix}accuracy", [])
 
 
 def read_result(folder: Path) -> Result:
@@ -105,7 +105,7 @@ def read_result(folder: Path) -> Result:
 def read_curves(folder: Path) -> dict[str, list[float]]:
     """The columns of `metrics.csv`, with those that are drawn among them."""
     metrics = read_metrics(folder)
-    if not any(f"val_{name}" in metrics and name in metrics for name in ("main_accuracy", "accuracy")):
+    if not {"main_accuracy", "accuracy"} & set(metrics):
         raise UserError(f"{folder} is not a finished run: {folder / run_folder.METRICS} has no accuracies")
     return metrics
 
@@ -169,7 +169,7 @@ def row(result: Result) -> list[str]:
         f"{summary['epochs']}",
         summary["precision"],
         duration(summary["train_seconds"]),
-        f"{max(validation):.4f} (epoch {int(np.argmax(validation)) + 1})",
+        f"{max(validation):.4f} (epoch {int(np.argmax(validation)) + 1})" if validation else "none kept",
         f"**{summary['test_accuracy']:.4f}** of {summary['test_images']:,}",
         PUBLISHED.get(result.recipe or "", ""),
     ]
@@ -228,7 +228,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
     for axes, result in zip(fields, results, strict=False):
         epochs = range(1, len(result.accuracy()) + 1)
         axes.plot(epochs, result.accuracy(), ".-", label="training")
-        axes.plot(epochs, result.accuracy("val_"), ".-", label="validation")
+        if result.accuracy("val_"):
+            axes.plot(epochs, result.accuracy("val_"), ".-", label="validation")
         axes.axhline(result.summary["test_accuracy"], color="grey", linestyle=":", label="test, at the end")
         axes.set_title(shortened(result.name), fontsize=10, **AS_WRITTEN)
         axes.set_xlabel("epoch")

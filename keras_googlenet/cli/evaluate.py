@@ -10,15 +10,17 @@ import cyclopts
 from keras_googlenet.cli.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
+from keras_googlenet.weights.shipped import is_shipped
 
 
 def evaluate(
-    run: Path | None = None,
+    run: str | None = None,
     /,
     *,
     data: str | None = None,
     part: Literal["test", "validation", "train"] | None = None,
     crops: Literal[1, 10, 144] = 1,
+    views: Literal[1, 2, 6] = 1,
     ensemble: Annotated[tuple[Path, ...], cyclopts.Parameter(consume_multiple=True, negative="")] = (),
     weights: str | None = None,
     variant: str = "paper",
@@ -31,7 +33,7 @@ def evaluate(
     Parameters
     ----------
     run
-        The folder of a finished run.
+        The folder of a finished run, or a network of the package such as cifar10.
     data
         Images to measure on: a folder with one folder of images for each class, "sample" or
         "tfds:NAME"; by default what the run was trained on, divided as it was then.
@@ -39,34 +41,38 @@ def evaluate(
         Which part of the data; by default test, but all images of a folder that is not divided.
     crops
         Crops of each image, whose probabilities are averaged: 1 as in training, 10 or the paper's 144.
+    views
+        Views of the one crop, whose probabilities are averaged: 1 the image alone, 2 with its mirror image,
+        6 with shifts by a pixel. The accuracy of the image alone is reported beside it.
     ensemble
         Folders of further runs, whose probabilities are averaged with the first's.
     weights
-        In place of a run: "imagenet" for the published weights of a variant.
+        In place of a run: "imagenet" for the published weights of a variant, or a network of the package.
     variant
         The network whose published weights are meant.
     batch_size
         Crops in a step.
     to
         The report's folder, which must not exist; by default a new one in the run's, and none for
-        published weights.
+        published weights and networks of the package.
     as_json
         Print the result as JSON, and nothing else.
     """
     if (run is None) == (weights is None):
-        raise UserError('expected either the folder of a run or --weights "imagenet"')
+        raise UserError("expected either the folder of a run or --weights, such as --weights imagenet")
     import_tensorflow()
     from keras_googlenet.evaluation.evaluate import evaluate as evaluate_run
     from keras_googlenet.evaluation.evaluate import free_folder
 
-    if to is None and run is not None:
-        to = free_folder(run / "evaluation")
+    if to is None and run is not None and not is_shipped(run):
+        to = free_folder(Path(run) / "evaluation")
     found = evaluate_run(
         run or str(weights),
         data,
         ensemble=ensemble,
         part=part,
         crops=crops,
+        views=views,
         variant=variant,
         batch_size=batch_size,
         to=to,
@@ -75,7 +81,7 @@ def evaluate(
         say(found.to_json(), end="")
         return
     say(f"{'images':15} {found.images}")
-    for name in ("top1", "top5", "loss", "ece", "published_top1", "published_top5"):
+    for name in ("top1", "one_view_top1", "top5", "loss", "ece", "published_top1", "published_top5"):
         figure = getattr(found, name)
         if figure is not None:
             say(f"{name:15} {figure:.4f}")

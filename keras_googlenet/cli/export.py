@@ -18,7 +18,7 @@ FLAG = cyclopts.Parameter(negative="")
 
 
 def export(
-    run: Path,
+    run: str,
     /,
     *,
     to: Path,
@@ -42,7 +42,7 @@ def export(
     Parameters
     ----------
     run
-        The folder of a finished run.
+        The folder of a finished run, or a network of the package such as cifar10.
     to
         The model's directory, such as models/googlenet: its name is the model's. For the formats onnx and
         litert, a file that ends in .onnx or .tflite.

@@ -48,10 +48,11 @@ def predict(
     *images: Path,
     model: Path | None = None,
     url: str | None = None,
+    weights: str | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
     as_csv: Annotated[bool, cyclopts.Parameter(name="--csv", negative="")] = False,
 ) -> None:
-    """Classify images with an exported model.
+    """Classify images with an exported model, a run, or a network of the package.
 
     Parameters
     ----------
@@ -62,6 +63,9 @@ def predict(
     url
         A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet, or over gRPC
         grpc://127.0.0.1:8500/v1/models/googlenet.
+    weights
+        A network of the package such as cifar10, "imagenet", a run's folder, or the https:// address of a
+        zipped one.
     as_json
         Print a list of objects: image, label, probability, and the best few of both.
     as_csv
@@ -69,12 +73,20 @@ def predict(
     """
     if as_json and as_csv:
         raise UserError("expected either --json or --csv, and not both")
-    from keras_googlenet.serving.client.client import classify
+    if [model, url, weights].count(None) != 2:
+        raise UserError("expected one of --model FOLDER, --url http://... and --weights NAME")
+    from keras_googlenet.serving.client.client import classify, find_files
 
-    if model is not None or (url or "").startswith("grpc"):
+    if url is None or url.startswith("grpc"):
         import_tensorflow()
     with silenced_libraries():
-        predictions = classify(images, model=model, url=url)
+        if weights is not None:
+            from keras_googlenet.inference.classifier import load
+
+            files = find_files(images)
+            predictions = load(weights).predict(files)
+        else:
+            predictions = classify(images, model=model, url=url)
     if as_json:
         rows = [
             {

@@ -109,7 +109,7 @@ class ImageData:
         else:
             kept, held = stratified_split(parts["train"].labels, validation_fraction, seed)
             parts["train"], parts["validation"] = parts["train"].take(kept), parts["train"].take(held)
-        classes = 1 + max(int(part.labels.max()) for part in parts.values())
+        classes = 1 + max(int(part.labels.max(initial=0)) for part in parts.values())
         names = tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))
         if len(names) < max(classes, 2):
             raise UserError(f"expected a name for each of {classes} classes (two at least), got {len(names)}")
@@ -172,12 +172,12 @@ def array_part(images: Any, labels: Any) -> Part:
 def stratified_split(
     labels: Sequence[int] | np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (kept, held out): `fraction` of each class is held out, and at least one image."""
+    """Indices (kept, held out): `fraction` of each class is held out, and at least one image; of 0, none."""
     of_image = np.asarray(labels)
     random = np.random.default_rng(seed)
     held: list[np.ndarray] = []
     for label in np.unique(of_image):
         members = random.permutation(np.flatnonzero(of_image == label))
-        held.append(members[: max(1, round(fraction * len(members)))])
+        held.append(members[: max(1, round(fraction * len(members))) if fraction else 0])
     out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(of_image)), out), out

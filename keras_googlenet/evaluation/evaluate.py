@@ -28,8 +28,10 @@ from keras_googlenet.evaluation.images import (
     named_images,
     own_images,
 )
+from keras_googlenet.evaluation.metrics import top_k_accuracy
 from keras_googlenet.evaluation.report import write_report
 from keras_googlenet.evaluation.results import Evaluation, ModelRow, command_line, measure
+from keras_googlenet.evaluation.views import VIEWS, views_of
 from keras_googlenet.images.decoder import has_tensorflow
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.network.googlenet import GoogLeNet
@@ -37,6 +39,7 @@ from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.text import printable
 from keras_googlenet.weights.published import WeightsSpec, imagenet_spec
+from keras_googlenet.weights.shipped import located
 
 IMAGENET = "imagenet"
 
@@ -64,6 +67,7 @@ def evaluate(
     ensemble: Sequence[str | Path] = (),
     part: str | None = None,
     crops: int = 1,
+    views: int = 1,
     variant: str = "paper",
     batch_size: int = 64,
     to: Path | None = None,
@@ -71,7 +75,8 @@ def evaluate(
     """Measure a run, published weights, or several runs whose probabilities are averaged.
 
     Args:
-        run: The folder of a finished run, or `"imagenet"` for published weights.
+        run: The folder of a finished run, the name of a network of the package such as `"cifar10"`, or
+            `"imagenet"` for published weights.
         data: A folder with one folder of images for each class, what else `load_data` opens, or opened
             data. By default what the run was trained on, divided as it was then. For ImageNet: 1000
             folders, whose sorted names (WordNet ids) are the order of the classes.
@@ -79,6 +84,8 @@ def evaluate(
         part: `"test"`, `"validation"` or `"train"`; by default the test part, but all images of a
             folder `data` that is not divided.
         crops: Of each image: 1 as in training, or the 10 or 144 of the paper's section 7.
+        views: Of the one crop: 1, with its mirror image 2, with shifts by a pixel 6. The result has the
+            accuracy of the first alone beside it.
         variant: The network, for `"imagenet"`.
         batch_size: Crops in a step.
         to: A folder to make for the report, its pictures and `evaluation.json`; by default none.
@@ -86,29 +93,33 @@ def evaluate(
     Raises:
         UserError: A run, weights or data cannot be used, they have different classes, or `to` exists.
     """
-    _check(part=part, crops=crops, batch_size=batch_size, to=to)
+    _check(part=part, crops=crops, views=views, batch_size=batch_size, to=to)
     data = str(data) if isinstance(data, Path) else data
     networks, images = _prepare([run, *ensemble], variant, data, part)
     for network in networks:
         _check_square(network, crops)
     with _new_folder(to):
         started = time.perf_counter()
-        total = reduce(np.add, (answers(network, images.part, crops, batch_size) for network in networks))
+        first, mean = reduce(
+            np.add, (answers(network, images.part, crops, views, batch_size) for network in networks)
+        ) / len(networks)
         seconds = time.perf_counter() - started
         files = images.part.files
         evaluation = measure(
             images.part.labels,
-            total / len(networks),
+            mean,
             images.class_names,
             files=None if files is None else [str(file) for file in files],
             models=[network.row() for network in networks],
             data=images.data,
             part=images.part_name,
             crops=crops,
-            protocol=PROTOCOLS[crops],
+            views=views,
+            protocol=PROTOCOLS[crops] if views == 1 else f"{views} views: {VIEWS[views]}",
+            one_view_top1=None if views == 1 else top_k_accuracy(images.part.labels, first, 1),
             command="keras_googlenet.evaluate(...)"
             if isinstance(data, ImageData)
-            else command_line([str(run), *map(str, ensemble)], variant, data, part, crops),
+            else command_line([str(run), *map(str, ensemble)], variant, data, part, crops, views),
             seconds=seconds,
             published_top1=networks[0].published[0],
             published_top5=networks[0].published[1],
@@ -123,47 +134,56 @@ def _prepare(
 ) -> tuple[list[Network], Images]:
     """Load what takes part, and the images with labels in its order of classes."""
     spec = imagenet_spec(variant, aux_heads=False) if names[0] == IMAGENET else None
-    folders = [Path(name) for name in names[0 if spec is None else 1 :]]
+    of_runs = [str(name) for name in names[0 if spec is None else 1 :]]
+    folders = [located(name) for name in names[0 if spec is None else 1 :]]
     runs = [run_folder.load(folder) for folder in folders]
-    for folder, run in zip(folders, runs, strict=True):
-        check_same_classes(str(folder), run.class_names, str(folders[0]), runs[0].class_names)
-    of_runs = [_of_run(*pair) for pair in zip(folders, runs, strict=True)]
+    for name, run in zip(of_runs, runs, strict=True):
+        check_same_classes(name, run.class_names, of_runs[0], runs[0].class_names)
+    networks = [_of_run(*each) for each in zip(of_runs, folders, runs, strict=True)]
     if spec is None:
         images = own_images(folders, part) if data is None else named_images(data, part, folders[0])
-        return of_runs, in_order(images, runs[0].class_names, str(folders[0]))
+        return networks, in_order(images, runs[0].class_names, of_runs[0])
     if data is None:
         raise UserError("expected data to measure published weights on: a folder of images for each class")
     images = named_images(data, part, None)
     network = _published(spec, images)
     if runs:
-        check_same_classes(str(folders[0]), runs[0].class_names, images.data, images.class_names)
-    return [network, *of_runs], images
+        check_same_classes(of_runs[0], runs[0].class_names, images.data, images.class_names)
+    return [network, *networks], images
 
 
-def answers(network: Network, part: Part, crops: int, batch_size: int) -> np.ndarray:
-    """A network's probabilities, averaged over the crops of each image: float64 (images, classes)."""
-    steps = math.ceil(part.count * crops / batch_size)
-    with tqdm(desc=printable(network.name), total=steps, leave=False, disable=None) as bar:
-        if crops == 1:
-            dataset = evaluation_batches(part, network.preprocessing, batch_size=batch_size)
-            progress = keras.callbacks.Callback()
-            progress.on_predict_batch_end = lambda batch, logs: bar.update()
-            return network.model.predict(dataset, verbose=0, callbacks=[progress]).astype("float64")
+def answers(network: Network, part: Part, crops: int, views: int, batch_size: int) -> np.ndarray:
+    """A network's probabilities: float64 (2, images, classes), of each image as it is, and their average.
+
+    The average is over its crops or views; the first is the same where there are several crops.
+    """
+    shape = (2, part.count, network.model.output_shape[-1])
+    total, done = np.zeros(shape), 0
+    if crops > 1:
         from keras_googlenet.evaluation.crop_pipeline import crop_batches
 
-        total, done = np.zeros((part.count, network.model.output_shape[-1])), 0
-        for images in crop_batches(part, network.preprocessing, crops, batch_size).as_numpy_iterator():
-            found = network.model.predict_on_batch(images)
-            np.add.at(total, (done + np.arange(len(found))) // crops, found)
-            done += len(found)
-            bar.update()
-    return total / crops
+        batches = crop_batches(part, network.preprocessing, crops, batch_size).as_numpy_iterator()
+    else:
+        dataset = evaluation_batches(part, network.preprocessing, batch_size=batch_size)
+        batches = (np.asarray(images) for images, _ in dataset)
+    steps = math.ceil(part.count * crops / batch_size)
+    for images in tqdm(batches, printable(network.name), steps, leave=False, disable=None):
+        places = (done + np.arange(len(images))) // crops
+        for number, (weight, view) in enumerate(views_of(images, views)):
+            found = network.model.predict_on_batch(view)
+            np.add.at(total[1], places, found * (weight / crops))
+            if number == 0 and crops == 1:
+                total[0, places] = found
+        done += len(images)
+    return total
 
 
-def _check(*, part: str | None, crops: int, batch_size: int, to: Path | None) -> None:
+def _check(*, part: str | None, crops: int, views: int, batch_size: int, to: Path | None) -> None:
     for name, fine, expected, got in (
         ("part", part in (None, *PARTS), "test, validation or train", part),
         ("crops", crops in PROTOCOLS, "1, 10 or 144", crops),
+        ("views", views in VIEWS, "1, 2 or 6", views),
+        ("crops", crops == 1 or views == 1, "1 with views, which have one of their own", crops),
         ("batch_size", batch_size >= 1, "at least 1", batch_size),
     ):
         if not fine:
@@ -192,10 +212,8 @@ def _published(spec: WeightsSpec, chosen: Images) -> Network:
     return Network(IMAGENET, spec.variant, model, spec.preprocessing, published)
 
 
-def _of_run(folder: Path, run: run_folder.Run) -> Network:
-    return Network(
-        str(folder), run_folder.load_config(folder).variant, strip_aux(run.model), run.preprocessing
-    )
+def _of_run(name: str, folder: Path, run: run_folder.Run) -> Network:
+    return Network(name, run_folder.load_config(folder).variant, strip_aux(run.model), run.preprocessing)
 
 
 def free_folder(folder: Path) -> Path:

@@ -131,7 +131,10 @@ def _is_divided(data: str) -> bool:
 
 
 def _part(data: str, loaded: ImageData, part_name: str) -> Images:
-    return Images(data, part_name, loaded.class_names, getattr(loaded, part_name))
+    part = getattr(loaded, part_name)
+    if not part.count:
+        raise UserError(f"{data} has no {part_name} images: name another part, or other data")
+    return Images(data, part_name, loaded.class_names, part)
 
 
 def _same(one: Part, other: Part) -> bool:

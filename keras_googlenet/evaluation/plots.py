@@ -28,7 +28,7 @@ AS_WRITTEN: dict[str, Any] = {"parse_math": False}  # dollar signs in a name sta
 
 
 def plot_curves(history: dict[str, list[float]], path: Path) -> None:
-    """Loss and main accuracy by epoch, training and validation.
+    """Loss and main accuracy by epoch, in training, and in validation where there was any.
 
     Args:
         history: Of `keras.Model.fit`, one output or three.
@@ -44,7 +44,8 @@ def plot_curves(history: dict[str, list[float]], path: Path) -> None:
         strict=True,
     ):
         axes.plot(epochs, history[metric], "o-", label="training")
-        axes.plot(epochs, history[f"val_{metric}"], "s-", label="validation")
+        if f"val_{metric}" in history:
+            axes.plot(epochs, history[f"val_{metric}"], "s-", label="validation")
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -111,6 +111,8 @@ def _headlines(evaluation: Evaluation) -> Iterable[tuple[str, str, str]]:
         if name == "top-1" or len(evaluation.classes) > TOP_K:
             remark = "of the images right" if name == "top-1" else f"right among the best {TOP_K}"
             yield name, f"{share:.1%}", remark if published is None else f"published: {published:.1%}"
+    if evaluation.one_view_top1 is not None:
+        yield "top-1, one view", f"{evaluation.one_view_top1:.1%}", f"of the {evaluation.views} averaged"
     yield "loss", f"{evaluation.loss:.3f}", "mean cross-entropy"
     yield "calibration error", f"{evaluation.ece:.3f}", "0 is best"
     yield "time", f"{evaluation.seconds:,.1f} s", f"{evaluation.images / evaluation.seconds:,.0f} images/s"

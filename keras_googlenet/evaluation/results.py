@@ -54,8 +54,8 @@ class Evaluation:
     """An evaluation's result.
 
     `loss` is the mean cross-entropy, `ece` the expected calibration error, `seconds` what the networks
-    took for all images. `confusion` counts images, rows of true classes; `mistakes` are the worst ones,
-    the most confident first.
+    took for all images. `one_view_top1` is the accuracy without the views. `confusion` counts images, rows of
+    true classes; `mistakes` are the worst ones, the most confident first.
     """
 
     models: list[ModelRow]
@@ -76,6 +76,8 @@ class Evaluation:
     calibration: list[CalibrationBin]
     mistakes: list[Mistake]
     confusion: list[list[int]]
+    views: int = 1
+    one_view_top1: float | None = None
 
     def to_json(self) -> str:
         """JSON, a line for each field or row of a table."""
@@ -176,7 +178,12 @@ def confusions(evaluation: Evaluation, most: int) -> list[tuple[str, str, int]]:
 
 
 def command_line(
-    models: Sequence[str], variant: str | None, data: str | None, part: str | None, crops: int
+    models: Sequence[str],
+    variant: str | None,
+    data: str | None,
+    part: str | None,
+    crops: int = 1,
+    views: int = 1,
 ) -> str:
     """The command that does such an evaluation again.
 
@@ -186,10 +193,12 @@ def command_line(
         data: What `--data` was, if given.
         part: What `--part` was, if given.
         crops: Of an image.
+        views: Of a crop.
     """
     words = ["keras-googlenet", "evaluate"]
     words += ["--weights", "imagenet", "--variant", str(variant)] if models[0] == "imagenet" else [models[0]]
-    for option, value in (("--data", data), ("--part", part), ("--crops", None if crops == 1 else crops)):
-        words += [option, str(value)] if value is not None else []
+    given = {"--data": data, "--part": part, "--crops": crops, "--views": views}
+    for option, value in given.items():
+        words += [option, str(value)] if value not in (None, 1) else []
     words += ["--ensemble", *models[1:]] if models[1:] else []
     return shlex.join(words)

@@ -19,13 +19,14 @@ from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.folder import Run
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
+from keras_googlenet.weights.shipped import located
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Optimize = Literal["none", "fold", "cpu"]
 
 
 def export_run(
-    run: Path,
+    run: str | Path,
     to: Path,
     *,
     format: str = SAVED_MODEL,
@@ -44,7 +45,7 @@ def export_run(
     """Export a run's main head, and print what was measured.
 
     Args:
-        run: The folder of a finished run.
+        run: The folder of a finished run, or the name of a network of the package.
         to: The model's directory for TensorFlow Serving, or the file for another runtime.
         format: What to write: a name of `formats.FORMATS`.
         weights: Of a run that averaged its weights, the average or the last ones; by default those of
@@ -84,6 +85,7 @@ def export_run(
     if precision == "int8" and not FORMATS[format].int8:
         possible = ", ".join(each.name for each in FORMATS.values() if each.int8)
         raise UserError(f"--precision int8 belongs to --format {possible}, not to {format}")
+    run = located(run)
     finished = run_folder.load(run, weights=weights)
     images = _held_out(run, finished, data, calibrate=calibrate, precision=precision)
     measured = _measured(finished, images, calibrate=calibrate, precision=precision, optimize=optimize)

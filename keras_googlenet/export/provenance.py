@@ -21,9 +21,8 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.export.network import CONSTANTS, ServedNetwork
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.folder import read_metrics
+from keras_googlenet.versions import EXTRA, PROVENANCE
 
-EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
-PROVENANCE = "provenance.json"
 HASHED = (
     "for each of tf.train.list_variables, but its object graph, and each constant weights/* of "
     "saved_model.pb, in order of names: name, dtype, shape, values"

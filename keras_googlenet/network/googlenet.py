@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from keras_googlenet.network.pretrained import load_imagenet
 from keras_googlenet.network.variants import architecture_of
 from keras_googlenet.weights.files import load_weights
 from keras_googlenet.weights.published import imagenet_spec
+from keras_googlenet.weights.shipped import fits, is_shipped, located, shipped_names
 
 DEFAULT_SIZE = 224
+CLASSES = 1000  # ImageNet's
 
 
 def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
@@ -25,11 +28,11 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
-    classes: int = 1000,
+    classes: int | None = None,
     classifier_activation: str | None = "softmax",
     name: str = "googlenet",
     *,
-    variant: str | Architecture = "paper",
+    variant: str | Architecture | None = None,
     aux_heads: bool = True,
     dropout: float | None = None,
     aux_dropout: float | None = None,
@@ -42,20 +45,21 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     Args:
         include_top: Whether to add the classifiers. Without them the output is that of block 5b.
         weights: `None` (random initialisation); `"imagenet"` (the published weights that fit the
-            variant: BVLC's for `paper`, torchvision's, TF-Slim's); or the path of a `.weights.h5` or
-            `.keras` file, or of a run's folder. Classifiers of other classes, a first convolution
-            of other channels and auxiliary heads of another input size keep their initial values,
-            and a warning names them.
+            variant: BVLC's for `paper`, torchvision's, TF-Slim's); the name of a network that comes
+            with the package (`keras_googlenet.shipped_names()`), such as `"cifar10"`; or the path of a
+            `.weights.h5` or `.keras` file, or of a run's folder. Classifiers of other classes, a first
+            convolution of other channels and auxiliary heads of another input size keep their initial
+            values, and a warning names them.
         input_tensor: A Keras tensor to build on, in place of a new input.
         input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
-            224 x 224 x 3 with top and `(None, None, 3)` without. Any number of channels; any size
-            at which every layer still has an output.
+            224 x 224 x 3 (that of a shipped network) with top and `(None, None, 3)` without. Any number
+            of channels; any size at which every layer still has an output.
         pooling: Without top: `None` (the 4-D features), `"avg"` or `"max"` (1024 features).
-        classes: Number of classes of each classifier.
+        classes: Number of classes of each classifier; by default 1000, or a shipped network's.
         classifier_activation: Activation of the classifiers; `None` for logits.
         name: The model's name.
         variant: The network: a name of `keras_googlenet.network.variants.VARIANTS`, such as `"paper"` or
-            `"bn"`, or an `Architecture`.
+            `"bn"`, or an `Architecture`; by default `"paper"`, or a shipped network's.
         aux_heads: With top: whether to add the auxiliary classifiers of training, where the variant has them.
         dropout: Rate before the main classifier; `None` for the variant's own (paper: 0.4).
         aux_dropout: Rate before the auxiliary classifiers; `None` for the variant's own (paper: 0.7).
@@ -67,9 +71,15 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
         `loss_weights=[1, 0.3, 0.3]`. With `aux_heads=False`, the main output alone.
 
     Raises:
-        ValueError: An argument is not as above, or the input is too small for the geometry.
+        ValueError: An argument is not as above, the input is too small for the geometry, or a shipped
+            network is asked for in another variant, size or number of classes.
     """
-    architecture = architecture_of(variant)
+    if is_shipped(weights):
+        variant, input_shape, classes = _as_shipped(
+            str(weights), variant, input_tensor, input_shape, classes, include_top=include_top
+        )
+    classes = CLASSES if classes is None else classes
+    architecture = architecture_of("paper" if variant is None else variant)
     aux_heads = aux_heads and include_top and bool(architecture.auxiliary_heads)
     dropout = architecture.dropout if dropout is None else dropout
     aux_dropout = architecture.aux_dropout if aux_dropout is None else aux_dropout
@@ -98,11 +108,45 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     return model
 
 
+def _as_shipped(
+    name: str,
+    variant: str | Architecture | None,
+    input_tensor: Any,
+    input_shape: tuple[int | None, ...] | None,
+    classes: int | None,
+    *,
+    include_top: bool,
+) -> tuple[Architecture, tuple[int | None, ...] | None, int]:
+    """The arguments that a shipped network fits, in place of those that are not given."""
+    fitting = fits(name)
+    height, width, channels = fitting["shape"]
+    shape: tuple[int, ...] = (height, width, channels)
+    if channel_axis() == 1:
+        shape = (channels, height, width)
+    architecture = Architecture.from_json(json.dumps(fitting["architecture"]))
+    asked = input_shape if input_tensor is None else tuple(input_tensor.shape[1:])
+    for argument, value, fine in (
+        ("variant", variant, variant in (None, architecture.name, architecture)),
+        ("input_shape", asked, not include_top or asked in (None, shape)),
+        ("classes", classes, not include_top or classes in (None, fitting["classes"])),
+    ):
+        if not fine:
+            raise ValueError(
+                f"The weights {name!r} are those of variant={architecture.name!r}, input_shape={shape} and "
+                f"classes={fitting['classes']}: leave these out, or (for another size or other classes) take "
+                f"include_top=False. Received: {argument}={value!r}"
+            )
+    if asked is None:
+        free = (None, None, channels) if channel_axis() == -1 else (channels, None, None)
+        input_shape = shape if include_top else free
+    return architecture, input_shape, classes or fitting["classes"]
+
+
 def _load(model: keras.Model, weights: str | Path, architecture: Architecture, aux_heads: bool) -> None:
     if weights == "imagenet":
         fresh = load_imagenet(model, imagenet_spec(architecture.name, aux_heads=aux_heads))
     else:
-        fresh = load_weights(model, Path(weights))
+        fresh = load_weights(model, located(weights))
     if fresh:
         warnings.warn(f"layers left at their initial values: {', '.join(fresh)}", stacklevel=3)
 
@@ -114,10 +158,11 @@ def _check_arguments(
     dropout: float,
     aux_dropout: float,
 ) -> None:
-    if weights not in (None, "imagenet") and not Path(weights).exists():
+    if weights not in (None, "imagenet") and not located(weights).exists():
         raise ValueError(
-            'The `weights` argument should be either `None` (random initialization), "imagenet", or the '
-            f"path of weights to be loaded. Received: weights={str(weights)!r}, which does not exist"
+            'The `weights` argument should be either `None` (random initialization), "imagenet", the name of '
+            f"a network of the package ({', '.join(shipped_names())}), or the path of weights to be loaded. "
+            f"Received: weights={str(weights)!r}, which does not exist"
         )
     if pooling not in (None, "avg", "max"):
         raise ValueError(

@@ -11,6 +11,7 @@ from keras_googlenet.data.augmentations import AUGMENTATIONS, augmentation_help
 from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.weights.shipped import located
 
 CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # of `network.classics`
 CONFIG = "config.json"  # of a run's folder
@@ -49,7 +50,8 @@ class RunConfig:
     """Leave out images that cannot be read."""
 
     validation_fraction: float = 0.1
-    """Share of the training images kept for validation, where the data has no validation part."""
+    """Share of the training images kept for validation, where the data has no validation part; 0 for a final
+    run on all of them, once other runs have shown its options to be good."""
 
     image_size: int | None = None
     """Side of the network's input in pixels; by default that of the run in weights, else 80 for the sample,
@@ -84,8 +86,8 @@ class RunConfig:
     """Dropout before the main classifier; by default the variant's own."""
 
     weights: str | None = None
-    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder, whose network it then
-    is unless options say otherwise."""
+    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder or a network of the
+    package such as "cifar10", whose network it then is unless options say otherwise."""
 
     freeze: str | None = None
     """The last block, such as 4e, of those that keep the weights they start with."""
@@ -217,7 +219,12 @@ class RunConfig:
             ("average", self.average is None or 0 < self.average < 1, "between 0 and 1"),
             ("early_stopping", self.early_stopping is None or self.early_stopping >= 1, "at least 1"),
             ("checkpoint_minutes", self.checkpoint_minutes >= 0, "at least 0"),
-            ("validation_fraction", 0 < self.validation_fraction < 0.8, "between 0 and 0.8"),
+            ("validation_fraction", 0 <= self.validation_fraction < 0.8, "at least 0 and less than 0.8"),
+            (
+                "early_stopping",
+                self.early_stopping is None or self.validation_fraction > 0,
+                "none with validation_fraction 0, which leaves no image to tell the best epoch by",
+            ),
             ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
             (
                 "precision",
@@ -235,7 +242,7 @@ class RunConfig:
     def _fill_from_weights(self) -> None:
         """What is not said of the network is the run's that it starts from, or the package's default."""
         found: dict[str, Any] = {"variant": VARIANT, "width": 1.0}
-        run = Path(self.weights) if self.weights is not None else None
+        run = located(self.weights) if self.weights is not None else None
         names = ("variant", "width", "image_size", "channels")
         if run is not None and run.is_dir() and None in [getattr(self, name) for name in names]:
             found = network_of(run)

@@ -42,16 +42,19 @@ def fit_data(
         label_smoothing=config.label_smoothing,
         class_weights=class_weights(data.train, classes) if config.class_weights else None,
     )
-    return {
-        "x": training_batches(data.train, preprocessing, order, cursor, spec),
-        "validation_data": evaluation_batches(
+    validation = None
+    if data.validation.count:
+        validation = evaluation_batches(
             distribution.share(data.validation),
             preprocessing,
             batch_size=distribution.divisible(EVALUATION_BATCH),
             outputs=outputs,
             classes=classes,
             keep=True,
-        ),
+        )
+    return {
+        "x": training_batches(data.train, preprocessing, order, cursor, spec),
+        "validation_data": validation,
         "steps_per_epoch": order.steps,
         "shuffle": False,  # the batches are shuffled already
     }

@@ -23,6 +23,7 @@ from keras_googlenet.training.precision import using_dtype_policy
 from keras_googlenet.training.start import first_convolution
 from keras_googlenet.weights.files import load_weights
 from keras_googlenet.weights.published import imagenet_spec
+from keras_googlenet.weights.shipped import located
 
 BYTES_PER_PARAMETER = 12  # float32 weights, their gradients and their momentum
 
@@ -148,7 +149,7 @@ def start_weights(model: keras.Model, config: RunConfig) -> list[str]:
     if config.weights == "imagenet":
         fresh = load_imagenet(model, imagenet_spec(config.variant, aux_heads=config.aux_heads))
     else:
-        fresh = load_weights(model, Path(config.weights))
+        fresh = load_weights(model, located(config.weights))
     frozen = [name for name in fresh if not model.get_layer(name).trainable]
     if frozen:
         raise UserError(

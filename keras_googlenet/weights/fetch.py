@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import tempfile
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -14,6 +18,8 @@ from keras_googlenet.weights.published import WeightsSpec
 ORIGINALS_VARIABLE = "KERAS_GOOGLENET_WEIGHTS_DIR"
 CACHE_FOLDER = "models/keras_googlenet"  # below Keras's own home
 SHA256_LENGTH = 64
+HUB = "hf://"
+OF_A_RUN = ("config.json", "architecture.json", "labels.txt", "summary.json", "model.keras")
 
 
 def original_file(spec: WeightsSpec) -> Path:
@@ -29,27 +35,82 @@ def original_file(spec: WeightsSpec) -> Path:
             raise UserError(f"{ORIGINALS_VARIABLE} is set and {path} is missing: put {spec.address} there")
         check_file(path, spec)
         return path
-    folder = cache_folder()
     known_hash = spec.sha256 if len(spec.sha256) == SHA256_LENGTH else None
     try:
-        path = Path(
-            keras.utils.get_file(
-                spec.file,
-                spec.address,
-                file_hash=known_hash,
-                cache_dir=folder.parent,
-                cache_subdir=folder.name,
-            )
-        )
+        path = _downloaded(spec.file, spec.address, known_hash)
         check_file(path, spec)
-    except Exception as error:  # of any network layer; the user sees one line
-        (folder / spec.file).unlink(missing_ok=True)  # a wrong file must not be found the next time
-        reason = " ".join(str(error).split())
+    except UserError as error:
+        (cache_folder() / spec.file).unlink(missing_ok=True)  # a wrong file must not be found the next time
         raise UserError(
-            f"cannot fetch {spec.name} weights: {reason}; download {spec.address} yourself, and set "
+            f"cannot fetch {spec.name} weights: {error}; download {spec.address} yourself, and set "
             f"{ORIGINALS_VARIABLE} to its folder"
         ) from error
     return path
+
+
+def is_address(name: str) -> bool:
+    """Whether it says where in the network something is."""
+    return name.startswith(("https://", HUB, "http://"))
+
+
+def published_run(address: str) -> Path:
+    """A run's folder from the address of its zip archive; unpacked into the cache the first time.
+
+    Args:
+        address: `https://HOST/FILE.zip#sha256=...`, or `hf://OWNER/REPOSITORY/FILE.zip#sha256=...`.
+
+    Raises:
+        UserError: The address has no hash, the file cannot be had, is another, or is no archive of a run.
+    """
+    url, _, fragment = address.partition("#")
+    sha256 = fragment.removeprefix("sha256=").lower()
+    if url.startswith("http://") or not re.fullmatch(f"[0-9a-f]{{{SHA256_LENGTH}}}", sha256):
+        raise UserError(
+            "expected https:// or hf:// and the file's hash, as in https://HOST/FILE.zip#sha256=..., with 64 "
+            f"hexadecimal digits; got {address}"
+        )
+    if url.startswith(HUB):
+        owner, repository, *path = url.removeprefix(HUB).split("/")
+        if not path:
+            raise UserError(f"expected hf://OWNER/REPOSITORY/FILE.zip#sha256=...; got {address}")
+        url = f"https://huggingface.co/{owner}/{repository}/resolve/main/{'/'.join(path)}"
+    folder = cache_folder() / f"run-{sha256[:16]}"
+    if not folder.is_dir():
+        archive = _downloaded(f"run-{sha256[:16]}.zip", url, sha256)
+        _unpack(archive, folder, address)
+        archive.unlink()
+    return folder
+
+
+def _downloaded(name: str, url: str, sha256: str | None) -> Path:
+    folder = cache_folder()
+    try:
+        return Path(
+            keras.utils.get_file(
+                name, url, file_hash=sha256, cache_dir=folder.parent, cache_subdir=folder.name
+            )
+        )
+    except Exception as error:  # of any network layer; the user sees one line
+        (folder / name).unlink(missing_ok=True)  # a wrong file must not be found the next time
+        raise UserError(f"cannot fetch {url}: {' '.join(str(error).split())}") from error
+
+
+def _unpack(archive: Path, folder: Path, address: str) -> None:
+    """The files of a run from a zip archive, where they may be in a folder."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        unfinished = Path(made) / "run"
+        unfinished.mkdir()
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                for member in packed.infolist():
+                    if Path(member.filename).name in OF_A_RUN:
+                        (unfinished / Path(member.filename).name).write_bytes(packed.read(member))
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"{address} is no zip archive: {error}") from None
+        if not (unfinished / "config.json").is_file():
+            raise UserError(f"{address} holds no run: expected a zip archive of its folder")
+        with suppress(OSError):  # another process was first
+            unfinished.rename(folder)
 
 
 def check_file(path: Path, spec: WeightsSpec) -> None:

@@ -28,7 +28,7 @@ def load_model(path: Path) -> keras.Model:
         UserError: It is corrupt.
     """
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of zip, JSON, HDF5 or Keras, as the damage has it
         raise UserError(f"cannot load {path}, it is corrupt or no Keras model: {reason(error)}") from error
 

@@ -35,6 +35,11 @@ def preprocess_input(images: Any, weights: str | None = None) -> Any:
     return preprocessing.normalize(images)
 
 
+def class_names() -> tuple[str, ...]:
+    """ImageNet's 1000 names in label order; some classes share one. Keras downloads them once."""
+    return tuple(name for ((_, name, _),) in decode_predictions(np.eye(1000, dtype="float32"), top=1))
+
+
 def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """Name the best ImageNet classes of a batch.
 

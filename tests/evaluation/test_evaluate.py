@@ -100,12 +100,39 @@ def test_a_failure_of_the_pictures_leaves_the_figures(run, image_folder, tmp_pat
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["evaluation.json"]
 
 
+@pytest.mark.parametrize("views", [2, 6])
+def test_views_are_averaged(views, run, image_folder):
+    """Against the mean over copies, the middle one twice, of what NumPy's pipeline prepares."""
+    chosen, part = network(run), labelled_folder(image_folder)[1]
+    alone, mean = module.answers(chosen, part, 1, views=views, batch_size=7)
+    batches = list(numpy_batches.batches(part, chosen.preprocessing, batch_size=24))
+    images = np.concatenate([images for images, _ in batches])
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    shown = [images] if views == 2 else [images, images, padded[:, :80, :80], padded[:, 2:, 2:]]
+    shown += [view[:, :, ::-1] for view in shown]
+    expected = np.mean([chosen.model.predict(view, verbose=0) for view in shown], axis=0)
+    np.testing.assert_allclose(mean, expected, atol=1e-4)
+    np.testing.assert_allclose(alone, chosen.model.predict(images, verbose=0), atol=1e-4)
+    assert not np.allclose(alone, mean, atol=1e-3)
+
+
+def test_views_are_reported_beside_the_plain_figure(run, image_folder, tmp_path):
+    plain = evaluate(run, image_folder)
+    found = evaluate(run, image_folder, views=6, to=tmp_path / "report")
+    assert found.one_view_top1 == plain.top1
+    assert plain.one_view_top1 is None
+    assert found.protocol.startswith("6 views: the image, ")
+    assert found.command == f"keras-googlenet evaluate {run} --data {image_folder} --views 6"
+    assert "top-1, one view" in (tmp_path / "report/report.html").read_text()
+    assert Evaluation.from_json((tmp_path / "report/evaluation.json").read_text()) == found
+
+
 @pytest.mark.parametrize("crops", [10, 144])
 def test_crops_are_averaged(crops, run, image_folder):
     """Against each image alone, its crops in one batch; the batches here end amid an image."""
     chosen = network(run)
     part = labelled_folder(image_folder)[1].take(np.array([0, 20, 5]))
-    found = module.answers(chosen, part, crops, batch_size=33)
+    _, found = module.answers(chosen, part, crops, views=1, batch_size=33)
     for index, answer in enumerate(found):
         pixels = decode(part.images[index], 3)
         taken = take_crops(pixels, crop_table(*pixels.shape[:2], 80, crops), 80)
@@ -121,7 +148,7 @@ def test_grey_and_colour_and_sizes_are_mixed_freely(run, tmp_path, random):
         Image.fromarray(random.integers(0, 256, shape, "uint8")).save(paths[-1])
     labels = np.zeros(3, "int32")
     found = [
-        module.answers(network(run), Part(stored, labels), 10, 64)
+        module.answers(network(run), Part(stored, labels), 10, 1, 64)
         for stored in (paths, [path.read_bytes() for path in paths])
     ]
     np.testing.assert_array_equal(*found)
@@ -240,6 +267,8 @@ def test_one_crop_needs_no_tensorflow(run, image_folder, monkeypatch):
     ("options", "message"),
     [
         ({"crops": 7}, "expected crops to be 1, 10 or 144, got 7"),
+        ({"views": 3}, "expected views to be 1, 2 or 6, got 3"),
+        ({"views": 2, "crops": 10}, "expected crops to be 1 with views, which have one of their own, got 10"),
         ({"part": "all"}, "expected part to be test, validation or train, got all"),
         ({"batch_size": 0}, "expected batch_size to be at least 1, got 0"),
     ],

@@ -1,0 +1,1 @@
+"""A trained network that answers for photos, whichever way it is stored."""

@@ -1,0 +1,169 @@
+"""`load(name)`: a trained network that answers for images, whichever way it is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.evaluation.views import VIEWS, views_of
+from keras_googlenet.images.decoder import decoder
+from keras_googlenet.images.numpy import resize
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.googlenet import GoogLeNet
+from keras_googlenet.network.surgery import strip_aux
+from keras_googlenet.run import folder as run_folder
+from keras_googlenet.run.config import CONFIG
+from keras_googlenet.serving.client.answers import Prediction, Run, predictions
+from keras_googlenet.serving.client.images import Image
+from keras_googlenet.serving.client.retries import ServingError
+from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
+from keras_googlenet.weights.fetch import is_address, published_run
+from keras_googlenet.weights.imagenet import class_names as imagenet_class_names
+from keras_googlenet.weights.published import imagenet_spec
+from keras_googlenet.weights.shipped import is_shipped, located, shipped_names
+
+IMAGENET = "imagenet"
+TOP_K = 5
+BATCH = 32  # images in a step
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network that names the class of an image; `load` makes it.
+
+    Attributes:
+        name: What was loaded.
+        model: The network with its main head alone; `None` for an exported version.
+        class_names: In the order of the probabilities.
+        preprocessing: How an image becomes the network's input.
+    """
+
+    name: str
+    model: keras.Model | None
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    _run: Run | None = field(default=None, repr=False)  # of an exported version
+
+    def predict(
+        self,
+        images: Image | Iterable[Image],
+        *,
+        views: int = 1,
+        channel_order: Literal["rgb", "bgr"] = "rgb",
+        batch_size: int = BATCH,
+    ) -> list[Prediction]:
+        """The classes of images, best first.
+
+        Args:
+            images: One image or several, each a file's path, the bytes of a file, or uint8 pixels,
+                (height, width, 3), (height, width, 1) or (height, width).
+            views: Of each image, whose probabilities are averaged: 1, 2 with its mirror image, 6 with
+                shifts by a pixel. An exported version has 1.
+            channel_order: Of arrays: `"rgb"` as Keras and Pillow have them, `"bgr"` as OpenCV reads them.
+            batch_size: Images in a step.
+
+        Raises:
+            UserError: An image cannot be read, or an argument is not as above.
+        """
+        if batch_size < 1:
+            raise UserError(f"expected batch_size to be at least 1, got {batch_size}")
+        if channel_order not in ("rgb", "bgr"):
+            raise UserError(f'expected channel_order to be "rgb" or "bgr", got {channel_order!r}')
+        if views not in VIEWS or (views > 1 and self.model is None):
+            expected = ", ".join(map(str, VIEWS)) if self.model is not None else "1 of an exported version"
+            raise UserError(f"expected views to be {expected}, got {views}")
+        run = self._run or _asked(self, views)
+        return predictions(run, as_opencv(images, channel_order), batch_size, self.name)
+
+
+def load(name: str | Path, *, variant: str = "paper") -> Classifier:
+    """Load a classifier.
+
+    Args:
+        name: A network that comes with the package (`shipped_names()`), such as `"cifar10"`;
+            `"imagenet"`, published weights, which are downloaded the first time; a finished run's folder; an
+            exported version's folder, or a model's directory for its highest version; or the address of a
+            zipped run folder with its hash, `https://.../flowers.zip#sha256=...` or
+            `hf://OWNER/REPOSITORY/FILE#sha256=...`. A name of the package goes before a folder: `./cifar10`
+            is the folder.
+        variant: For `"imagenet"`, whose weights: `"paper"` (BVLC's), `"torchvision"` or `"slim"`.
+
+    Raises:
+        UserError: There is no such network, or it cannot be downloaded or is damaged.
+    """
+    if name == IMAGENET:
+        return _imagenet(variant)
+    if isinstance(name, str) and is_address(name):
+        return _of_run(name, published_run(name))
+    folder = located(name)
+    if is_shipped(name) or (folder / CONFIG).is_file():
+        return _of_run(str(name), folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"no network {str(name)!r}: expected {', '.join([*shipped_names(), IMAGENET])}, a run's folder, "
+            "an exported version's, or an https:// or hf:// address"
+        )
+    return _of_export(folder)
+
+
+def as_opencv(images: Any, channel_order: str) -> Any:
+    """Images as the client takes them: arrays of pixels in the order blue, green, red."""
+    if channel_order == "bgr" or isinstance(images, str | Path | bytes | bytearray | memoryview):
+        return images
+    if isinstance(images, np.ndarray):
+        colored = images.ndim >= 3 and images.shape[-1] == 3
+        return np.ascontiguousarray(images[..., ::-1]) if colored else images
+    return (as_opencv(image, channel_order) for image in images) if isinstance(images, Iterable) else images
+
+
+def _asked(classifier: Classifier, views: int) -> Run:
+    """A Keras model's answers to what the client asks, in the outputs of an exported version."""
+    model, preprocessing, names = classifier.model, classifier.preprocessing, np.array(classifier.class_names)
+    assert model is not None
+    decode = decoder()
+
+    def run(signature: str, encoded: Sequence[bytes]) -> dict[str, np.ndarray]:
+        try:
+            pixels = [resize(decode(one, preprocessing.channels), preprocessing) for one in encoded]
+        except ValueError as error:
+            raise ServingError("INVALID_ARGUMENT", str(error)) from None
+        probabilities = np.zeros((len(encoded), len(names)))
+        for weight, view in views_of(preprocessing.normalize(np.stack(pixels)), views):
+            probabilities += weight * model.predict_on_batch(view)
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP_K]
+        scores = np.take_along_axis(probabilities, best, axis=1)
+        return {"probabilities": probabilities, "classes": names[best], "scores": scores}
+
+    return run
+
+
+def _imagenet(variant: str) -> Classifier:
+    spec = imagenet_spec(variant, aux_heads=False)
+    names = imagenet_class_names()
+    model = GoogLeNet(variant=spec.variant, weights=IMAGENET, aux_heads=False, classes=len(names))
+    return Classifier(IMAGENET, model, names, spec.preprocessing)
+
+
+def _of_run(name: str, folder: Path) -> Classifier:
+    run = run_folder.load(folder)
+    return Classifier(name, strip_aux(run.model), run.class_names, run.preprocessing)
+
+
+def _of_export(folder: Path) -> Classifier:
+    from keras_googlenet.serving.client.local import local_model
+
+    version = version_folder(folder)
+    run = local_model(version)
+    try:
+        told = json.loads((version / EXTRA / PROVENANCE).read_text(encoding="utf-8"))
+        preprocessing = Preprocessing.from_dict(told["preprocessing"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {version / EXTRA / PROVENANCE}: {error}; export it again") from None
+    return Classifier(str(folder), None, run_folder.load_labels(version / EXTRA), preprocessing, run)

@@ -1,0 +1,218 @@
+"""`load`: the same picture, asked of the same network, however it is stored."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_googlenet import GoogLeNet, UserError, load, shipped_names
+from keras_googlenet.serving.client.client import classify
+from keras_googlenet.weights import fetch, imagenet, shipped
+
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+RUN, MODEL, SNEAKER = ARTIFACTS / "run", ARTIFACTS / "models/shoes", ARTIFACTS / "sneaker.png"
+
+
+@pytest.fixture(scope="module")
+def of_run():
+    return load(RUN)
+
+
+@pytest.fixture
+def packages(monkeypatch, tmp_path):
+    """The package with two networks: `tiny`, and `other`, another architecture's."""
+    import shutil
+
+    shutil.copytree(RUN, tmp_path / "networks/tiny")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "networks")
+    return tmp_path / "networks"
+
+
+def test_a_run_and_its_export_answer_alike(of_run):
+    exported = load(MODEL)
+    assert exported.model is None
+    assert exported.class_names == of_run.class_names
+    assert exported.preprocessing == of_run.preprocessing
+    (one,), (other,) = of_run.predict(SNEAKER), exported.predict([SNEAKER])
+    assert one.image == other.image == str(SNEAKER)
+    assert [name for name, _ in one.top] == [name for name, _ in other.top]
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4)
+    (served,) = classify([SNEAKER], model=MODEL)
+    np.testing.assert_array_equal(other.probabilities, served.probabilities)
+
+
+def test_paths_bytes_and_arrays(of_run):
+    pixels = np.asarray(Image.open(SNEAKER).convert("RGB"))
+    grey = np.asarray(Image.open(SNEAKER).convert("L"))
+    found = of_run.predict([SNEAKER, str(SNEAKER), SNEAKER.read_bytes(), pixels, grey, grey[..., np.newaxis]])
+    assert [one.image for one in found] == [str(SNEAKER)] * 2 + [f"image {n}" for n in range(2, 6)]
+    for one in found[1:]:
+        np.testing.assert_allclose(one.probabilities, found[0].probabilities, atol=1e-5)
+    (batch,) = of_run.predict(pixels[np.newaxis])
+    np.testing.assert_allclose(batch.probabilities, found[0].probabilities, atol=1e-5)
+
+
+def test_arrays_are_red_green_blue_unless_said_otherwise():
+    """A network that tells the red from the blue."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    kernel = keras.initializers.Constant(np.array([[9.0, -9], [0, 0], [-9, 9]]))
+    outputs = keras.layers.Dense(2, "softmax", kernel_initializer=kernel, name="main")(x)
+    from keras_googlenet import Classifier, Preprocessing
+
+    classifier = Classifier("two", keras.Model(inputs, outputs), ("red", "blue"), Preprocessing(8, 8))
+    red = np.zeros((8, 8, 3), "uint8")
+    red[..., 0] = 255
+    png = cv2.imencode(".png", red[..., ::-1])[1].tobytes()
+    assert [one.label for one in classifier.predict([red, png])] == ["red", "red"]
+    assert classifier.predict(red, channel_order="bgr")[0].label == "blue"
+    assert classifier.predict(red[np.newaxis], channel_order="rgb")[0].label == "red"
+
+
+def test_views(of_run):
+    (one,), (several,) = of_run.predict(SNEAKER), of_run.predict(SNEAKER, views=6)
+    assert not np.allclose(one.probabilities, several.probabilities, atol=1e-6)
+    assert several.probabilities.sum() == pytest.approx(1)
+    with pytest.raises(UserError, match="expected views to be 1, 2, 6, got 3"):
+        of_run.predict(SNEAKER, views=3)
+    with pytest.raises(UserError, match="expected views to be 1 of an exported version, got 2"):
+        load(MODEL).predict(SNEAKER, views=2)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (b"no image", "cannot read image 0: expected a JPEG or PNG image"),
+        (Path("nowhere.png"), "no image file at nowhere.png"),
+        (np.zeros((4, 4, 3)), "image 0: expected uint8 pixels"),
+        ([SNEAKER, SNEAKER.read_bytes()[:300]], "cannot read image 1: expected a JPEG or PNG image"),
+        (7, "expected a path, bytes or an array of pixels; received int"),
+    ],
+)
+def test_images_that_are_none(of_run, images, message):
+    with pytest.raises(UserError, match=message):
+        of_run.predict(images)
+
+
+def test_a_network_of_the_package(packages, of_run, monkeypatch):
+    assert shipped_names() == ["tiny"]
+    monkeypatch.chdir(packages.parent)
+    (packages.parent / "tiny").mkdir()  # a name of the package goes before a folder
+    classifier = load("tiny")
+    assert classifier.name == "tiny"
+    np.testing.assert_array_equal(
+        classifier.predict(SNEAKER)[0].probabilities, of_run.predict(SNEAKER)[0].probabilities
+    )
+    for folder in ("./tiny", Path("tiny")):
+        with pytest.raises(UserError, match="no SavedModel in tiny"):
+            load(folder)
+
+
+def test_googlenet_of_a_network_of_the_package(packages, of_run):
+    model = GoogLeNet(weights="tiny", aux_heads=False)
+    assert model.input_shape[1:3] == (of_run.preprocessing.height, of_run.preprocessing.width)
+    assert model.output_shape == (None, len(of_run.class_names))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), of_run.model.predict(images, verbose=0), atol=1e-5
+    )
+    body = GoogLeNet(weights="tiny", include_top=False, pooling="avg", input_shape=(40, 48, 1), classes=3)
+    assert len(body.output_shape) == 2
+    for wrong in ({"variant": "slim"}, {"input_shape": (64, 64, 1)}, {"classes": 3}):
+        with pytest.raises(ValueError, match="The weights 'tiny' are those of variant='tiny', "):
+            GoogLeNet(weights="tiny", **wrong)
+    with pytest.raises(ValueError, match=r"the name of a network of the package \(tiny\), or the path"):
+        GoogLeNet(weights="nothing")
+
+
+def test_names_that_are_nothing():
+    with pytest.raises(UserError, match=r"no network 'nothing': expected .*imagenet, a run's folder"):
+        load("nothing")
+
+
+def test_imagenet(monkeypatch):
+    """The network is the factory's own; here without its download."""
+    from keras_googlenet.inference import classifier as module
+
+    without_weights = {"weights": None, "input_shape": (64, 64, 3)}
+    monkeypatch.setattr(module, "GoogLeNet", lambda **options: GoogLeNet(**options | without_weights))
+    monkeypatch.setattr(module, "imagenet_class_names", lambda: tuple(f"name{i}" for i in range(1000)))
+    found = load("imagenet", variant="slim")
+    assert len(found.class_names) == 1000
+    assert found.model.output_shape == (None, 1000)
+    assert found.preprocessing.crop_fraction == 0.875
+
+
+def test_names_of_imagenet(monkeypatch):
+    rows = [[(f"n{i:08}", f"name{i}", 1.0)] for i in range(1000)]
+    monkeypatch.setattr(imagenet, "decode_predictions", lambda scores, top: rows)
+    assert imagenet.class_names()[:2] == ("name0", "name1")
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A run's folder, zipped as people zip it."""
+    path = tmp_path / "clothes.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for file in sorted(RUN.iterdir()):
+            if file.is_file():
+                packed.write(file, f"clothes/{file.name}")
+        packed.writestr("../../outside.txt", "left out")
+    return path
+
+
+@pytest.fixture
+def hub(archive, tmp_path, monkeypatch):
+    """What answers for the network: the file, whatever the address; keeps the addresses."""
+    asked = []
+
+    def get_file(name, origin, file_hash, cache_dir, cache_subdir):
+        asked.append(origin)
+        to = Path(cache_dir) / cache_subdir / name
+        to.write_bytes(archive.read_bytes())
+        if hashlib.sha256(to.read_bytes()).hexdigest() != file_hash:
+            raise ValueError("The file does not match its hash")  # as Keras does
+        return to
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(fetch.keras.utils, "get_file", get_file)
+    return asked
+
+
+def test_an_address_with_its_hash(archive, hub, of_run, tmp_path):
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    for address in (
+        f"https://host/clothes.zip#sha256={digest}",
+        f"hf://me/clothes/v1/clothes.zip#sha256={digest}",
+    ):
+        found = load(address)
+        np.testing.assert_array_equal(
+            found.predict(SNEAKER)[0].probabilities, of_run.predict(SNEAKER)[0].probabilities
+        )
+    assert hub == ["https://host/clothes.zip"]  # the second is of the same hash
+    assert not list(tmp_path.rglob("outside.txt"))
+
+
+def test_addresses_that_are_refused(archive, hub):
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    for address in ("https://host/a.zip", f"http://host/a.zip#sha256={digest}", "hf://me/a/b.zip#sha256=12"):
+        with pytest.raises(UserError, match=r"and the file's hash, as in https://HOST/FILE.zip#sha256="):
+            load(address)
+    with pytest.raises(UserError, match=r"expected hf://OWNER/REPOSITORY/FILE.zip"):
+        load(f"hf://me/clothes#sha256={digest}")
+    with pytest.raises(UserError, match=r"cannot fetch https://host/a.zip: The file does not match its hash"):
+        load(f"https://host/a.zip#sha256={'0' * 64}")
+    archive.write_bytes(b"no zip")
+    digest = hashlib.sha256(b"no zip").hexdigest()
+    with pytest.raises(UserError, match="is no zip archive"):
+        load(f"https://host/a.zip#sha256={digest}")
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("a.txt", "")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    with pytest.raises(UserError, match="holds no run"):
+        load(f"https://host/a.zip#sha256={digest}")
