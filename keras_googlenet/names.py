@@ -1,6 +1,6 @@
 """The names of a network's layers: what trained weights, exports and surgery find them by.
 
-A convolution of a block is `inception_3a_3x3_reduce`; its normalization and ReLU end in `_bn` and `_relu`.
+A convolution of a block is `inception_3a_3x3_reduce`, its normalization `..._bn`, its activation `..._relu`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ MAIN = "main"  # the classifier's layer, and the network's first output
 BLOCK = "inception_"  # what a block's layers begin with
 OUTPUT = "_output"  # what a block's last layer ends with
 BATCH_NORM = "_bn"
-RELU = "_relu"
+POOL = "_pool"  # before the main classifier: `avg_pool` or `max_pool`
 AUXILIARY = "aux"  # what the layers of auxiliary heads begin with
+
+
+def is_pool(layer: str) -> bool:
+    """Whether a layer is the pool before the main classifier."""
+    return layer in (f"avg{POOL}", f"max{POOL}")
 
 
 def block_layer(block: str, part: str = "") -> str:

@@ -1,10 +1,11 @@
 """Make the networks that come with the package: train each by its recipe, and pack its run's folder.
 
-    python scripts/make_networks.py cifar10 --data DATA --run runs/cifar10        # train, then pack
-    python scripts/make_networks.py cifar10 --run runs/cifar10                    # pack a finished run
+    python scripts/make_networks.py cifar10 --to keras_googlenet/networks/cifar10  # from nothing
+    python scripts/make_networks.py cifar10 --data FOLDER                          # to ./cifar10
+    python scripts/make_networks.py cifar10 --run runs/cifar10_best                # of a finished run
 
 Kernels are packed in float16, all else in float32. The packed network is measured on the run's test images,
-and its figures and command go into its model card, `keras_googlenet/networks/NAME/README.md`.
+and its figures and command go into its model card, README.md beside it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from keras_googlenet.run.config import ARCHITECTURE, CONFIG
 from keras_googlenet.run.recipes import recipe_options
 from keras_googlenet.text import say
 from keras_googlenet.weights.files import MODEL
-from keras_googlenet.weights.shipped import FOLDER
 
 RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_best"}  # by the network's name
 CARDS = Path(__file__).with_name("model_cards")
@@ -76,18 +76,16 @@ def halved(dataset: h5py.Dataset) -> np.ndarray:
     return values.astype("float16") if values.dtype == np.float32 and values.ndim > 1 else values
 
 
-def pack(run: Path, name: str) -> Path:
-    """A finished run's folder as a network of the package.
+def pack(run: Path, name: str, to: Path) -> None:
+    """A finished run's folder as a network of the package, in a new folder.
 
     Raises:
         UserError: It is not finished, or its data cannot be opened.
     """
-    to = FOLDER / name
-    shutil.rmtree(to, ignore_errors=True)
-    to.mkdir(parents=True)
     summary, recorded = run_folder.summary(run), run_folder.recorded(run)
     if summary is None:
         raise UserError(f"{run} is not finished: go on with its training")
+    to.mkdir(parents=True)
     for file in (ARCHITECTURE, run_folder.LABELS):
         shutil.copy(run / file, to / file)
     half(run / MODEL, to / MODEL)
@@ -130,7 +128,6 @@ def pack(run: Path, name: str) -> Path:
     )
     write_text(to / "README.md", Template((CARDS / f"{name}.md").read_text()).substitute(facts))
     say(json.dumps(facts, indent=2))
-    return to
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,13 +135,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--run", type=Path, help="its run's folder (runs/NAME)")
     parser.add_argument("--data", help="the images, in place of those that the recipe names")
+    parser.add_argument("--to", type=Path, help="the network's new folder (NAME)")
     options = parser.parse_args(arguments)
+    to = options.to or Path(options.name)
+    if to.exists():
+        raise UserError(f"{to} exists: delete it, or name another folder with --to")
     run = options.run or Path("runs") / options.name
     recipe = RECIPES[options.name]
     if run_folder.summary(run) is None:
         chosen = recipe_options(recipe) | ({"data": options.data} if options.data else {})
         train(RunConfig(**chosen, recipe=recipe, run=run), resume=True)
-    say(f"wrote {pack(run, options.name)}")
+    pack(run, options.name, to)
+    say(f"wrote {to}")
 
 
 if __name__ == "__main__":

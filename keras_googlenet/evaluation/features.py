@@ -13,12 +13,12 @@ from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.parts import Part
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.names import is_pool
 from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.weights.files import MODEL, load_model
 from keras_googlenet.weights.published import imagenet_spec
 
-POOLED = "avg_pool"  # the layer whose output is the features
 BATCH = 32
 FEWEST_POINTS = 3  # on a line at least, and not just two
 PROJECTIONS = ("pca", "tsne")
@@ -85,9 +85,10 @@ def _without_top(variant: str, preprocessing: Preprocessing, weights: str | None
 
 
 def _pooled(model: keras.Model, path: Path) -> keras.Model:
-    if not any(layer.name == POOLED for layer in model.layers):
-        raise UserError(f"{path} holds no GoogLeNet: expected a layer {POOLED!r}, whose output is features")
-    return keras.Model(model.input, model.get_layer(POOLED).output)
+    found = [layer for layer in model.layers if is_pool(layer.name)]
+    if not found:
+        raise UserError(f"{path} holds no GoogLeNet: expected a layer 'avg_pool', whose output is features")
+    return keras.Model(model.input, found[0].output)
 
 
 def embed(network: FeatureNetwork, part: Part) -> np.ndarray:

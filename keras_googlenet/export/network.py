@@ -14,7 +14,7 @@ from keras_googlenet.export import optimize as optimizing
 from keras_googlenet.export.parallel import split_batches, split_layers
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.names import MAIN
-from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.network.surgery import features_of, pooled_map, strip_aux, with_dtype_policy
 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
@@ -159,7 +159,7 @@ def served_network(
     features = features_of(main)
     outputs = {"logits": main.output, "features": features}
     if cam:
-        outputs["map"] = averaged_map(main, features)
+        outputs["map"] = pooled_map(main, features)
     return ServedNetwork(
         keras.Model(main.inputs[0], outputs, name=main.name),
         preprocessing,
@@ -169,33 +169,6 @@ def served_network(
         frozen=optimize == "cpu",
         cores=cores,
     )
-
-
-def _producer(model: keras.Model, tensor: Tensor) -> keras.Layer:
-    return next(layer for layer in model.layers if layer.output is tensor)
-
-
-def features_of(model: keras.Model) -> Tensor:
-    """What enters the classifier `main`, before dropout."""
-    features = model.get_layer(MAIN).input
-    while isinstance(_producer(model, features), keras.layers.Dropout):
-        features = _producer(model, features).input
-    return features
-
-
-def averaged_map(model: keras.Model, features: Tensor) -> Tensor:
-    """The feature map whose means over all places are `features`.
-
-    Raises:
-        UserError: The network does not end in a global average pool and a Dense layer.
-    """
-    pool, head = _producer(model, features), model.get_layer(MAIN)
-    if not isinstance(pool, keras.layers.GlobalAveragePooling2D) or not isinstance(head, keras.layers.Dense):
-        raise UserError(
-            "expected, for class activation maps, a network that ends in a global average pool and a Dense "
-            f"layer; {model.name!r} ends in {pool.name!r} and {head.name!r}"
-        )
-    return pool.input
 
 
 def _check_output(model: keras.Model) -> None:

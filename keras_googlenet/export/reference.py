@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_googlenet.export.calibration import softmax
-from keras_googlenet.export.network import POLICIES, ServedNetwork, averaged_map, features_of
+from keras_googlenet.export.network import POLICIES, ServedNetwork
 from keras_googlenet.export.signatures import TOP_K
 from keras_googlenet.export.verify import Values
 from keras_googlenet.export.warmup import encoded_images, example
 from keras_googlenet.images.spec import MAX_PIXELS, Preprocessing
 from keras_googlenet.images.tensorflow import load_images
 from keras_googlenet.names import MAIN
-from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
+from keras_googlenet.network.surgery import features_of, pooled_map, strip_aux, with_dtype_policy
 from keras_googlenet.weights.imagenet import preprocess_input
 
 SEED = 0
@@ -71,7 +71,7 @@ def answers(
     if precision != "float32":
         main = with_dtype_policy(main, POLICIES[precision])
     features = features_of(main)
-    outputs = [main.output, features, *([averaged_map(main, features)] if cam else [])]
+    outputs = [main.output, features, *([pooled_map(main, features)] if cam else [])]
     whole = keras.Model(main.inputs[0], outputs)
     # The user's model, all heads; it is asked in float32 alone, for it knows nothing of bfloat16's rounding.
     given = keras.Model(model.inputs[0], model.outputs)

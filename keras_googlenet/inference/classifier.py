@@ -16,12 +16,13 @@ from keras_googlenet.evaluation.views import VIEWS, views_of
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.inference.explain import Explanation, explanation
 from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import CONFIG
 from keras_googlenet.serving.client.answers import Prediction, Run, predictions
-from keras_googlenet.serving.client.images import Image
+from keras_googlenet.serving.client.images import Image, batches, unreadable
 from keras_googlenet.serving.client.retries import ServingError
 from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
 from keras_googlenet.weights.fetch import is_address, published_run
@@ -81,6 +82,32 @@ class Classifier:
             raise UserError(f"expected views to be {expected}, got {views}")
         run = self._run or _asked(self, views)
         return predictions(run, as_opencv(images, channel_order), batch_size, self.name)
+
+    def explain(
+        self, image: Image, *, top: int = 3, channel_order: Literal["rgb", "bgr"] = "rgb"
+    ) -> Explanation:
+        """Where in an image the network sees its best classes: their class activation maps.
+
+        Args:
+            image: As for `predict`.
+            top: How many classes.
+            channel_order: Of an array of pixels.
+
+        Raises:
+            UserError: The image cannot be read, the network is an exported version, or does not end in a
+                global pool and a Dense layer.
+        """
+        if self.model is None:
+            raise UserError(f"{self.name} is an exported version: ask it for its signature cam")
+        if not top >= 1:
+            raise UserError(f"expected top to be at least 1, got {top}")
+        ((one,),) = batches(as_opencv(image, channel_order), 1)
+        try:
+            pixels = decoder()(one.data, self.preprocessing.channels)
+        except ValueError:
+            raise UserError(unreadable(one.name)) from None
+        resized = resize(pixels, self.preprocessing)
+        return explanation(self.model, self.preprocessing, self.class_names, resized, top)
 
 
 def load(name: str | Path, *, variant: str = "paper") -> Classifier:

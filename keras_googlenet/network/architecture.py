@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 Padding = int | Literal["same", "ceil"]
 """Zeros on each side; `"same"`, TensorFlow's; `"ceil"`, none, and a pool's last window may overhang."""
@@ -130,6 +130,8 @@ class Architecture:
         linear_reductions: No ReLU after the reductions.
         branch_5x5: What the 5x5 branch computes with.
         residual: A projected shortcut round each block, before a last ReLU.
+        activation: Of every convolution.
+        head_pool: The pool over all places before the main classifier: averages, or largest values.
         dropout: Before the main classifier.
         aux_dropout: Before the auxiliary classifiers.
         kernel_initializer: Keras's name of the kernels' initialiser.
@@ -147,6 +149,8 @@ class Architecture:
     linear_reductions: bool = False
     branch_5x5: Literal["5x5", "3x3", "two_3x3"] = "5x5"
     residual: bool = False
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    head_pool: Literal["avg", "max"] = "avg"
     dropout: float = 0.4
     aux_dropout: float = 0.7
     kernel_initializer: str = "lecun_uniform"  # Caffe's "xavier": U(+-sqrt(3 / fan_in))
@@ -232,7 +236,8 @@ def _check_fields(part: Any) -> None:
             fine = value in ("same", "ceil") or (type(value) is int and value >= 0)
             expected = '0 or more, "same" or "ceil"'
         elif kind.startswith("Literal"):
-            fine, expected = value in BRANCH_5X5_KERNELS, f"one of {', '.join(BRANCH_5X5_KERNELS)}"
+            choices = get_args(get_type_hints(type(part))[field.name])
+            fine, expected = value in choices, f"one of {', '.join(choices)}"
         elif kind.startswith("int"):
             fine, expected = type(value) is int and value >= 1, "a whole number of 1 or more"
         elif kind.startswith("float"):

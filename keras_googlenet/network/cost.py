@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from keras_googlenet.names import MAIN, block_layer
+from keras_googlenet.names import MAIN, POOL, block_layer
 from keras_googlenet.network.architecture import (
     BRANCH_5X5_KERNELS,
     Architecture,
@@ -87,9 +87,10 @@ def stage_costs(architecture: Architecture, size: InputSize) -> list[StageCost]:
     height, width, channels = shape
     weights = channels * size.classes
     pooled, scores = (1, 1, channels), (1, 1, size.classes)
+    pool = architecture.head_pool
     return [
         *rows,
-        StageCost("avg_pool", "avg pool", f"{height}x{width}/1", pooled, depth_with_pools=1),
+        StageCost(f"{pool}{POOL}", f"{pool} pool", f"{height}x{width}/1", pooled, depth_with_pools=1),
         StageCost(f"{MAIN}_dropout", f"dropout ({architecture.dropout:.0%})", "", pooled),
         StageCost(MAIN, "linear", "", scores, 1, 1, weights + size.classes, weights, size.classes),
     ]

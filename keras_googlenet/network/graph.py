@@ -6,9 +6,11 @@ from typing import Any
 
 from keras import layers
 
-from keras_googlenet.names import MAIN
+from keras_googlenet.names import MAIN, POOL
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.network.layers import apply_stage, auxiliary_head, classifier
+
+GLOBAL_POOLS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
 
 
 def build(
@@ -45,12 +47,12 @@ def build(
     for stage in architecture.stages:
         x = apply_stage(x, stage, architecture)
         blocks[stage.name] = x
+    if not include_top and pooling is None:
+        return x
+    kind = architecture.head_pool if include_top else str(pooling)
+    x = GLOBAL_POOLS[kind](name=f"{kind}{POOL}")(x)
     if not include_top:
-        if pooling is None:
-            return x
-        pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
-        return pool(name=f"{pooling}_pool")(x)
-    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        return x
     main = classifier(x, MAIN, classes, dropout, activation, architecture)
     if not (aux_heads and architecture.auxiliary_heads):
         return main

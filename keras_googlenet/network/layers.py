@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_googlenet.names import BATCH_NORM, OUTPUT, RELU, block_layer
+from keras_googlenet.names import BATCH_NORM, OUTPUT, block_layer
 from keras_googlenet.network.architecture import (
     BRANCH_5X5_KERNELS,
     Architecture,
@@ -68,16 +68,16 @@ def convolution(
     spec: Conv,
     architecture: Architecture,
     *,
-    relu: bool = True,
+    linear: bool = False,
     batch_norm: bool | None = None,
 ) -> Tensor:
-    """Convolution and ReLU, with batch normalisation between them where the architecture has it.
+    """Convolution and activation, with batch normalisation between them where the architecture has it.
 
     Args:
         x: (batch, height, width, channels), or channels first under that data format.
         spec: The convolution.
-        architecture: Its normalisation and initialisers.
-        relu: Whether a ReLU follows.
+        architecture: Its normalisation, activation and initialisers.
+        linear: Whether no activation follows.
         batch_norm: In place of the architecture's own.
 
     Returns:
@@ -94,7 +94,7 @@ def convolution(
         spec.kernel,
         strides=spec.stride,
         padding="same" if same else "valid",
-        activation="relu" if relu and not batch_norm else None,
+        activation=None if linear or batch_norm else architecture.activation,
         use_bias=not batch_norm,
         kernel_initializer=architecture.kernel_initializer,
         bias_initializer=keras.initializers.Constant(architecture.bias_initializer),
@@ -108,9 +108,16 @@ def convolution(
             momentum=BN_MOMENTUM,
             name=f"{spec.name}{BATCH_NORM}",
         )(x)
-        if relu:
-            x = layers.ReLU(name=f"{spec.name}{RELU}")(x)
+        if not linear:
+            x = activation(x, architecture, f"{spec.name}_{architecture.activation}")
     return x
+
+
+def activation(x: Tensor, architecture: Architecture, name: str) -> Tensor:
+    """The architecture's activation, in a layer of that name; `x` is of any shape."""
+    if architecture.activation == "relu":
+        return layers.ReLU(name=name)(x)
+    return layers.Activation(architecture.activation, name=name)(x)
 
 
 def max_pool(x: Tensor, spec: MaxPool) -> Tensor:
@@ -193,14 +200,14 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
     """
     block = block_layer(spec.name)
 
-    def conv(x: Tensor, suffix: str, filters: int, kernel: int = 1, *, relu: bool = True) -> Tensor:
+    def conv(x: Tensor, suffix: str, filters: int, kernel: int = 1, *, linear: bool = False) -> Tensor:
         row = Conv(f"{block}_{suffix}", filters, kernel, padding=kernel // 2)
-        return convolution(x, row, architecture, relu=relu)
+        return convolution(x, row, architecture, linear=linear)
 
     def reduced(suffix: str, filters: int) -> Tensor:
         if not architecture.reductions:
             return x
-        return conv(x, f"{suffix}_reduce", filters, relu=not architecture.linear_reductions)
+        return conv(x, f"{suffix}_reduce", filters, linear=architecture.linear_reductions)
 
     # The third branch's layers are named after what they are: "3x3b" where they are no 5x5.
     kernels = BRANCH_5X5_KERNELS[architecture.branch_5x5]
@@ -222,9 +229,9 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
     if not architecture.residual:
         return layers.Concatenate(axis=axis, name=f"{block}{OUTPUT}")(branches)
     joined = layers.Concatenate(axis=axis, name=f"{block}_concat")(branches)
-    shortcut = conv(x, "shortcut", joined.shape[axis], relu=False)
+    shortcut = conv(x, "shortcut", joined.shape[axis], linear=True)
     joined = layers.Add(name=f"{block}_add")([joined, shortcut])
-    return layers.ReLU(name=f"{block}{OUTPUT}")(joined)
+    return activation(joined, architecture, f"{block}{OUTPUT}")
 
 
 def auxiliary_head(
@@ -260,7 +267,7 @@ def auxiliary_head(
         x = layers.Dropout(dropout, name=f"{spec.name}_flatten_dropout")(x)
     x = layers.Dense(
         spec.units,
-        activation="relu",
+        activation=architecture.activation,
         kernel_initializer=architecture.kernel_initializer,
         bias_initializer=keras.initializers.Constant(architecture.bias_initializer),
         name=f"{spec.name}_fc",

@@ -10,6 +10,8 @@ import keras
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import BLOCK, MAIN, OUTPUT, block_layer
 
+Tensor = Any  # a KerasTensor; Keras has no type stubs
+
 
 def strip_aux(model: keras.Model) -> keras.Model:
     """The main head alone: the same layers and variables, without the auxiliary heads.
@@ -110,6 +112,34 @@ def freeze(model: keras.Model, through: str) -> None:
     for layer in keras.Model(model.inputs, _block_output(model, through).output).layers:
         if isinstance(layer, keras.Layer):
             layer.trainable = False
+
+
+def features_of(model: keras.Model) -> Tensor:
+    """What enters the classifier `main`, before dropout."""
+    features = model.get_layer(MAIN).input
+    while isinstance(_producer(model, features), keras.layers.Dropout):
+        features = _producer(model, features).input
+    return features
+
+
+def pooled_map(model: keras.Model, features: Tensor) -> Tensor:
+    """The feature map whose means, or largest values, over all places are `features`.
+
+    Raises:
+        UserError: The network does not end in a global pool and a Dense layer.
+    """
+    pool, head = _producer(model, features), model.get_layer(MAIN)
+    pools = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+    if not isinstance(pool, pools) or not isinstance(head, keras.layers.Dense):
+        raise UserError(
+            "expected, for class activation maps, a network that ends in a global average or max pool and a "
+            f"Dense layer; {model.name!r} ends in {pool.name!r} and {head.name!r}"
+        )
+    return pool.input
+
+
+def _producer(model: keras.Model, tensor: Tensor) -> keras.Layer:
+    return next(layer for layer in model.layers if layer.output is tensor)
 
 
 def _block_output(model: keras.Model, block: str) -> keras.Layer:

@@ -27,6 +27,7 @@ POOLS = (
     layers.AdaptiveAveragePooling2D,
     layers.GlobalMaxPooling2D,
     layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from keras_googlenet import GoogLeNet, UserError, load, shipped_names
+from keras_googlenet.inference.explain import draw
 from keras_googlenet.serving.client.client import classify
 from keras_googlenet.weights import fetch, imagenet, shipped
 
@@ -21,6 +22,27 @@ RUN, MODEL, SNEAKER = ARTIFACTS / "run", ARTIFACTS / "models/shoes", ARTIFACTS /
 @pytest.fixture(scope="module")
 def of_run():
     return load(RUN)
+
+
+def test_an_explanation_s_maps_add_up_to_the_logits(of_run, tmp_path):
+    found = of_run.explain(SNEAKER, top=2)
+    (prediction,) = of_run.predict(SNEAKER)
+    assert [name for name, _ in found.classes] == [name for name, _ in prediction.top]
+    np.testing.assert_allclose([p for _, p in found.classes], [p for _, p in prediction.top], atol=1e-5)
+    assert found.maps.shape == (2, 28, 28)
+    assert found.pixels.shape == (28, 28, 1)
+    # The mean over the places before the average pool, here resized, is the logit without its bias.
+    logits = np.log(prediction.probabilities)
+    first, second = (of_run.class_names.index(name) for name, _ in found.classes)
+    bias = of_run.model.get_layer("main").bias.numpy()
+    of_maps = found.maps.mean(axis=(1, 2)) + bias[[first, second]]
+    assert of_maps[0] - of_maps[1] == pytest.approx(logits[first] - logits[second], rel=0.15)
+    draw(found, tmp_path / "map.png", "sneaker.png")
+    assert cv2.imread(str(tmp_path / "map.png")).shape[1] > 600
+    with pytest.raises(UserError, match="ask it for its signature cam"):
+        load(MODEL).explain(SNEAKER)
+    with pytest.raises(UserError, match="cannot read image 0"):
+        of_run.explain(b"nothing")
 
 
 @pytest.fixture

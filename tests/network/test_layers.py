@@ -1,11 +1,13 @@
 """Blocks against plain NumPy. Backend-agnostic: `test_backends.py` runs this file on JAX as well."""
 
+import math
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from keras_googlenet import GoogLeNet
 from keras_googlenet.network.architecture import Conv, Inception, MaxPool
 from keras_googlenet.network.layers import apply_stage, local_response_norm, max_pool
 from keras_googlenet.network.variants import VARIANTS
@@ -114,3 +116,34 @@ def test_linear_reductions_have_no_relu(variant, linear):
             layer.set_weights([np.full_like(w, -1) for w in layer.get_weights()])
     result = np.asarray(source(np.ones((1, 4, 4, 3), "float32")))
     assert (result < 0).all() if linear else (result == 0).all()
+
+
+ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: x * np.vectorize(lambda value: 0.5 * (1 + math.erf(value / math.sqrt(2))))(x),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation, batch_norm, random):
+    """A convolution that passes its input on, in inference: a fresh norm changes next to nothing."""
+    architecture = replace(VARIANTS["bn"], activation=activation, batch_norm=batch_norm)
+    inputs = keras.Input((5, 5, 3))
+    model = keras.Model(inputs, apply_stage(inputs, Conv("conv", 3, kernel=1), architecture))
+    conv = model.get_layer("conv")
+    conv.set_weights([np.eye(3).reshape(1, 1, 3, 3), *([] if batch_norm else [np.zeros(3)])])
+    x = random.normal(0, 2, (2, 5, 5, 3)).astype("float32")
+    np.testing.assert_allclose(model(x), ACTIVATIONS[activation](x), atol=5e-3)
+
+
+def test_the_pool_before_the_classifier():
+    architecture = replace(VARIANTS["short"].scaled(1 / 8), activation="relu")
+    for kind in ("avg", "max"):
+        model = GoogLeNet(variant=replace(architecture, head_pool=kind), input_shape=(32, 32, 3), classes=4)
+        pool = model.get_layer(f"{kind}_pool")
+        x = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
+        maps, pooled = keras.Model(model.input, [pool.input, pool.output])(x)
+        expected = {"avg": np.mean, "max": np.max}[kind](np.asarray(maps), axis=(1, 2))
+        np.testing.assert_allclose(pooled, expected, rtol=1e-5)

@@ -41,7 +41,7 @@ SIDES = {"3": 28, "4": 14, "5": 7}  # pixels, by the number of the block
 SMALLEST = {
     "paper": (31, 79), "bn": (31, 79), "torchvision": (15, 15), "slim": (1, None), "d2l": (1, None),
     "listing": (1, 65), "slides": (5, 13), "naive": (31, 79), "v2": (31, 79), "residual": (31, 79),
-    "small_images": (4, 10), "light_stem": (8, 20),
+    "small_images": (4, 10), "light_stem": (8, 20), "short": (9, None),
 }  # fmt: skip
 
 
@@ -239,11 +239,11 @@ def test_comparison(networks):
         name: (rows[name].smallest_input, rows[name].smallest_input_with_heads) for name in VARIANTS
     } == SMALLEST
     assert {name: row.input_size for name, row in rows.items() if row.input_size != 224} == {
-        "slides": 32, "small_images": 32, "light_stem": 32,
+        "slides": 32, "small_images": 32, "light_stem": 32, "short": 32,
     }  # fmt: skip
     assert {name: row.depth for name, row in rows.items()} == {
         "AlexNet": 8, "VGG-11": 11, "NiN": 12, "naive": 13, "v2": 31, "slides": 21, "small_images": 20,
-        "light_stem": 21,
+        "light_stem": 21, "short": 11,
     } | dict.fromkeys(("paper", "bn", "torchvision", "slim", "d2l", "listing", "residual"), 22)  # fmt: skip
     assert rows["AlexNet"].dense_share == pytest.approx(
         (9217 * 4096 + 4097 * 4096 + 4097 * 1000) / 62_378_344
