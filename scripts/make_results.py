@@ -4,7 +4,8 @@
     python scripts/make_results.py runs/* --to RESULTS.md --picture docs/results_curves.png  # this page
 
 By default it writes new files `RESULTS.md` and `results_curves.png` in the current folder.
-All figures are those that the runs left. A run's `notes.txt`, where somebody wrote one, has its remarks.
+All figures are those that the runs left. Runs that differ in their seed alone share a row. Remarks are those
+of a run's `notes.txt`; figures with test-time views are of `evaluate RUN --views`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from matplotlib.figure import Figure
 
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.evaluation.plots import AS_WRITTEN, shortened
+from keras_googlenet.evaluation.results import Evaluation
+from keras_googlenet.profile.costs import profile
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.run.folder import read_metrics
 from keras_googlenet.run.recipes import RECIPES, recipe_options
 from keras_googlenet.text import say
+from keras_googlenet.weights.files import MODEL, load_model
 
 NOTES = "notes.txt"
 UNTOLD = {"tfds_manual_dir", "checkpoint_minutes"}  # options that no figure depends on
@@ -39,7 +43,9 @@ FIGURES = (
 INTRODUCTION = """\
 Made by `scripts/make_results.py` from the folders that the runs left. The test images were used once, at
 the end of each run, by the network as it is saved. A figure is of the commit that trained the run, not of
-this one. `keras-googlenet recipes NAME` shows a recipe in full."""
+this one. Of several seeds, the figure is the mean, with the standard deviation. PFLOP are 10^15 operations of
+the whole training: 6 for each multiply-add of an image (2 forward, 4 backward), times images, times epochs.
+`keras-googlenet recipes NAME` shows a recipe in full."""
 COLUMNS = 3  # of the picture, at most
 
 PUBLISHED = {
@@ -47,6 +53,7 @@ PUBLISHED = {
     "fashion_mnist_best": "0.937, GoogLeNet in the data set's own list (submitted, not checked)",
     "nin_fashion_mnist": "none printed",
     "cifar10_listing": "none, for it cannot run; 0.9308, the best public GoogLeNet in Keras found",
+    "cifar10_fast": "0.9408 after 24 epochs of ResNet-9 (davidcpage/cifar10-fast); no GoogLeNet",
     "cifar10_best": "0.9535 after 70 epochs, 0.9364 and 0.9308, the best public GoogLeNets found",
     "flowers17": "none from scratch; the well-known tutorial's network sticks at 0.07",
     "slides_two_class": "none printed",
@@ -66,6 +73,8 @@ class Result:
     summary: dict[str, Any]
     metrics: dict[str, list[float]]
     notes: str
+    macs: int
+    views: tuple[int, float] | None = None  # how many, and the accuracy with them
 
     def accuracy(self, prefix: str = "") -> list[float]:
         """The main head's accuracy by epoch; of validation with `prefix` "val_", where there was any."""
@@ -99,7 +108,32 @@ def read_result(folder: Path) -> Result:
         summary,
         metrics,
         notes.read_text().strip() if notes.is_file() else "",
+        sum(layer.macs for layer in profile(load_model(folder / MODEL))),
+        with_views(folder),
     )
+
+
+def with_views(folder: Path) -> tuple[int, float] | None:
+    """Of the evaluation of the most views of the run's test images: their number, and the accuracy."""
+    found = [Evaluation.from_json(file.read_text()) for file in folder.glob("evaluation*/evaluation.json")]
+    pairs = [(one.views, one.top1) for one in found if one.views > 1 and one.part == "test"]
+    return max(pairs, default=None)
+
+
+def by_seed(results: Sequence[Result]) -> list[list[Result]]:
+    """Runs that differ in their seed alone, together, in the order of the first of them."""
+    groups: list[list[Result]] = []
+    for result in results:
+        for group in groups:
+            if (
+                set(result.config.differences(group[0].config)) <= {"seed"}
+                and result.recipe == group[0].recipe
+            ):
+                group.append(result)
+                break
+        else:
+            groups.append([result])
+    return groups
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
@@ -158,9 +192,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def row(result: Result) -> list[str]:
-    """A run's row of the table."""
+def figure(values: Sequence[float]) -> str:
+    """An accuracy, or the mean and the deviation of several."""
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"**{np.mean(values):.4f}**{spread}"
+
+
+def row(group: Sequence[Result]) -> list[str]:
+    """The table's row of a run, or of several that differ in their seed."""
+    result = group[0]
     summary, validation = result.summary, result.accuracy("val_")
+    images = summary["train_images"] * summary["epochs"]
+    views = [one.views for one in group if one.views is not None]
     return [
         f"[{result.name}](#{anchor(result.name)})",
         short(result.config.data),
@@ -169,15 +212,19 @@ def row(result: Result) -> list[str]:
         f"{summary['epochs']}",
         summary["precision"],
         duration(summary["train_seconds"]),
+        f"{images / summary['train_seconds']:,.0f}",
+        f"{6 * result.macs * images / 1e15:.3g}",
         f"{max(validation):.4f} (epoch {int(np.argmax(validation)) + 1})" if validation else "none kept",
-        f"**{summary['test_accuracy']:.4f}** of {summary['test_images']:,}",
+        f"{figure([one.summary['test_accuracy'] for one in group])} of {summary['test_images']:,}",
+        f"{figure([top1 for _, top1 in views])} ({views[0][0]})" if len(views) == len(group) else "",
+        f"{len(group)}",
         PUBLISHED.get(result.recipe or "", ""),
     ]
 
 
 HEAD = (
-    "run", "data", "training images", "input", "epochs", "precision", "training time",
-    "best validation accuracy", "test accuracy, images", "published",
+    "run", "data", "training images", "input", "epochs", "precision", "training time", "images/s", "PFLOP",
+    "best validation accuracy", "test accuracy, images", "with views", "seeds", "published",
 )  # fmt: skip
 
 
@@ -187,8 +234,9 @@ def anchor(heading: str) -> str:
     return kept.replace(" ", "-")
 
 
-def section(result: Result) -> str:
-    """What a run is, its command and its machine."""
+def section(group: Sequence[Result]) -> str:
+    """What a run is, its command, its machine and its seeds."""
+    result = group[0]
     summary = result.summary
     made_of = RECIPES[result.recipe].__doc__ if result.recipe else None
     lines = [f"## {result.name}", ""]
@@ -196,7 +244,8 @@ def section(result: Result) -> str:
         lines += [made_of.splitlines()[0], ""]
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     lines += ["```sh", command(result), "```", ""]
-    lines += [f"{summary['machine']}; {summary['backend']}, {versions}; seed {result.config.seed}."]
+    seeds = ", ".join(f"{one.config.seed} ({one.summary['test_accuracy']:.4f})" for one in group)
+    lines += [f"{summary['machine']}; {summary['backend']}, {versions}; seed {seeds}."]
     if summary["saved_epoch"] != summary["epochs"]:
         lines += [f"The weights are those of epoch {summary['saved_epoch']}."]
     unset = [name for name, value in own_options(result).items() if value is None]
@@ -205,16 +254,18 @@ def section(result: Result) -> str:
     return "\n".join([*lines, *(["", result.notes] if result.notes else [])])
 
 
-def page(results: Sequence[Result], picture: str) -> str:
-    """RESULTS.md."""
-    table = [list(HEAD), ["---"] * len(HEAD), *map(row, results)]
+def page(results: Sequence[Result], picture: str, history: str | None = None) -> str:
+    """RESULTS.md; `history` is the address of a page of earlier figures."""
+    groups = by_seed(results)
+    table = [list(HEAD), ["---"] * len(HEAD), *map(row, groups)]
     return "\n\n".join(
         [
             "# Results",
             INTRODUCTION,
             "\n".join(f"| {' | '.join(cells)} |" for cells in table),
             f"![Learning curves]({picture})",
-            *map(section, results),
+            *map(section, groups),
+            *([f"Figures of earlier versions are in [{history}]({history})."] if history else []),
         ]
     )
 
@@ -247,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, in the page's order")
     parser.add_argument("--to", type=Path, help="the page's file (RESULTS.md)")
     parser.add_argument("--picture", type=Path, help="the picture's file (results_curves.png)")
+    parser.add_argument("--history", help="the page of earlier figures to link to (none)")
     options = parser.parse_args(arguments)
     to = destination(options.to, "RESULTS.md")
     picture = destination(options.picture, "results_curves.png", "--picture")
@@ -254,7 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"expected --picture to end in .png, .svg or .pdf, got {picture}")
     results = [read_result(folder) for folder in options.runs]
     draw(results, picture)
-    to.write_text(page(results, Path(os.path.relpath(picture, to.parent)).as_posix()) + "\n")
+    address = Path(os.path.relpath(picture, to.parent)).as_posix()
+    to.write_text(page(results, address, options.history) + "\n")
     say(f"wrote {to} and {picture}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +28,14 @@ def decoder() -> Callable[[bytes, int], np.ndarray]:
 
     from keras_googlenet.images.tensorflow import decode_image
 
+    @lru_cache
+    def graph(channels: int) -> Callable[[bytes], Any]:  # faster than its operations one by one
+        signature = [tf.TensorSpec((), tf.string)]
+        return tf.function(lambda encoded: decode_image(encoded, channels), input_signature=signature)
+
     def decode_with_tensorflow(encoded: bytes, channels: int) -> np.ndarray:
         try:
-            return decode_image(encoded, channels).numpy()
+            return graph(channels)(encoded).numpy()
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(error.message) from None
 

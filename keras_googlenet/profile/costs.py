@@ -27,7 +27,6 @@ POOLS = (
     layers.AdaptiveAveragePooling2D,
     layers.GlobalMaxPooling2D,
     layers.GlobalAveragePooling2D,
-    layers.GlobalMaxPooling2D,
 )
 
 
