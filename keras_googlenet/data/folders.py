@@ -16,9 +16,9 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.decoder import decoder
+from keras_googlenet.images.files import TRAINED, is_hidden, left_out, visible_files, with_suffix
 from keras_googlenet.text import listed, say
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # their folders
 TEST_FRACTION = 0.2  # of a folder that names no test part
 
@@ -82,9 +82,7 @@ def labelled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:
 
 def find_images(folder: Path) -> list[Path]:
     """All JPEG and PNG files below `folder`, sorted."""
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+    return with_suffix(visible_files(folder), TRAINED)
 
 
 def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[bool]:
@@ -139,7 +137,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
     def broken(path: Path) -> bool:
         try:
             decode(path.read_bytes(), 3)
-        except ValueError:
+        except (ValueError, OSError):
             return True
         return False
 
@@ -178,7 +176,7 @@ def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -202,12 +200,19 @@ def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
     unknown = sorted({path.name for path in _class_folders(folder)} - set(class_names))
     if unknown:
         raise UserError(f"{folder} has class folders that training has not: {', '.join(unknown)}")
-    files = []
+    files, others = [], []
     for label, name in enumerate(class_names):
-        images = find_images(folder / name) if (folder / name).is_dir() else []
+        there = visible_files(folder / name) if (folder / name).is_dir() else []
+        images = with_suffix(there, TRAINED)
         if not images:
+            others_here = left_out(there)
             raise UserError(
-                f"no JPEG or PNG image in {folder / name}: add images of this class, or remove the folder"
+                f"no JPEG or PNG image in {folder / name}"
+                + (f" ({others_here})" if others_here else ": add images of this class, or remove the folder")
             )
         files += [(path, label) for path in images]
+        others += there
+    told = left_out(others)
+    if told:
+        say(f"{folder}: {told}", file=sys.stderr)
     return files

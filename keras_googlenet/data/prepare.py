@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from keras_googlenet.data.folders import IMAGE_SUFFIXES
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
+from keras_googlenet.images.files import CONVERTED, TRAINED, visible_files, with_suffix
 from keras_googlenet.images.numpy import decode_as_stored
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_PIXELS
 from keras_googlenet.text import listed
@@ -25,6 +25,7 @@ from keras_googlenet.text import listed
 STAGING = ".prepare"  # in the new folder: holds files being written
 LONGEST_SIDE = 65_500  # libjpeg's
 FILES_AT_ONCE = 8  # for a thread
+NAMES = ", ".join(sorted(TRAINED | CONVERTED))
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ def prepare(
     """Write the images of a folder, at any depth, to another one under the same relative paths, smaller.
 
     The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and grey stays
-    grey; 16 bits become 8, transparency and metadata are dropped, and EXIF orientation is not applied:
-    training decodes them so. Files and folders whose names begin with a dot are left out. A file appears
+    grey; BMP, WebP, TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`. 16 bits become 8,
+    transparency and metadata are dropped, and EXIF orientation is not applied (but for a TIFF's own):
+    training decodes them so. Hidden files and folders are left out, linked folders followed. A file appears
     whole or not at all; after an interruption, the same call does what is left.
 
     Args:
@@ -67,20 +69,20 @@ def prepare(
             would not write: then nothing is written.
     """
     _check_arguments(source, target, size, quality)
-    files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
-    files = [file for file in files if not any(name.startswith(".") for name in file.parts)]
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = [path.relative_to(source) for path in visible_files(source)]
+    images = with_suffix(files, TRAINED | CONVERTED)
     if not images:
-        raise UserError(f"no JPEG or PNG image in {source}")
+        raise UserError(f"no image in {source}: expected JPEG or PNG, or what becomes PNG")
 
-    there = [file for file in images if (target / file).exists()]
+    there = [file for file in images if (target / prepared_name(file)).exists()]
     is_done = partial(_is_done, source, target, size, enlarge)
     done = {file for file, fine in _each(is_done, there, "looking at what is there") if fine}
     others = [file for file in there if file not in done]
     if others:
+        names = listed([target / prepared_name(file) for file in others], 1)
         raise UserError(
-            f"{listed([target / file for file in others], 1)} would be overwritten, by an image whose "
-            f"shorter side is {size}: choose another folder, or delete them"
+            f"{names} would be overwritten, by an image whose shorter side is {size}: choose another folder, "
+            "or delete them"
         )
 
     write = partial(_write, source, target, size, quality, enlarge)
@@ -96,8 +98,32 @@ def prepare(
             shutil.rmtree(staging, ignore_errors=True)
     kinds = list(outcomes.values())
     unreadable = {file: str(error) for file, error in outcomes.items() if isinstance(error, ValueError)}
-    unreadable |= {file: "not named .jpg, .jpeg or .png" for file in files if file not in {*images}}
+    known = {*images}
+    unreadable |= {file: f"not named {NAMES}" for file in files if file not in known}
     return Prepared(kinds.count("resized"), kinds.count("copied"), len(done), unreadable)
+
+
+def prepared_name(file: Path) -> Path:
+    """The name that an image gets."""
+    return file if file.suffix.lower() in TRAINED else file.with_name(f"{file.name}.png")
+
+
+def _pixels(encoded: bytes, file: Path) -> np.ndarray:
+    """Pixels, uint8 (height, width, 1 or 3), of any image.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    if file.suffix.lower() in TRAINED:
+        return decode_as_stored(encoded)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        found = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    except cv2.error:  # of more than 2**30 pixels
+        found = None
+    if found is None:
+        raise ValueError("corrupt")
+    return found[..., np.newaxis] if found.ndim == 2 else np.ascontiguousarray(found[..., ::-1])
 
 
 def _check_arguments(source: Path, target: Path, size: int, quality: int) -> None:
@@ -126,13 +152,21 @@ def _each(work: Callable[[Path], Any], files: Sequence[Path], title: str) -> Ite
 
 
 def _is_done(source: Path, target: Path, size: int, enlarge: bool, file: Path) -> bool:
-    encoded = (target / file).read_bytes()
+    encoded = (target / prepared_name(file)).read_bytes()
     try:
-        shorter = min(decode_as_stored(encoded).shape[:2])
+        found = decode_as_stored(encoded)
+        if min(found.shape[:2]) == size:
+            return True
+        if min(found.shape[:2]) > size or enlarge:
+            return False
+        original = (source / file).read_bytes()
+        return (
+            encoded == original
+            if file.suffix.lower() in TRAINED
+            else bool(np.array_equal(found, _pixels(original, file)))
+        )
     except ValueError:
         return False
-    copied = shorter < size and not enlarge and encoded == (source / file).read_bytes()
-    return shorter == size or copied
 
 
 def _write(
@@ -141,14 +175,15 @@ def _write(
     """Prepare one file; returns what was done, or why the file could not be read."""
     encoded = (source / file).read_bytes()
     try:
-        pixels = decode_as_stored(encoded)
+        pixels = _pixels(encoded, file)
         shorter = min(pixels.shape[:2])
         copied = shorter == size or (shorter < size and not enlarge)
-        if not copied:
-            encoded = _encode(resize_shorter(pixels, size), encoded.startswith(JPEG_MAGIC), quality)
+        if not copied or prepared_name(file) != file:
+            resized = pixels if copied else resize_shorter(pixels, size)
+            encoded = _encode(resized, encoded.startswith(JPEG_MAGIC), quality)
     except ValueError as error:
         return error
-    staged, final = target / STAGING / uuid.uuid4().hex, target / file
+    staged, final = target / STAGING / uuid.uuid4().hex, target / prepared_name(file)
     staged.write_bytes(encoded)
     final.parent.mkdir(parents=True, exist_ok=True)
     staged.rename(final)

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.files import CONVERTED, TRAINED, visible_files, with_suffix
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 # Of a batch, at most. As base64 a third more, well below the 256 MB that a server takes over REST.
 BATCH_BYTES = 64 * 2**20
@@ -37,7 +36,7 @@ def find_files(images: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in images:
         if os.path.isdir(path):  # unlike Path's, it takes a name of any length
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found = with_suffix(visible_files(Path(path)), TRAINED | CONVERTED)
             if not found:
                 raise UserError(f"no image in folder {path}")
             files += found

@@ -1,0 +1,55 @@
+"""Which files are images: one definition for training, inspection, preparation and the client."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# What training and exports decode; what `prepare` and the client make PNG of; images that nothing here reads.
+TRAINED = frozenset({".jpg", ".jpeg", ".png"})
+CONVERTED = frozenset({".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+FOREIGN = frozenset({".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl"})
+HIDDEN = ("__MACOSX",)  # folders that archives bring along; and all whose names begin with a dot
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no user's: `._1.jpg`, `.ipynb_checkpoints`, `__MACOSX`."""
+    return name.startswith(".") or name in HIDDEN
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, but hidden ones. Linked folders are followed, but not in circles."""
+    return sorted(_walk(folder, frozenset()))
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link to a folder that it is in
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _walk(folder / entry.name, above | {here})
+            elif entry.is_file() or entry.is_symlink():  # a link to nothing is a file that cannot be read
+                yield folder / entry.name
+
+
+def with_suffix(files: Iterable[Path], suffixes: frozenset[str]) -> list[Path]:
+    """Those whose names end in one of `suffixes`, in upper or lower case."""
+    return [file for file in files if file.suffix.lower() in suffixes]
+
+
+def left_out(files: Iterable[Path]) -> str | None:
+    """What to say of the images among the files that training does not decode; `None` if there are none."""
+    found = Counter(file.suffix.lower() for file in with_suffix(files, CONVERTED | FOREIGN))
+    if not found:
+        return None
+    kinds = " and ".join(f"{count:,} {suffix}" for suffix, count in sorted(found.items()))
+    readable = [suffix for suffix in found if suffix in CONVERTED]
+    what_to_do = "`keras-googlenet prepare` makes PNG of them" if readable else "save them as JPEG or PNG"
+    return f"left out {kinds} {'file' if found.total() == 1 else 'files'}: {what_to_do}"
