@@ -25,6 +25,7 @@ def evaluate(
     weights: str | None = None,
     variant: str = "paper",
     batch_size: int = 64,
+    recorded_split: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     to: Path | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -52,6 +53,9 @@ def evaluate(
         The network whose published weights are meant.
     batch_size
         Crops in a step.
+    recorded_split
+        Though the images that the run was trained on have changed, take what is still there of those that
+        it recorded.
     to
         The report's folder, which must not exist; by default a new one in the run's, and none for
         published weights and networks of the package.
@@ -75,6 +79,7 @@ def evaluate(
         views=views,
         variant=variant,
         batch_size=batch_size,
+        recorded_split=recorded_split,
         to=to,
     )
     if as_json:

@@ -22,6 +22,7 @@ def train(
     config: Annotated[RunConfig, cyclopts.Parameter(name="*")],
     architecture: Path | None = None,
     resume: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    recorded_split: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     distributed: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     coordinator_address: str | None = None,
     processes: int | None = None,
@@ -35,6 +36,9 @@ def train(
         The JSON file of a network, such as a search's best.json, in place of --variant and --width.
     resume
         Go on with the run in --run, from its last checkpoint; start it if there is none.
+    recorded_split
+        With --resume: though the images have changed, go on with those that are still there, in the parts
+        that they were in.
     distributed
         Train in several processes that share each batch, on the JAX backend; start the same command in each.
     coordinator_address
@@ -44,6 +48,8 @@ def train(
     process_id
         With --distributed: this one's number, from 0.
     """
+    if recorded_split and not resume:
+        raise UserError("--recorded-split needs --resume beside it")
     if distributed:
         if config.batch_size == "auto":  # each process would find its own
             raise UserError("expected a number as --batch-size with --distributed")
@@ -57,7 +63,7 @@ def train(
     import_tensorflow()
     from keras_googlenet.training.train import train as train_run
 
-    train_run(config, resume=resume)
+    train_run(config, resume=resume, recorded_split=recorded_split)
 
 
 def recipes(

@@ -113,6 +113,12 @@ class ImageData:
         names = tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))
         if len(names) < max(classes, 2):
             raise UserError(f"expected a name for each of {classes} classes (two at least), got {len(names)}")
+        unseen = sorted(set(range(len(names))) - set(parts["train"].labels.tolist()))
+        if unseen:
+            raise UserError(
+                f"no training image of class {names[unseen[0]]!r}, label {unseen[0]}: expected labels from 0 "
+                f"to {len(names) - 1}, with training images of each"
+            )
         images = parts["train"].images
         assert isinstance(images, np.ndarray)
         return cls(names, parts["train"], parts["validation"], parts["test"], channels=images.shape[-1])

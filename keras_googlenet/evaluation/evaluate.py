@@ -70,6 +70,7 @@ def evaluate(
     views: int = 1,
     variant: str = "paper",
     batch_size: int = 64,
+    recorded_split: bool = False,
     to: Path | None = None,
 ) -> Evaluation:
     """Measure a run, published weights, or several runs whose probabilities are averaged.
@@ -88,6 +89,8 @@ def evaluate(
             accuracy of the first alone beside it.
         variant: The network, for `"imagenet"`.
         batch_size: Crops in a step.
+        recorded_split: Though the data that a run was trained on has changed, take what is still there of the
+            files that it recorded.
         to: A folder to make for the report, its pictures and `evaluation.json`; by default none.
 
     Raises:
@@ -95,7 +98,7 @@ def evaluate(
     """
     _check(part=part, crops=crops, views=views, batch_size=batch_size, to=to)
     data = str(data) if isinstance(data, Path) else data
-    networks, images = _prepare([run, *ensemble], variant, data, part)
+    networks, images = _prepare([run, *ensemble], variant, data, part, recorded_split)
     for network in networks:
         _check_square(network, crops)
     with _new_folder(to):
@@ -130,7 +133,11 @@ def evaluate(
 
 
 def _prepare(
-    names: Sequence[str | Path], variant: str, data: str | ImageData | None, part: str | None
+    names: Sequence[str | Path],
+    variant: str,
+    data: str | ImageData | None,
+    part: str | None,
+    recorded_split: bool,
 ) -> tuple[list[Network], Images]:
     """Load what takes part, and the images with labels in its order of classes."""
     spec = imagenet_spec(variant, aux_heads=False) if names[0] == IMAGENET else None
@@ -141,7 +148,11 @@ def _prepare(
         check_same_classes(name, run.class_names, of_runs[0], runs[0].class_names)
     networks = [_of_run(*each) for each in zip(of_runs, folders, runs, strict=True)]
     if spec is None:
-        images = own_images(folders, part) if data is None else named_images(data, part, folders[0])
+        images = (
+            own_images(folders, part, recorded_split=recorded_split)
+            if data is None
+            else named_images(data, part, folders[0])
+        )
         return networks, in_order(images, runs[0].class_names, of_runs[0])
     if data is None:
         raise UserError("expected data to measure published weights on: a folder of images for each class")

@@ -13,6 +13,7 @@ from keras_googlenet.data.folders import labelled_folder
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import FOLDER, OF_SOME, load_data, source_of
 from keras_googlenet.errors import UserError
+from keras_googlenet.run import division
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.run.inputs import open_data
@@ -32,22 +33,23 @@ class Images:
     part: Part
 
 
-def own_images(folders: Sequence[Path], part_name: str | None) -> Images:
+def own_images(folders: Sequence[Path], part_name: str | None, *, recorded_split: bool = False) -> Images:
     """A part of what runs were trained on, divided again as it was then.
 
     Args:
         folders: The runs'.
         part_name: One of `PARTS`; `None` for the test part.
+        recorded_split: Take what is still there of the files that the runs recorded, though others changed.
 
     Raises:
         UserError: The data is gone or has changed, or this part is not the same for all runs.
     """
     part_name = part_name or PARTS[0]
     configs = [run_folder.load_config(folder) for folder in folders]
-    images = _own(folders[0], configs[0], part_name)
+    images = _own(folders[0], configs[0], part_name, recorded_split)
     for folder, config in zip(folders, configs, strict=True):
         differ = DIVISION & set(config.differences(configs[0]))
-        if differ and not _same(images.part, _own(folder, config, part_name).part):
+        if differ and not _same(images.part, _own(folder, config, part_name, recorded_split).part):
             raise UserError(
                 f"{folder} has other {part_name} images than {folders[0]}, so it may have been trained on "
                 "some of those: name images that are new to all with --data"
@@ -105,11 +107,15 @@ def check_same_classes(
     )
 
 
-def _own(folder: Path, config: RunConfig, part_name: str) -> Images:
+def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) -> Images:
     try:
         loaded = _load(config.data, config)
     except UserError as error:
         raise UserError(f"cannot open what {folder} was trained on: {error}; name data with --data") from None
+    if recorded_split:
+        return _part(config.data, division.as_recorded(folder, loaded, config.data), part_name)
+    if division.check(folder, loaded, config.data):
+        return _part(config.data, loaded, part_name)
     then = run_folder.summary(folder) or {}
     now = {"train_images": loaded.train.count, "test_images": loaded.test.count}
     if any(then.get(name, count) != count for name, count in now.items()):

@@ -18,6 +18,7 @@ from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.run import checkpoint
 from keras_googlenet.run.config import ARCHITECTURE, CONFIG, RunConfig
+from keras_googlenet.run.division import DIVISION
 from keras_googlenet.weights.files import MODEL, load_model
 
 LABELS = "labels.txt"
@@ -37,11 +38,22 @@ class Run:
 
 @contextmanager
 def created(
-    folder: Path, config: dict[str, Any], class_names: Sequence[str], architecture: Architecture | None = None
+    folder: Path,
+    config: dict[str, Any],
+    class_names: Sequence[str],
+    architecture: Architecture | None = None,
+    division: bytes | None = None,
 ) -> Iterator[None]:
     """Make a run's folder, with what is known before the first step, and hold it.
 
     It appears complete or not at all.
+
+    Args:
+        folder: The new folder.
+        config: What its `config.json` holds.
+        class_names: In label order.
+        architecture: The network, where it is a GoogLeNet.
+        division: What its `division.DIVISION` holds, if it gets one.
 
     Raises:
         UserError: It was made by another process meanwhile.
@@ -51,6 +63,8 @@ def created(
         write_labels(unfinished / LABELS, class_names)
         if architecture is not None:
             write_text(unfinished / ARCHITECTURE, architecture.to_json())
+        if division is not None:
+            (unfinished / DIVISION).write_bytes(division)
         try:
             unfinished.rename(folder)
         except OSError:

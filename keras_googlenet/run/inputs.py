@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.data.sources import load_data
@@ -11,6 +10,7 @@ from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run import folder
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.weights.published import imagenet_spec
+from keras_googlenet.weights.shipped import located
 
 
 def open_data(config: RunConfig) -> ImageData:
@@ -33,6 +33,6 @@ def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
     base = Preprocessing(size, size, channels)
     if config.weights == "imagenet":
         base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
-    elif config.weights is not None and Path(config.weights).is_dir():
-        base = folder.load_preprocessing(Path(config.weights))
+    elif config.weights is not None and located(config.weights).is_dir():
+        base = folder.load_preprocessing(located(config.weights))
     return replace(base, height=size, width=size, channels=channels)

@@ -22,7 +22,7 @@ from keras_googlenet.files import held, remove_unfinished, replacing, write_json
 from keras_googlenet.images.decoder import has_tensorflow
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
-from keras_googlenet.run import checkpoint
+from keras_googlenet.run import checkpoint, division
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.checkpoint import Progress
 from keras_googlenet.run.config import CLASSICS, RunConfig
@@ -51,7 +51,13 @@ from keras_googlenet.training.precision import dtype_policy
 from keras_googlenet.training.start import start
 
 
-def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    *,
+    data: ImageData | None = None,
+    resume: bool = False,
+    recorded_split: bool = False,
+) -> dict[str, Any]:
     """Train a GoogLeNet and leave a run folder.
 
     The folder, `config.run`, holds `config.json`, `labels.txt`, `metrics.csv` (a row an epoch),
@@ -64,13 +70,15 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
         data: The images, in place of those that `config.data` names; see `ImageData.from_arrays`.
         resume: Go on with the run in `config.run` from its last checkpoint, to the same figures as if
             it had not stopped; start it if there is none; do nothing if it is finished.
+        recorded_split: Resume though the data has changed, with the files that are still there, in the
+            parts that they were in.
 
     Returns:
         What `summary.json` holds: `test_accuracy`, `test_images`, `train_seconds` and more.
 
     Raises:
-        UserError: The run's folder exists, the data cannot be used, the input is too small for the
-            network, or the loss is no number any more.
+        UserError: The run's folder exists, the data cannot be used or has changed since the run began, the
+            input is too small for the network, or the loss is no number any more.
         Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
     with ExitStack() as stack:
@@ -87,15 +95,19 @@ def train(config: RunConfig, *, data: ImageData | None = None, resume: bool = Fa
             raise UserError(
                 f"{config.run} exists: choose another run folder, delete it, or resume its run with --resume"
             )
-        return _train(config, data, stack)
+        return _train(config, data, stack, recorded_split)
 
 
-def _train(config: RunConfig, data: ImageData | None, stack: ExitStack) -> dict[str, Any]:
+def _train(
+    config: RunConfig, data: ImageData | None, stack: ExitStack, recorded_split: bool
+) -> dict[str, Any]:
     """Train from the last checkpoint or from the start, test and save; `stack` holds the run's folder."""
     check_augmentations(config.augment)
     keras.utils.set_random_seed(config.seed)
     if data is None:
         data = open_data(config)
+    if (config.run / run_folder.CONFIG).is_file():
+        data = _as_it_was(config, data, recorded_split)
     preprocessing = run_preprocessing(config, data)
     facts: dict[str, Any] = {}
     if config.batch_size == "auto":
@@ -190,7 +202,17 @@ def _created(
         "skipped_files": list(data.skipped),
     }
     network = None if config.variant in CLASSICS else architecture(config)
-    return run_folder.created(config.run, options | facts, data.class_names, network)
+    record = division.encoded(data, config.data)
+    return run_folder.created(config.run, options | facts, data.class_names, network, record)
+
+
+def _as_it_was(config: RunConfig, data: ImageData, recorded_split: bool) -> ImageData:
+    """The data of a run that goes on, compared with what it recorded."""
+    if recorded_split:
+        return division.as_recorded(config.run, data, config.data)
+    if not division.check(config.run, data, config.data) and distribution.is_first():
+        say(f"{config.run}: begun by an earlier version, so whether its images changed cannot be told")
+    return data
 
 
 def _fit(
