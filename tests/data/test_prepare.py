@@ -179,7 +179,10 @@ def test_files_that_are_no_images_are_named_and_the_others_written(source, tmp_p
     done = prepare(source, tmp_path / "out", size=40)
     assert (done.resized, done.copied) == (2, 2)
     assert {str(path) for path in done.unreadable} == set(broken)
-    assert done.unreadable[Path("README.txt")] == "not named .jpg, .jpeg or .png"
+    assert (
+        done.unreadable[Path("README.txt")]
+        == "not named .bmp, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
+    )
     assert done.unreadable[Path("train/cat/gif.png")] == "neither JPEG nor PNG"
     assert done.unreadable[Path("train/cat/cut.jpg")] == "corrupt"
     assert len(files(tmp_path / "out")) == 4
@@ -253,7 +256,7 @@ def test_a_killed_process_leaves_whole_files_and_the_next_call_does_the_rest(tmp
 
 MISTAKES = {
     "no folder at .*/nowhere": {"source": "nowhere"},
-    "no JPEG or PNG image in .*/empty": {"source": "empty"},
+    "no image in .*/empty: expected JPEG or PNG": {"source": "empty"},
     "/file is a file: expected a folder": {"target": "file"},
     "two folders beside each other, got .*/in and .*/in$": {"target": "in"},
     "beside each other, got .*/in and .*/in/out": {"target": "in/out"},
