@@ -1,0 +1,188 @@
+"""What `images.exif` does, in TensorFlow's operations: in tf.data, and in the exported graph of a server."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_googlenet.images.exif import (
+    APP1,
+    EXIF,
+    MOST_ENTRIES,
+    MOST_SEGMENTS,
+    ORIENTATIONS,
+    REVERSED_COLUMNS,
+    REVERSED_ROWS,
+    SHORT,
+    SOS,
+    TAG,
+    TRANSPOSED,
+    UPRIGHT,
+)
+from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC
+
+Tensor = Any
+
+
+class Bytes(NamedTuple):
+    """Bytes of a file from one place to another: uint8, and two int64 scalars."""
+
+    values: Tensor
+    start: Tensor
+    end: Tensor
+
+    def holds(self, at: Tensor, count: int) -> Tensor:
+        """Whether `count` bytes from `at` on, counted from the file's start, are among them."""
+        return (at >= self.start) & (at + count <= self.end)
+
+    def number(self, at: Tensor, count: int, big: Tensor | bool) -> Tensor:
+        """The number, int64, that `count` bytes from `at` on make; of any value beyond the end."""
+        places = at[..., tf.newaxis] + tf.range(count, dtype=tf.int64)
+        last = tf.size(self.values, tf.int64) - 1
+        found = tf.cast(tf.gather(self.values, tf.clip_by_value(places, 0, last)), tf.int64)
+        powers = tf.constant([256**power for power in range(count)], tf.int64)
+        return tf.reduce_sum(found * tf.where(big, powers[::-1], powers), axis=-1)
+
+
+def orientation(encoded: Tensor) -> Tensor:
+    """The orientation of an encoded image, a scalar string: int32, 1 to 8; see `exif.orientation`."""
+    kinds = [
+        (_starts(encoded, JPEG_MAGIC), EXIF, _of_jpeg),
+        (_starts(encoded, PNG_MAGIC), b"eXIf", _of_png),
+        (_starts(encoded, b"RIFF") & tf.equal(_part(encoded, 8, 4), b"WEBP"), b"EXIF", _of_webp),
+    ]
+
+    def found(find: Any) -> Tensor:
+        values = tf.io.decode_raw(encoded, tf.uint8)
+        return _in_directory(find(Bytes(values, tf.constant(0, tf.int64), tf.size(values, tf.int64))))
+
+    result = tf.constant(UPRIGHT)
+    for is_kind, sign, find in kinds:
+        # Most images have none: then nothing is parsed.
+        has_sign = is_kind & (tf.size(tf.strings.split(encoded, sign, maxsplit=1)) > 1)
+        result = tf.cond(has_sign, lambda find=find: found(find), lambda result=result: result)
+    return result
+
+
+def upright(pixels: Tensor, turned: Tensor) -> Tensor:
+    """Pixels (height, width, channels) as they are meant to be seen, of an image of that orientation."""
+
+    def turn() -> Tensor:
+        turned_over = tf.cond(turned >= TRANSPOSED, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        for axis, reversed_in in ((0, REVERSED_ROWS), (1, REVERSED_COLUMNS)):
+            is_reversed = tf.reduce_any(tf.equal(turned, reversed_in))
+            turned_over = tf.cond(
+                is_reversed, lambda x=turned_over, axis=axis: tf.reverse(x, [axis]), lambda x=turned_over: x
+            )
+        return turned_over
+
+    result = tf.cond(turned > UPRIGHT, turn, lambda: pixels)
+    return tf.ensure_shape(result, (None, None, pixels.shape[-1]))
+
+
+def _starts(encoded: Tensor, magic: bytes) -> Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
+
+
+def _part(encoded: Tensor, start: int, length: int) -> Tensor:
+    """A part of a string that may be shorter."""
+    return tf.strings.substr(tf.strings.join([encoded, bytes(start + length)]), start, length)
+
+
+def _of_jpeg(file: Bytes) -> Bytes:
+    def step(at: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mark, code, length = (
+            file.number(at, 1, True),
+            file.number(at + 1, 1, True),
+            file.number(at + 2, 2, True),
+        )
+        going = file.holds(at, 4) & (mark == 0xFF) & (code != SOS)
+        after = tf.minimum(at + 2 + length, file.end)
+        sign = tf.gather(
+            file.values,
+            tf.clip_by_value(at + 4 + tf.range(len(EXIF), dtype=tf.int64), 0, file.end - 1),
+        )
+        is_exif = (
+            going
+            & (code == APP1)
+            & (at + 4 + len(EXIF) <= after)
+            & tf.reduce_all(sign == tf.constant(list(EXIF), tf.uint8))
+        )
+        following = tf.where(going, tf.where(code == 0xFF, at + 1, at + 2 + length), file.end)
+        return (
+            tf.where(is_exif, file.end, following),
+            tf.where(is_exif, at + 4 + len(EXIF), start),
+            tf.where(is_exif, after, end),
+        )
+
+    return _walk(file, 2, step)
+
+
+def _of_png(file: Bytes) -> Bytes:
+    return _of_chunks(file, len(PNG_MAGIC), b"eXIf", big=True)
+
+
+def _of_webp(file: Bytes) -> Bytes:
+    found = _of_chunks(file, 12, b"EXIF", big=False)
+    sign = tf.gather(
+        file.values, tf.clip_by_value(found.start + tf.range(len(EXIF), dtype=tf.int64), 0, file.end - 1)
+    )
+    has_sign = (found.start + len(EXIF) <= found.end) & tf.reduce_all(
+        sign == tf.constant(list(EXIF), tf.uint8)
+    )
+    return found._replace(start=tf.where(has_sign, found.start + len(EXIF), found.start))
+
+
+def _of_chunks(file: Bytes, first: int, kind: bytes, *, big: bool) -> Bytes:
+    name_at, length_at = (4, 0) if big else (0, 4)
+    name = int.from_bytes(kind, "big")
+
+    def step(at: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        length = file.number(at + length_at, 4, big)
+        going = file.holds(at, 8)
+        is_kind = going & (file.number(at + name_at, 4, True) == name)
+        following = at + (12 + length if big else 8 + length + length % 2)
+        return (
+            tf.where(going & ~is_kind, following, file.end),
+            tf.where(is_kind, at + 8, start),
+            tf.where(is_kind, tf.minimum(at + 8 + length, file.end), end),
+        )
+
+    return _walk(file, first, step)
+
+
+def _walk(file: Bytes, first: int, step: Any) -> Bytes:
+    """Go from `first` on until a step has found its part, or is at the end; an empty part if none has."""
+    zero = tf.constant(0, tf.int64)
+    _, start, end = tf.while_loop(
+        lambda at, start, end: at < file.end,
+        step,
+        (tf.constant(first, tf.int64), zero, zero),
+        maximum_iterations=MOST_SEGMENTS,
+    )
+    return Bytes(file.values, start, end)
+
+
+def _in_directory(tiff: Bytes) -> Tensor:
+    """The orientation in the first directory of a TIFF structure."""
+    order = tiff.number(tiff.start, 4, True)
+    big = tf.equal(order, int.from_bytes(b"MM\0*", "big"))
+    known = tiff.holds(tiff.start, 8) & (big | tf.equal(order, int.from_bytes(b"II*\0", "big")))
+    at = tiff.start + tiff.number(tiff.start + 4, 4, big)
+    known &= tiff.holds(at, 2)
+    entries = tf.where(known, tf.minimum(tiff.number(at, 2, big), MOST_ENTRIES), 0)
+    places = at + 2 + 12 * tf.range(entries, dtype=tf.int64)
+    places = tf.boolean_mask(places, (places + 10 <= tiff.end) & (tiff.number(places, 2, big) == TAG))
+
+    def read() -> Tensor:
+        place = places[0]
+        kind, count, value = (
+            tiff.number(place + 2, 2, big),
+            tiff.number(place + 4, 4, big),
+            tiff.number(place + 8, 2, big),
+        )
+        fine = (kind == SHORT) & (count == 1) & (value >= ORIENTATIONS[0]) & (value <= ORIENTATIONS[-1])
+        return tf.cast(tf.where(fine, value, UPRIGHT), tf.int32)
+
+    return tf.cond(tf.size(places) > 0, read, lambda: tf.constant(UPRIGHT))
