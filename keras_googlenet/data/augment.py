@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_googlenet.data.augmentations import CUTOUT, GRAY, Turn, of_batches, of_images, takes_elements
 from keras_googlenet.data.loading import pixels, rounded
+from keras_googlenet.images import exif_graph
 from keras_googlenet.images.spec import JPEG_MAGIC, Preprocessing
 from keras_googlenet.images.tensorflow import announced_size, antialiased, decode_image, resize, to_channels
 
@@ -64,7 +65,7 @@ def _at_size(element: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The same uint8 pixels, whether `loading.in_memory` holds them or they are decoded here."""
     if element.shape == (preprocessing.height, preprocessing.width, preprocessing.channels):
         return element
-    return rounded(resize(pixels(element, preprocessing.channels), preprocessing))
+    return rounded(resize(pixels(element, preprocessing), preprocessing))
 
 
 def batch_function(names: Sequence[str]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -127,7 +128,7 @@ def random_crop_and_distort(
     element: Tensor, preprocessing: Preprocessing, min_area: float, draws: Seeds
 ) -> Tensor:
     """The paper's: a crop of 8% to 100% of the area, photometric distortion, any interpolation."""
-    image = _random_crop(element, preprocessing.channels, min_area, draws.next())
+    image = _random_crop(element, preprocessing, min_area, draws.next())
     size = (preprocessing.height, preprocessing.width)
 
     def resized(method: str) -> Callable[[], Tensor]:
@@ -141,13 +142,16 @@ def random_crop_and_distort(
     return distort_colours(tf.clip_by_value(resized_image, 0.0, 255.0), draws)
 
 
-def _random_crop(element: Tensor, channels: int, min_area: float, seed: Tensor) -> Tensor:
-    """A window of an image. Of a JPEG, no more than the window is decoded."""
+def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float, seed: Tensor) -> Tensor:
+    """A window of an image. Of a JPEG, no more than the window is decoded, and then turned upright."""
+    channels, turns = preprocessing.channels, preprocessing.turns
     encoded = element.dtype == tf.string
     if encoded:
         is_jpeg = tf.equal(tf.strings.substr(element, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
         decoded = tf.cond(
-            is_jpeg, lambda: tf.zeros((1, 1, channels), tf.uint8), lambda: decode_image(element, channels)
+            is_jpeg,
+            lambda: tf.zeros((1, 1, channels), tf.uint8),
+            lambda: decode_image(element, channels, turns=turns),
         )
         size = tf.cond(is_jpeg, lambda: announced_size(element), lambda: tf.shape(decoded)[:2])
         shape = tf.concat([size, [channels]], axis=0)
@@ -167,7 +171,8 @@ def _random_crop(element: Tensor, channels: int, min_area: float, seed: Tensor) 
     def of_jpeg() -> Tensor:
         window = tf.stack([top, left, height, width])
         crop = tf.io.decode_and_crop_jpeg(element, window, channels=3, dct_method="INTEGER_ACCURATE")
-        return to_channels(crop, channels)
+        crop = to_channels(crop, channels)
+        return exif_graph.upright(crop, exif_graph.orientation(element)) if turns else crop
 
     def of_decoded() -> Tensor:
         return decoded[top : top + height, left : left + width]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.errors import UserError
-from keras_googlenet.images.numpy import decode_as_stored
+from keras_googlenet.images.numpy import decode_any_size
 
 PARTS = ("train", "validation", "test")
 LISTED = 5  # of duplicates, and of corrupt files on the terminal
@@ -39,7 +39,7 @@ def pixels(part: Part, index: int) -> np.ndarray:
         found = image
     else:
         encoded = image if isinstance(image, bytes) else image.read_bytes()
-        found = decode_as_stored(encoded)
+        found = decode_any_size(encoded)
     if found.shape[-1] == 3 and (found == found[..., :1]).all():
         return found[..., :1]
     return found

@@ -47,7 +47,7 @@ def batches(
     labels = tf.constant(part.labels)
 
     def load(index: Tensor) -> tuple[Tensor, Tensor]:
-        return resize(pixels(element(index), preprocessing.channels), preprocessing), tf.gather(labels, index)
+        return resize(pixels(element(index), preprocessing), preprocessing), tf.gather(labels, index)
 
     def scale(images: Tensor, of_image: Tensor) -> tuple[Tensor, object]:
         if classes is not None:
@@ -91,7 +91,7 @@ def in_memory(part: Part, preprocessing: Preprocessing, processes: int = 1) -> P
     element = loader(part)
 
     def load(index: Tensor) -> Tensor:
-        return rounded(resize(pixels(element(index), preprocessing.channels), preprocessing))
+        return rounded(resize(pixels(element(index), preprocessing), preprocessing))
 
     dataset = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=workers())
     loaded = iter(with_options(dataset.batch(IMAGES_AT_ONCE)))
@@ -106,11 +106,11 @@ def rounded(image: Tensor) -> Tensor:
     return tf.cast(tf.round(image), tf.uint8)
 
 
-def pixels(element: Tensor, channels: int) -> Tensor:
+def pixels(element: Tensor, preprocessing: Preprocessing) -> Tensor:
     """An image of `loader` decoded, uint8 (height, width, channels)."""
     if element.dtype == tf.string:
-        return decode_image(element, channels)
-    return to_channels(element, channels)
+        return decode_image(element, preprocessing.channels, turns=preprocessing.turns)
+    return to_channels(element, preprocessing.channels)
 
 
 def workers() -> int:

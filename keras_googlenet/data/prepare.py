@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
+from keras_googlenet.images.exif import orientation, upright
 from keras_googlenet.images.files import CONVERTED, TRAINED, visible_files, with_suffix
-from keras_googlenet.images.numpy import decode_as_stored
+from keras_googlenet.images.numpy import decode_any_size
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_PIXELS
 from keras_googlenet.text import listed
 
@@ -52,9 +53,9 @@ def prepare(
 
     The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and grey stays
     grey; BMP, WebP, TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`. 16 bits become 8,
-    transparency and metadata are dropped, and EXIF orientation is not applied (but for a TIFF's own):
-    training decodes them so. Hidden files and folders are left out, linked folders followed. A file appears
-    whole or not at all; after an interruption, the same call does what is left.
+    transparency and metadata are dropped, and what is resized or becomes PNG is turned upright as its EXIF
+    tells: training decodes them so. Hidden files and folders are left out, linked folders followed. A file
+    appears whole or not at all; after an interruption, the same call does what is left.
 
     Args:
         source: The folder; it is not changed.
@@ -115,7 +116,7 @@ def _pixels(encoded: bytes, file: Path) -> np.ndarray:
         ValueError: It cannot be read.
     """
     if file.suffix.lower() in TRAINED:
-        return decode_as_stored(encoded)
+        return decode_any_size(encoded)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         found = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
@@ -123,7 +124,8 @@ def _pixels(encoded: bytes, file: Path) -> np.ndarray:
         found = None
     if found is None:
         raise ValueError("corrupt")
-    return found[..., np.newaxis] if found.ndim == 2 else np.ascontiguousarray(found[..., ::-1])
+    found = found[..., np.newaxis] if found.ndim == 2 else found[..., ::-1]
+    return upright(found, orientation(encoded))  # OpenCV has turned a TIFF already
 
 
 def _check_arguments(source: Path, target: Path, size: int, quality: int) -> None:
@@ -154,7 +156,7 @@ def _each(work: Callable[[Path], Any], files: Sequence[Path], title: str) -> Ite
 def _is_done(source: Path, target: Path, size: int, enlarge: bool, file: Path) -> bool:
     encoded = (target / prepared_name(file)).read_bytes()
     try:
-        found = decode_as_stored(encoded)
+        found = decode_any_size(encoded)
         if min(found.shape[:2]) == size:
             return True
         if min(found.shape[:2]) > size or enlarge:

@@ -32,7 +32,7 @@ def crop_batches(part: Part, preprocessing: Preprocessing, crops: int, batch_siz
         return take_crops(pixels, crop_table(pixels.shape[0], pixels.shape[1], size, crops), size)
 
     def load(index: Any) -> Any:
-        taken = tf.py_function(cut, [loading.pixels(element(index), channels)], tf.float32)
+        taken = tf.py_function(cut, [loading.pixels(element(index), preprocessing)], tf.float32)
         return preprocessing.normalize(tf.ensure_shape(taken, (crops, size, size, channels)))
 
     images = tf.data.Dataset.range(part.count).map(load, num_parallel_calls=loading.workers())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,16 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def decoder() -> Callable[[bytes, int], np.ndarray]:
+def decoder(*, turns: bool = True) -> Callable[[bytes, int], np.ndarray]:
     """The function (encoded image, channels) -> pixels that training decodes with here.
 
-    It returns uint8 (height, width, channels), and raises ValueError for what is no whole JPEG or PNG.
+    With `turns`, images are turned upright as their EXIF tells. It returns uint8 (height, width, channels),
+    and raises ValueError for what is no whole JPEG or PNG.
     """
     if not has_tensorflow():
         from keras_googlenet.images.numpy import decode
 
-        return decode
+        return partial(decode, turns=turns)
     import tensorflow as tf
 
     from keras_googlenet.images.tensorflow import decode_image
@@ -31,7 +32,9 @@ def decoder() -> Callable[[bytes, int], np.ndarray]:
     @lru_cache
     def graph(channels: int) -> Callable[[bytes], Any]:  # faster than its operations one by one
         signature = [tf.TensorSpec((), tf.string)]
-        return tf.function(lambda encoded: decode_image(encoded, channels), input_signature=signature)
+        return tf.function(
+            lambda encoded: decode_image(encoded, channels, turns=turns), input_signature=signature
+        )
 
     def decode_with_tensorflow(encoded: bytes, channels: int) -> np.ndarray:
         try:

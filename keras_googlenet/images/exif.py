@@ -70,7 +70,7 @@ def _of_jpeg(encoded: bytes) -> bytes:
 
 
 def _of_chunks(encoded: bytes, at: int, order: str, kind: bytes) -> bytes:
-    """The first chunk of a kind: of PNG (length, kind, content, checksum), or of RIFF (kind, length, content)."""
+    """The first chunk of a kind: PNG's are length, kind, content, checksum; RIFF's kind, length, content."""
     for _ in range(MOST_SEGMENTS):
         if order == ">":
             length, name = struct.unpack_from(">I4s", encoded, at)

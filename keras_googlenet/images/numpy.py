@@ -10,6 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from keras_googlenet.images.exif import orientation, upright
 from keras_googlenet.images.spec import (
     JPEG_MAGIC,
     JPEG_SCAN,
@@ -33,12 +34,13 @@ PNG_GREY_ALPHA = 4
 CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 
 
-def decode(encoded: bytes, channels: int) -> np.ndarray:
+def decode(encoded: bytes, channels: int, *, turns: bool = True) -> np.ndarray:
     """Decode JPEG or PNG bytes.
 
     Args:
         encoded: The image.
-        channels: 3 for RGB, 1 for luma. Transparency is dropped; EXIF orientation is not applied.
+        channels: 3 for RGB, 1 for luma. Transparency is dropped.
+        turns: Whether the image is turned upright as its EXIF tells.
 
     Returns:
         Pixels, uint8, (height, width, channels).
@@ -60,10 +62,10 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
             f"expected an image of at most {LARGEST_SCANS} JPEG scans where it has {MAX_PIXELS} pixels; "
             f"received scans and pixels: {scans} {height * width}"
         )
-    return to_channels(decode_as_stored(encoded), channels)
+    return to_channels(decode_any_size(encoded, turns=turns), channels)
 
 
-def decode_as_stored(encoded: bytes) -> np.ndarray:
+def decode_any_size(encoded: bytes, *, turns: bool = True) -> np.ndarray:
     """Decode JPEG or PNG bytes of any size: grey stays grey, all else is as in `decode`.
 
     Returns:
@@ -82,10 +84,12 @@ def decode_as_stored(encoded: bytes) -> np.ndarray:
     if pixels is None:
         raise ValueError("corrupt")
     if pixels.ndim == 2:
-        return pixels[..., np.newaxis]
-    if encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
-        return pixels[..., :1]
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        pixels = pixels[..., np.newaxis]
+    elif encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
+        pixels = pixels[..., :1]
+    else:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return upright(pixels, orientation(encoded)) if turns else pixels
 
 
 def _size(encoded: bytes) -> tuple[int, int]:

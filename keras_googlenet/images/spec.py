@@ -30,11 +30,12 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
 class Preprocessing:
     """From an encoded image to the network's input.
 
-    JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1) and resized (bilinear,
-    antialiased where it shrinks) to `height` x `width` pixels, or, where `crop_fraction` is less than 1,
-    to that much more, of which the centre is kept. The image is resized as a whole or, with
-    `keep_aspect`, so that it just covers that size. Then it is put in `channel_order` and scaled:
-    `(pixel - mean) * scale`, `mean` a number or one for each channel in that order.
+    JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1), turned upright as its EXIF
+    tells (not where `orientation` is `"stored"`), and resized (bilinear, antialiased where it shrinks) to
+    `height` x `width` pixels, or, where `crop_fraction` is less than 1, to that much more, of which the
+    centre is kept. The image is resized as a whole or, with `keep_aspect`, so that it just covers that size.
+    Then it is put in `channel_order` and scaled: `(pixel - mean) * scale`, `mean` a number or one for each
+    channel in that order.
     """
 
     height: int
@@ -45,6 +46,7 @@ class Preprocessing:
     channel_order: Literal["rgb", "bgr"] = "rgb"
     crop_fraction: float = 1.0
     keep_aspect: bool = False
+    orientation: Literal["exif", "stored"] = "exif"
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -55,6 +57,13 @@ class Preprocessing:
                 raise UserError(f"expected a mean for each of {self.channels} channels, received {self.mean}")
         if not 0 < self.crop_fraction <= 1:
             raise UserError(f"expected a crop_fraction above 0 and up to 1, received {self.crop_fraction}")
+        if self.orientation not in ("exif", "stored"):
+            raise UserError(f"expected an orientation of exif or stored, received {self.orientation}")
+
+    @property
+    def turns(self) -> bool:
+        """Whether an image is turned upright as its EXIF tells."""
+        return self.orientation == "exif"
 
     @property
     def resized(self) -> tuple[int, int]:
@@ -63,8 +72,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`."""
-        return cls(**fields)
+        """The inverse of `to_dict`; what earlier versions wrote, which turned no image, stays as it was."""
+        return cls(**{"orientation": "stored"} | fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_googlenet.images import exif_graph
 from keras_googlenet.images.spec import (
     JPEG_MAGIC,
     JPEG_SCAN,
@@ -27,13 +28,16 @@ KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 ELONGATED = 4  # how many times as wide as what is kept of it an image is whose width is resized first
 
 
-def decode_image(encoded: Tensor, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+def decode_image(
+    encoded: Tensor, channels: int, max_pixels: int = MAX_PIXELS, *, turns: bool = True
+) -> Tensor:
     """Decode JPEG or PNG bytes, told apart by their first bytes.
 
     Args:
         encoded: Scalar string tensor.
-        channels: 3 for RGB, 1 for luma. Transparency is dropped; EXIF orientation is not applied.
+        channels: 3 for RGB, 1 for luma. Transparency is dropped.
         max_pixels: The largest height x width.
+        turns: Whether the image is turned upright as its EXIF tells.
 
     Returns:
         Pixels, uint8, (height, width, channels).
@@ -42,7 +46,7 @@ def decode_image(encoded: Tensor, channels: int, max_pixels: int = MAX_PIXELS) -
         tf.errors.InvalidArgumentError: As `announced_size`, or the bytes are corrupt.
     """
     with tf.control_dependencies([announced_size(encoded, max_pixels)]):
-        return _decode(tf.identity(encoded), channels)
+        return _decode(tf.identity(encoded), channels, turns)
 
 
 def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -105,7 +109,7 @@ def _png_size(encoded: Tensor) -> Tensor:
     return tf.reverse(size, [0])
 
 
-def _decode(encoded: Tensor, channels: int) -> Tensor:
+def _decode(encoded: Tensor, channels: int, turns: bool) -> Tensor:
     """Decode an image that `announced_size` has let pass."""
 
     def jpeg() -> Tensor:
@@ -113,7 +117,8 @@ def _decode(encoded: Tensor, channels: int) -> Tensor:
         return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
     rgb = tf.cond(_is_jpeg(encoded), jpeg, lambda: tf.io.decode_png(encoded, channels=3))
-    return to_channels(rgb, channels)
+    pixels = to_channels(rgb, channels)
+    return exif_graph.upright(pixels, exif_graph.orientation(encoded)) if turns else pixels
 
 
 def to_channels(pixels: Tensor, channels: int) -> Tensor:
@@ -229,7 +234,7 @@ def load_images(encoded: Tensor, preprocessing: Preprocessing, max_pixels: int =
     shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
 
     def load(one: Tensor) -> Tensor:
-        return resize(_decode(one, preprocessing.channels), preprocessing)
+        return resize(_decode(one, preprocessing.channels, preprocessing.turns), preprocessing)
 
     def load_all(at_once: int | None) -> Tensor:
         return tf.map_fn(

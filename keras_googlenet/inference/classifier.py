@@ -103,7 +103,8 @@ class Classifier:
             raise UserError(f"expected top to be at least 1, got {top}")
         ((one,),) = batches(as_opencv(image, channel_order), 1)
         try:
-            pixels = decoder()(one.data, self.preprocessing.channels)
+            decode = decoder(turns=self.preprocessing.turns)
+            pixels = decode(one.data, self.preprocessing.channels)
         except ValueError:
             raise UserError(unreadable(one.name)) from None
         resized = resize(pixels, self.preprocessing)
@@ -154,7 +155,7 @@ def _asked(classifier: Classifier, views: int) -> Run:
     """A Keras model's answers to what the client asks, in the outputs of an exported version."""
     model, preprocessing, names = classifier.model, classifier.preprocessing, np.array(classifier.class_names)
     assert model is not None
-    decode = decoder()
+    decode = decoder(turns=preprocessing.turns)
 
     def run(signature: str, encoded: Sequence[bytes]) -> dict[str, np.ndarray]:
         try:

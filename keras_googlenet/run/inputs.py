@@ -35,4 +35,4 @@ def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
         base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
     elif config.weights is not None and located(config.weights).is_dir():
         base = folder.load_preprocessing(located(config.weights))
-    return replace(base, height=size, width=size, channels=channels)
+    return replace(base, height=size, width=size, channels=channels, orientation="exif")

@@ -108,7 +108,9 @@ def _train(
         data = open_data(config)
     if (config.run / run_folder.CONFIG).is_file():
         data = _as_it_was(config, data, recorded_split)
-    preprocessing = run_preprocessing(config, data)
+        preprocessing = run_folder.load_preprocessing(config.run)
+    else:
+        preprocessing = run_preprocessing(config, data)
     facts: dict[str, Any] = {}
     if config.batch_size == "auto":
         config, facts["bytes_per_image"] = with_largest_batch(config, preprocessing, data)

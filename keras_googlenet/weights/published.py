@@ -46,12 +46,18 @@ class WeightsSpec:
 
 # Caffe: the whole image to 256 x 256, centre crop of 224, BGR less the mean.
 CAFFE = Preprocessing(
-    224, 224, mean=(104.0, 117.0, 123.0), scale=1.0, channel_order="bgr", crop_fraction=0.875
+    224,
+    224,
+    mean=(104.0, 117.0, 123.0),
+    scale=1.0,
+    channel_order="bgr",
+    crop_fraction=0.875,
+    orientation="stored",
 )
 # TF-Slim: the central 0.875 of the image to 224 x 224, -1..1.
-SLIM = Preprocessing(224, 224, crop_fraction=0.875)
+SLIM = Preprocessing(224, 224, crop_fraction=0.875, orientation="stored")
 # torchvision: shorter side to 256, centre crop of 224; its transform_input ends in -1..1.
-TORCHVISION = Preprocessing(224, 224, crop_fraction=0.875, keep_aspect=True)
+TORCHVISION = Preprocessing(224, 224, crop_fraction=0.875, keep_aspect=True, orientation="stored")
 
 WEIGHTS = {
     spec.name: spec

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.exif import orientation, upright
 from keras_googlenet.images.files import CONVERTED, TRAINED, visible_files, with_suffix
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
 
@@ -71,8 +72,8 @@ def encode(image: Image, name: str) -> Encoded:
     Args:
         image: A file's path; the bytes of a file; or pixels as OpenCV has them, uint8, (height, width, 3)
             in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
-            PNG, and pixels, are sent as PNG, which changes no pixel. EXIF orientation is not applied; only
-            a TIFF's own is, by which it stores its pixels.
+            PNG, and pixels, are sent as PNG, which changes no pixel; those files are turned upright as
+            their EXIF tells, as the model turns JPEG and PNG.
         name: What to call it where it has no path.
 
     Raises:
@@ -103,14 +104,14 @@ def _as_jpeg_or_png(data: bytes, name: str) -> bytes:
     if data.startswith((JPEG_MAGIC, PNG_MAGIC)):
         return data
     cv2 = _opencv()
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # the model turns no JPEG or PNG either
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # a TIFF is turned all the same
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:  # of more than 2**30 pixels
         pixels = None
     if pixels is None:
         raise UserError(unreadable(name))
-    return _png(pixels, name)
+    return _png(upright(pixels, orientation(data)), name)
 
 
 def _checked(pixels: np.ndarray, name: str) -> np.ndarray:
