@@ -54,8 +54,9 @@ def orientation(encoded: Tensor) -> Tensor:
     ]
 
     def found(find: Any) -> Tensor:
-        values = tf.io.decode_raw(encoded, tf.uint8)
-        return _in_directory(find(Bytes(values, tf.constant(0, tf.int64), tf.size(values, tf.int64))))
+        with tf.device("CPU"):  # few and small numbers, which a GPU would be sent one by one
+            values = tf.io.decode_raw(encoded, tf.uint8)
+            return _in_directory(find(Bytes(values, tf.constant(0, tf.int64), tf.size(values, tf.int64))))
 
     result = tf.constant(UPRIGHT)
     for is_kind, sign, find in kinds:
