@@ -39,7 +39,7 @@ from keras_googlenet.run.recipes import recipe_options
 from keras_googlenet.text import say
 from keras_googlenet.weights.files import MODEL
 
-RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_best"}  # by the network's name
+RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_fast"}  # by the network's name
 CARDS = Path(__file__).with_name("model_cards")
 VIEWS = 6
 
@@ -92,6 +92,7 @@ def pack(run: Path, name: str, to: Path) -> None:
     for option in PATHS:
         if recorded.get(option) is not None and option != "data":
             recorded[option] = Path(recorded[option]).name
+    recorded["preprocessing"]["orientation"] = "exif"  # which no image of these data sets has
     recorded["data"] = recipe_options(RECIPES[name])["data"]  # the public name of what a folder held
     write_json(to / CONFIG, recorded)
     write_json(to / run_folder.SUMMARY, summary)

@@ -61,19 +61,48 @@ def fashion_mnist_d2l() -> Options:
 
 
 def fashion_mnist_best() -> Options:
-    """The best we reach on Fashion-MNIST in an hour on two cores: the `short` network, airbench's solver.
+    """The best we reach on Fashion-MNIST in an hour or two on two cores: batch normalisation, three heads.
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 
-    The data set's own list has a GoogLeNet at 0.937 (submitted, not checked). `RESULTS.md` says what this
-    reached.
+    At the images' own 28 x 28 with half of the channels. It reached 0.9377 of the test images in 15 epochs
+    (aim: 0.94; the data set's own list has a GoogLeNet at 0.937, submitted and not checked), in 1 h 41 min on
+    two busy cores, on an earlier commit.
+    """
+    return {
+        "data": "tfds:fashion_mnist",
+        "variant": "light_stem",
+        "width": 0.5,
+        "image_size": 28,
+        "augment": ("crop",),
+        "label_smoothing": 0.05,
+        "epochs": 15,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "schedule": "cosine",
+        "warmup_epochs": 1.0,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "average": 0.999,
+        "validation_fraction": 0.05,
+    }
+
+
+def fashion_mnist_fast() -> Options:
+    """What Fashion-MNIST gives in a quarter of an hour: the `short` network at half width, airbench's solver.
+
+    keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
+
+    `RESULTS.md` says what it reached.
     """
     return AIRBENCH | {
         "data": "tfds:fashion_mnist",
+        "width": 0.5,
         "image_size": 28,
-        "augment": ("translate", "flip", "cutout"),
+        "augment": ("translate", "flip"),
         "label_smoothing": 0.1,
-        "epochs": 12,
+        "epochs": 6,
+        "warmup_epochs": 1.5,
     }
 
 
@@ -217,6 +246,7 @@ RECIPES: dict[str, Callable[[], Options]] = {
     for recipe in (
         fashion_mnist_d2l,
         fashion_mnist_best,
+        fashion_mnist_fast,
         nin_fashion_mnist,
         cifar10_listing,
         cifar10_best,
