@@ -92,6 +92,7 @@ def pack(run: Path, name: str, to: Path) -> None:
     for option in PATHS:
         if recorded.get(option) is not None and option != "data":
             recorded[option] = Path(recorded[option]).name
+    recorded["tfds_manual_dir"] = None
     recorded["preprocessing"]["orientation"] = "exif"  # which no image of these data sets has
     recorded["data"] = recipe_options(RECIPES[name])["data"]  # the public name of what a folder held
     write_json(to / CONFIG, recorded)

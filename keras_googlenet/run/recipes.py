@@ -93,7 +93,8 @@ def fashion_mnist_fast() -> Options:
 
     keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
 
-    `RESULTS.md` says what it reached.
+    It reached 0.9358 of the test images, 0.9378 with six views, in 25 min on two cores without bfloat16, beside
+    other work.
     """
     return AIRBENCH | {
         "data": "tfds:fashion_mnist",
@@ -154,8 +155,9 @@ def cifar10_best() -> Options:
 
     keras-googlenet train --recipe cifar10_best --run runs/cifar10_best
 
-    `RESULTS.md` says what it reached. For more, on a GPU, add `--width 2 --epochs 40 --augment translate
-    --augment alternate --augment cutout`.
+    It reached 0.8858 of the test images (aim: 0.94), 0.8939 with six views, in 66 min on two cores without
+    bfloat16, beside other work; from JPEG copies of the images, which lose a little. For more, on a GPU, add
+    `--width 2 --epochs 40 --augment translate --augment alternate --augment cutout`.
     """
     return AIRBENCH | {"data": "tfds:cifar10", "image_size": 32, "augment": ("translate", "alternate")}
 
@@ -165,7 +167,7 @@ def cifar10_fast() -> Options:
 
     keras-googlenet train --recipe cifar10_fast --run runs/cifar10_fast
 
-    `RESULTS.md` says what it reached.
+    It was not run to its end here.
     """
     return cifar10_best() | {"width": 0.5, "epochs": 5, "warmup_epochs": 1.25}
 
