@@ -93,8 +93,8 @@ def fashion_mnist_fast() -> Options:
 
     keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
 
-    It reached 0.9358 of the test images, 0.9378 with six views, in 25 min on two cores without bfloat16, beside
-    other work.
+    It reached 0.9358 of the test images, 0.9378 with six views, in 25 min on two cores without bfloat16,
+    beside other work.
     """
     return AIRBENCH | {
         "data": "tfds:fashion_mnist",
