@@ -54,7 +54,7 @@ def test_a_card_states_what_its_folder_holds(name):
     summary = json.loads((FOLDER / name / "summary.json").read_text())
     assert "$" not in card
     assert f"**{summary['test_accuracy']:.4f}**" in card
-    assert f"{summary['test_images']:,} test images" in card
+    assert f"on {summary['test_images']:,} images" in card
     config = (FOLDER / name / "config.json").read_text()
     assert '"/' not in config  # no path of a machine
 
