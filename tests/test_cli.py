@@ -102,7 +102,7 @@ MISTAKES = [
     ("predict --model {model}", "at least one image"),
     ("predict {bad_image} --model {new}", "no model at"),
     ("predict {bad_image} --model {empty}", "no SavedModel in"),
-    ("predict {bad_image}", "either --model FOLDER or --url"),
+    ("predict {bad_image}", "expected one of --model FOLDER, --url"),
     ("predict {bad_image} --model {model} --json --csv", "either --json or --csv"),
     ("predict {data} --url http://127.0.0.1:1/v1/models/m", "cannot reach .*is the server running"),
     ("train --data {empty} --run {new}", "expected a folder for each class .*found none"),

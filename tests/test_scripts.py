@@ -108,7 +108,7 @@ def test_page_tells_what_the_run_left(make_results, finished_run, tmp_path):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert len(cells) == len(make_results.HEAD)
     assert cells[2:6] == [str(summary["train_images"]), "80 x 80", "1", "float32"]
-    assert cells[8] == f"**{summary['test_accuracy']:.4f}** of 4"
+    assert cells[10] == f"**{summary['test_accuracy']:.4f}** of 4"
     assert "(docs/c.png)" in page
     assert summary["machine"] in page
     assert page.endswith("Only to see it work.\n")
@@ -147,7 +147,7 @@ def test_command_tells_a_recipe_and_what_differs(make_results, finished_run, nam
 def test_a_run_is_of_the_recipe_it_is_named_after(make_results, finished_run, tmp_path):
     result = make_results.read_result(shutil.copytree(finished_run, tmp_path / "flowers17"))
     assert result.recipe == "flowers17"
-    assert "sticks at 0.07" in make_results.row(result)[-1]
+    assert "sticks at 0.07" in make_results.row([result])[-1]
     assert set(make_results.PUBLISHED) == set(RECIPES)
 
 

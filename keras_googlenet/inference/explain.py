@@ -54,7 +54,9 @@ def explanation(
         UserError: The network ends otherwise.
     """
     features = pooled_map(model, features_of(model))
-    outputs = keras.Model(model.inputs[0], [model.output, features])(preprocessing.normalize(pixels[np.newaxis]))
+    outputs = keras.Model(model.inputs[0], [model.output, features])(
+        preprocessing.normalize(pixels[np.newaxis])
+    )
     probabilities, maps = (keras.ops.convert_to_numpy(output)[0] for output in outputs)
     best = np.argsort(-probabilities, kind="stable")[:top]
     weights = keras.ops.convert_to_numpy(model.get_layer(MAIN).kernel)[:, best]

@@ -156,7 +156,7 @@ def cifar10_best() -> Options:
     keras-googlenet train --recipe cifar10_best --run runs/cifar10_best
 
     It reached 0.8858 of the test images (aim: 0.94), 0.8939 with six views, in 66 min on two cores without
-    bfloat16, beside other work; from JPEG copies of the images, which lose a little. For more, on a GPU, add
+    bfloat16, beside other work; from JPEG copies of the images, which lose a little. For more, on a GPU add
     `--width 2 --epochs 40 --augment translate --augment alternate --augment cutout`.
     """
     return AIRBENCH | {"data": "tfds:cifar10", "image_size": 32, "augment": ("translate", "alternate")}

@@ -148,7 +148,7 @@ def test_grey_and_colour_and_sizes_are_mixed_freely(run, tmp_path, random):
         Image.fromarray(random.integers(0, 256, shape, "uint8")).save(paths[-1])
     labels = np.zeros(3, "int32")
     found = [
-        module.answers(network(run), Part(stored, labels), 10, 1, 64)
+        module.answers(network(run), Part(stored, labels), 10, 1, 64)[1]
         for stored in (paths, [path.read_bytes() for path in paths])
     ]
     np.testing.assert_array_equal(*found)

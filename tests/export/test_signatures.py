@@ -248,7 +248,7 @@ def test_cam_explains_the_best_class(tiny, random):
 
 @pytest.mark.parametrize("network", [lambda: AlexNet(5, (67, 67, 3)), lambda: NiN(5, variant="d2l")])
 def test_cam_needs_an_average_before_the_classifier(network):
-    with pytest.raises(UserError, match="global average pool and a Dense layer"):
+    with pytest.raises(UserError, match="global average or max pool and a Dense layer"):
         served_network(network(), cam=True)
 
 

@@ -18,7 +18,7 @@ from keras_googlenet.training.optimizer import rate_schedule
         {"aux_weight": -0.1},
         {"decay_rate": 1.1},
         {"decay_epochs": 0},
-        {"validation_fraction": 0.0},
+        {"validation_fraction": -0.1},
         {"seed": -1},
         {"precision": "float16"},
         {"variant": "resnet"},
