@@ -242,7 +242,7 @@ OPTIONS = [
     ("serve {models} --rest-port 0 --model-config-file {new}", "new"),
     ("serve {models} --enable-batching --batching-parameters-file {there}/garbage.json", "garbage"),
     ("serve {models} --rest-port 0 --monitoring-config-file {there}/garbage.json", "garbage"),
-    ("predict", "at least one image|either --model"),
+    ("predict", "at least one image|expected one of --model"),
     ("predict {new} --model {model}", "no image file or folder"),
     ("predict {there}/empty --model {model}", "no image in folder"),
     ("predict {there}/file --model {model}", "cannot read"),
