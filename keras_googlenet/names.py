@@ -1,9 +1,19 @@
-"""The names of a network's layers: what trained weights, exports and surgery find them by.
+"""Names that several rooms share: of a network's layers, and of the files in a run's folder.
 
+Trained weights, exports and surgery find layers by them.
 A convolution of a block is `inception_3a_3x3_reduce`, its normalization `..._bn`, its activation `..._relu`.
 """
 
 from __future__ import annotations
+
+# A run's folder; a network of the package has the first five.
+CONFIG = "config.json"
+ARCHITECTURE = "architecture.json"  # the network exactly, whatever its variant's name
+LABELS = "labels.txt"
+MODEL = "model.keras"
+SUMMARY = "summary.json"
+METRICS = "metrics.csv"
+DIVISION = "division.json.gz"
 
 MAIN = "main"  # the classifier's layer, and the network's first output
 BLOCK = "inception_"  # what a block's layers begin with

@@ -166,7 +166,7 @@ def _prepare(
 def answers(network: Network, part: Part, crops: int, views: int, batch_size: int) -> np.ndarray:
     """A network's probabilities: float64 (2, images, classes), of each image as it is, and their average.
 
-    The average is over its crops or views; the first is the same where there are several crops.
+    The average is over its crops or views; where there are several crops, the first is 0.
     """
     shape = (2, part.count, network.model.output_shape[-1])
     total, done = np.zeros(shape), 0

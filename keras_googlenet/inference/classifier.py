@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.evaluation.results import TOP_K
 from keras_googlenet.evaluation.views import VIEWS, views_of
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
@@ -31,7 +32,6 @@ from keras_googlenet.weights.published import imagenet_spec
 from keras_googlenet.weights.shipped import is_shipped, located, shipped_names
 
 IMAGENET = "imagenet"
-TOP_K = 5
 BATCH = 32  # images in a step
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,7 @@ def _as_shipped(
     shape: tuple[int, ...] = (height, width, channels)
     if channel_axis() == 1:
         shape = (channels, height, width)
-    architecture = Architecture.from_json(json.dumps(fitting["architecture"]))
+    architecture = Architecture.from_json(fitting["architecture"])
     asked = input_shape if input_tensor is None else tuple(input_tensor.shape[1:])
     for argument, value, fine in (
         ("variant", variant, variant in (None, architecture.name, architecture)),

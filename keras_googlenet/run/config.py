@@ -10,12 +10,11 @@ from typing import Any, Literal
 from keras_googlenet.data.augmentations import AUGMENTATIONS, augmentation_help
 from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import ARCHITECTURE, CONFIG
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.weights.shipped import located
 
 CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # of `network.classics`
-CONFIG = "config.json"  # of a run's folder
-ARCHITECTURE = "architecture.json"  # of a run's folder: the network exactly, whatever its variant's name
 VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
 # Beyond these a run would take years or more memory than machines have: a slip of the keys.
 MOST_EPOCHS, LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH = 100_000, 65_536, 4_096, 64

@@ -21,9 +21,9 @@ import numpy as np
 from keras_googlenet.data.folders import file_part
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import DIVISION
 from keras_googlenet.text import listed
 
-DIVISION = "division.json.gz"  # of a run's folder
 PARTS = ("train", "validation", "test")
 DIGEST_BYTES = 8
 NAMED = 2  # files in a message

@@ -15,15 +15,12 @@ import keras
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import held_new, write_json, write_text
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.names import ARCHITECTURE, CONFIG, DIVISION, LABELS, METRICS, MODEL, SUMMARY
 from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.run import checkpoint
-from keras_googlenet.run.config import ARCHITECTURE, CONFIG, RunConfig
-from keras_googlenet.run.division import DIVISION
-from keras_googlenet.weights.files import MODEL, load_model
+from keras_googlenet.run.config import RunConfig
+from keras_googlenet.weights.files import load_model
 
-LABELS = "labels.txt"
-METRICS = "metrics.csv"
-SUMMARY = "summary.json"
 WORK = "trains in"  # what a process does that holds the folder
 
 

@@ -89,7 +89,7 @@ def fashion_mnist_best() -> Options:
 
 
 def fashion_mnist_fast() -> Options:
-    """What Fashion-MNIST gives in a quarter of an hour: the `short` network at half width, airbench's solver.
+    """What Fashion-MNIST gives in half an hour: the `short` network at half width, airbench's solver.
 
     keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import keras
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import ARCHITECTURE, CONFIG, LABELS, MODEL, SUMMARY
 from keras_googlenet.weights.published import WeightsSpec
 
 ORIGINALS_VARIABLE = "KERAS_GOOGLENET_WEIGHTS_DIR"
 CACHE_FOLDER = "models/keras_googlenet"  # below Keras's own home
 SHA256_LENGTH = 64
 HUB = "hf://"
-OF_A_RUN = ("config.json", "architecture.json", "labels.txt", "summary.json", "model.keras")
+OF_A_RUN = (CONFIG, ARCHITECTURE, LABELS, SUMMARY, MODEL)
 
 
 def original_file(spec: WeightsSpec) -> Path:
@@ -107,7 +108,7 @@ def _unpack(archive: Path, folder: Path, address: str) -> None:
                         (unfinished / Path(member.filename).name).write_bytes(packed.read(member))
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f"{address} is no zip archive: {error}") from None
-        if not (unfinished / "config.json").is_file():
+        if not (unfinished / CONFIG).is_file():
             raise UserError(f"{address} holds no run: expected a zip archive of its folder")
         with suppress(OSError):  # another process was first
             unfinished.rename(folder)

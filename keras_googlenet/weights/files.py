@@ -11,10 +11,9 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import replacing
-from keras_googlenet.names import is_classifier
+from keras_googlenet.names import MODEL, is_classifier
 from keras_googlenet.text import listed, reason
 
-MODEL = "model.keras"  # of a run's folder
 ABOUT = "keras_googlenet"  # attribute of the weights files that this package converted: the network's name
 
 Arrays = dict[str, list[np.ndarray]]

@@ -10,8 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keras_googlenet.names import ARCHITECTURE, CONFIG, LABELS
+
 FOLDER = Path(str(resources.files("keras_googlenet"))) / "networks"
-CONFIG, ARCHITECTURE, LABELS, SUMMARY = "config.json", "architecture.json", "labels.txt", "summary.json"
 
 
 def shipped_names() -> list[str]:
@@ -30,12 +31,11 @@ def located(name: str | Path) -> Path:
 
 
 def fits(name: str) -> dict[str, Any]:
-    """What a shipped network is for: `variant`, `shape` (height, width, channels), and `classes`."""
+    """What a shipped network is: its `architecture` as JSON, `shape` (height, width, channels), `classes`."""
     folder = FOLDER / name
-    architecture = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
     size = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["preprocessing"]
     return {
-        "architecture": architecture,
+        "architecture": (folder / ARCHITECTURE).read_text(encoding="utf-8"),
         "shape": (size["height"], size["width"], size["channels"]),
         "classes": len((folder / LABELS).read_text(encoding="utf-8").splitlines()),
     }
