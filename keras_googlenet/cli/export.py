@@ -26,6 +26,7 @@ def export(
     weights: Literal["average", "last"] | None = None,
     calibrate: Annotated[bool, FLAG] = False,
     data: str | None = None,
+    recorded_split: Annotated[bool, FLAG] = False,
     version: int | None = None,
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     optimize: Literal["none", "fold", "cpu"] = "fold",
@@ -54,6 +55,9 @@ def export(
     data
         Images to calibrate on and to measure another precision on, 1,000 at most: a folder with one folder
         of images for each class, "sample" or "tfds:NAME"; by default the run's validation images.
+    recorded_split
+        Though the images that the run was trained on have changed, calibrate and measure on what is still
+        there of those that it recorded.
     version
         The version's number; by default one more than the highest there.
     precision
@@ -88,6 +92,7 @@ def export(
             weights=weights,
             calibrate=calibrate,
             data=data,
+            recorded_split=recorded_split,
             version=version,
             precision=precision,
             optimize=optimize,

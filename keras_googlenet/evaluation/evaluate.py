@@ -97,6 +97,8 @@ def evaluate(
         UserError: A run, weights or data cannot be used, they have different classes, or `to` exists.
     """
     _check(part=part, crops=crops, views=views, batch_size=batch_size, to=to)
+    if recorded_split and data is not None:
+        raise UserError("expected recorded_split without data: it is of what the run was trained on")
     data = str(data) if isinstance(data, Path) else data
     networks, images = _prepare([run, *ensemble], variant, data, part, recorded_split)
     for network in networks:

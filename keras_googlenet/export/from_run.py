@@ -33,6 +33,7 @@ def export_run(
     weights: Literal["average", "last"] | None = None,
     calibrate: bool = False,
     data: str | None = None,
+    recorded_split: bool = False,
     version: int | None = None,
     precision: Precision = "float32",
     optimize: Optimize = "fold",
@@ -52,6 +53,8 @@ def export_run(
             `model.keras`.
         calibrate: Fit a temperature on held-out images, and divide the logits by it.
         data: Images to calibrate and to measure another precision on; by default the run's validation images.
+        recorded_split: Though the run's images have changed, take what is still there of those that it
+            recorded.
         version: See `export_saved_model`, as for `optimize`, `cores`, `cam`, `max_pixels`,
             `warmup_batch_sizes` and `keep`.
         precision: What the exported graph computes in. int8 is for LiteRT, bfloat16 for TensorFlow Serving.
@@ -87,7 +90,9 @@ def export_run(
         raise UserError(f"--precision int8 belongs to --format {possible}, not to {format}")
     run = located(run)
     finished = run_folder.load(run, weights=weights)
-    images = _held_out(run, finished, data, calibrate=calibrate, precision=precision)
+    images = _held_out(
+        run, finished, data, calibrate=calibrate, precision=precision, recorded_split=recorded_split
+    )
     measured = _measured(finished, images, calibrate=calibrate, precision=precision, optimize=optimize)
     temperature = measured["calibration"]["temperature"] if calibrate else 1.0
     if format != SAVED_MODEL:
@@ -117,7 +122,13 @@ def export_run(
 
 
 def _held_out(
-    run: Path, finished: Run, data: str | None, *, calibrate: bool, precision: str
+    run: Path,
+    finished: Run,
+    data: str | None,
+    *,
+    calibrate: bool,
+    precision: str,
+    recorded_split: bool,
 ) -> Images | None:
     """Images to calibrate and to measure on, where that is asked and can be done; tells which."""
     if not calibrate and precision == "float32":
@@ -127,7 +138,7 @@ def _held_out(
             )
         return None
     try:
-        images = held_out.held_out_images(run, finished.class_names, data)
+        images = held_out.held_out_images(run, finished.class_names, data, recorded_split=recorded_split)
     except UserError as error:
         if calibrate or data is not None or precision == "int8":
             raise

@@ -53,18 +53,26 @@ class PrecisionCheck:
         )
 
 
-def held_out_images(run: Path, class_names: tuple[str, ...], data: str | None = None) -> Images:
+def held_out_images(
+    run: Path, class_names: tuple[str, ...], data: str | None = None, *, recorded_split: bool = False
+) -> Images:
     """The run's validation images, or others; 1,000 by chance, always the same, where there are more.
 
     Args:
         run: The run's folder.
         class_names: Its classes, in label order.
         data: Other images: their test part, or all of a folder that is not divided.
+        recorded_split: Though the run's images have changed, take what is still there of those that it
+            recorded.
 
     Raises:
         UserError: The images cannot be opened, or have other classes.
     """
-    found = own_images([run], "validation") if data is None else named_images(data, None, run)
+    found = (
+        own_images([run], "validation", recorded_split=recorded_split)
+        if data is None
+        else named_images(data, None, run)
+    )
     found = in_order(found, class_names, str(run))
     if found.part.count <= MAX_IMAGES:
         return found

@@ -36,6 +36,12 @@ class Bytes(NamedTuple):
         """Whether `count` bytes from `at` on, counted from the file's start, are among them."""
         return (at >= self.start) & (at + count <= self.end)
 
+    def begins(self, at: Tensor, sign: bytes) -> Tensor:
+        """Whether the bytes from `at` on are `sign`; of any value beyond the end."""
+        places = at + tf.range(len(sign), dtype=tf.int64)
+        found = tf.gather(self.values, tf.clip_by_value(places, 0, tf.size(self.values, tf.int64) - 1))
+        return tf.reduce_all(found == tf.constant(list(sign), tf.uint8))
+
     def number(self, at: Tensor, count: int, big: Tensor | bool) -> Tensor:
         """The number, int64, that `count` bytes from `at` on make; of any value beyond the end."""
         places = at[..., tf.newaxis] + tf.range(count, dtype=tf.int64)
@@ -100,20 +106,12 @@ def _of_jpeg(file: Bytes) -> Bytes:
         )
         going = file.holds(at, 4) & (mark == 0xFF) & (code != SOS)
         after = tf.minimum(at + 2 + length, file.end)
-        sign = tf.gather(
-            file.values,
-            tf.clip_by_value(at + 4 + tf.range(len(EXIF), dtype=tf.int64), 0, file.end - 1),
-        )
-        is_exif = (
-            going
-            & (code == APP1)
-            & (at + 4 + len(EXIF) <= after)
-            & tf.reduce_all(sign == tf.constant(list(EXIF), tf.uint8))
-        )
+        content = at + 4 + len(EXIF)
+        is_exif = going & (code == APP1) & (content <= after) & file.begins(at + 4, EXIF)
         following = tf.where(going, tf.where(code == 0xFF, at + 1, at + 2 + length), file.end)
         return (
             tf.where(is_exif, file.end, following),
-            tf.where(is_exif, at + 4 + len(EXIF), start),
+            tf.where(is_exif, content, start),
             tf.where(is_exif, after, end),
         )
 
@@ -126,13 +124,9 @@ def _of_png(file: Bytes) -> Bytes:
 
 def _of_webp(file: Bytes) -> Bytes:
     found = _of_chunks(file, 12, b"EXIF", big=False)
-    sign = tf.gather(
-        file.values, tf.clip_by_value(found.start + tf.range(len(EXIF), dtype=tf.int64), 0, file.end - 1)
-    )
-    has_sign = (found.start + len(EXIF) <= found.end) & tf.reduce_all(
-        sign == tf.constant(list(EXIF), tf.uint8)
-    )
-    return found._replace(start=tf.where(has_sign, found.start + len(EXIF), found.start))
+    content = found.start + len(EXIF)
+    has_sign = (content <= found.end) & file.begins(found.start, EXIF)
+    return found._replace(start=tf.where(has_sign, content, found.start))
 
 
 def _of_chunks(file: Bytes, first: int, kind: bytes, *, big: bool) -> Bytes:

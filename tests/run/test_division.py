@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet import ImageData, RunConfig, UserError, evaluate, train
+from keras_googlenet.export.held_out import held_out_images
 from keras_googlenet.run import division
 from keras_googlenet.run import folder as run_folder
 
@@ -85,6 +86,12 @@ def test_evaluation_refuses_as_well(trained):
         with pytest.raises(UserError, match=r"1 image changed \(Trouser/3.png\)"):
             evaluate(trained / "run")
         assert evaluate(trained / "run", recorded_split=True).images > 0
+        with pytest.raises(UserError, match="expected recorded_split without data"):
+            evaluate(trained / "run", str(photos), recorded_split=True)
+        finished = run_folder.load(trained / "run")
+        with pytest.raises(UserError, match=r"1 image changed \(Trouser/3.png\)"):
+            held_out_images(trained / "run", finished.class_names)
+        assert held_out_images(trained / "run", finished.class_names, recorded_split=True).part.count > 0
     finally:
         shutil.rmtree(photos)
         aside.rename(photos)
