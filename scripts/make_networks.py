@@ -40,6 +40,10 @@ from keras_googlenet.text import say
 from keras_googlenet.weights.files import MODEL
 
 RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_fast"}  # by the network's name
+ABOUT = {
+    "cifar10": {"dataset": "CIFAR-10", "knows": "photos of 32 x 32 pixels"},
+    "fashion_mnist": {"dataset": "Fashion-MNIST", "knows": "pictures of clothes of 28 x 28 pixels"},
+}
 CARDS = Path(__file__).with_name("model_cards")
 VIEWS = 6
 
@@ -128,7 +132,9 @@ def pack(run: Path, name: str, to: Path) -> None:
         to / run_folder.SUMMARY,
         summary | {"test_accuracy": found.one_view_top1, f"test_accuracy_{VIEWS}_views": found.top1},
     )
-    write_text(to / "README.md", Template((CARDS / f"{name}.md").read_text()).substitute(facts))
+    notes = (CARDS / f"{name}.md").read_text()
+    card = Template((CARDS / "card.md").read_text()).substitute(facts, notes=notes, **ABOUT[name])
+    write_text(to / "README.md", card)
     say(json.dumps(facts, indent=2))
 
 
