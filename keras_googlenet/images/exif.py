@@ -18,6 +18,7 @@ ORIENTATIONS = range(1, 9)
 TRANSPOSED, REVERSED_ROWS, REVERSED_COLUMNS = 5, (3, 4, 7, 8), (2, 3, 6, 7)
 TAG, SHORT = 0x0112, 3  # of the orientation, and of its type
 EXIF = b"Exif\0\0"  # what a JPEG's segment of it begins with
+PNG_KIND = b"eXIf"  # of a PNG's chunk of it
 MOST_SEGMENTS = 256  # of a JPEG, or chunks of another file, that are looked at
 MOST_ENTRIES = 512  # of a directory
 SOS, APP1 = 0xDA, 0xE1  # markers: the first scan, and EXIF's
@@ -47,7 +48,7 @@ def _exif(encoded: bytes) -> bytes:
     if encoded.startswith(JPEG_MAGIC):
         return _of_jpeg(encoded)
     if encoded.startswith(PNG_MAGIC):
-        return _of_chunks(encoded, len(PNG_MAGIC), ">", b"eXIf")
+        return _of_chunks(encoded, len(PNG_MAGIC), ">", PNG_KIND)
     if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
         return _of_chunks(encoded, 12, "<", b"EXIF").removeprefix(EXIF)
     return b""

@@ -1,7 +1,8 @@
-"""What `images.exif` does, in TensorFlow's operations: in tf.data, and in the exported graph of a server."""
+"""What `images.exif` does of JPEG and PNG, in TensorFlow: in tf.data, and in the exported graph of a server."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -12,6 +13,7 @@ from keras_googlenet.images.exif import (
     MOST_ENTRIES,
     MOST_SEGMENTS,
     ORIENTATIONS,
+    PNG_KIND,
     REVERSED_COLUMNS,
     REVERSED_ROWS,
     SHORT,
@@ -53,23 +55,23 @@ class Bytes(NamedTuple):
 
 def orientation(encoded: Tensor) -> Tensor:
     """The orientation of an encoded image, a scalar string: int32, 1 to 8; see `exif.orientation`."""
-    kinds = [
-        (_starts(encoded, JPEG_MAGIC), EXIF, _of_jpeg),
-        (_starts(encoded, PNG_MAGIC), b"eXIf", _of_png),
-        (_starts(encoded, b"RIFF") & tf.equal(_part(encoded, 8, 4), b"WEBP"), b"EXIF", _of_webp),
-    ]
 
-    def found(find: Any) -> Tensor:
-        with tf.device("CPU"):  # few and small numbers, which a GPU would be sent one by one
-            values = tf.io.decode_raw(encoded, tf.uint8)
-            return _in_directory(find(Bytes(values, tf.constant(0, tf.int64), tf.size(values, tf.int64))))
+    def found(sign: bytes, find: Callable[[Bytes], Bytes]) -> Tensor:
+        def parsed() -> Tensor:
+            with tf.device("CPU"):  # few and small numbers, which a GPU would be sent one by one
+                values = tf.io.decode_raw(encoded, tf.uint8)
+                file = Bytes(values, tf.constant(0, tf.int64), tf.size(values, tf.int64))
+                return _in_directory(find(file))
 
-    result = tf.constant(UPRIGHT)
-    for is_kind, sign, find in kinds:
         # Most images have none: then nothing is parsed.
-        has_sign = is_kind & (tf.size(tf.strings.split(encoded, sign, maxsplit=1)) > 1)
-        result = tf.cond(has_sign, lambda find=find: found(find), lambda result=result: result)
-    return result
+        has_sign = tf.size(tf.strings.split(encoded, sign, maxsplit=1)) > 1
+        return tf.cond(has_sign, parsed, lambda: tf.constant(UPRIGHT))
+
+    def of_others() -> Tensor:
+        is_png = _starts(encoded, PNG_MAGIC)
+        return tf.cond(is_png, lambda: found(PNG_KIND, _of_png), lambda: tf.constant(UPRIGHT))
+
+    return tf.cond(_starts(encoded, JPEG_MAGIC), lambda: found(EXIF, _of_jpeg), of_others)
 
 
 def upright(pixels: Tensor, turned: Tensor) -> Tensor:
@@ -90,11 +92,6 @@ def upright(pixels: Tensor, turned: Tensor) -> Tensor:
 
 def _starts(encoded: Tensor, magic: bytes) -> Tensor:
     return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
-
-
-def _part(encoded: Tensor, start: int, length: int) -> Tensor:
-    """A part of a string that may be shorter."""
-    return tf.strings.substr(tf.strings.join([encoded, bytes(start + length)]), start, length)
 
 
 def _of_jpeg(file: Bytes) -> Bytes:
@@ -119,32 +116,18 @@ def _of_jpeg(file: Bytes) -> Bytes:
 
 
 def _of_png(file: Bytes) -> Bytes:
-    return _of_chunks(file, len(PNG_MAGIC), b"eXIf", big=True)
-
-
-def _of_webp(file: Bytes) -> Bytes:
-    found = _of_chunks(file, 12, b"EXIF", big=False)
-    content = found.start + len(EXIF)
-    has_sign = (content <= found.end) & file.begins(found.start, EXIF)
-    return found._replace(start=tf.where(has_sign, content, found.start))
-
-
-def _of_chunks(file: Bytes, first: int, kind: bytes, *, big: bool) -> Bytes:
-    name_at, length_at = (4, 0) if big else (0, 4)
-    name = int.from_bytes(kind, "big")
+    kind = int.from_bytes(PNG_KIND, "big")
 
     def step(at: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        length = file.number(at + length_at, 4, big)
-        going = file.holds(at, 8)
-        is_kind = going & (file.number(at + name_at, 4, True) == name)
-        following = at + (12 + length if big else 8 + length + length % 2)
+        length, going = file.number(at, 4, True), file.holds(at, 8)
+        is_kind = going & (file.number(at + 4, 4, True) == kind)
         return (
-            tf.where(going & ~is_kind, following, file.end),
+            tf.where(going & ~is_kind, at + 12 + length, file.end),
             tf.where(is_kind, at + 8, start),
             tf.where(is_kind, tf.minimum(at + 8 + length, file.end), end),
         )
 
-    return _walk(file, first, step)
+    return _walk(file, len(PNG_MAGIC), step)
 
 
 def _walk(file: Bytes, first: int, step: Any) -> Bytes:
