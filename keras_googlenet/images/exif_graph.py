@@ -1,4 +1,4 @@
-"""What `images.exif` does of JPEG and PNG, in TensorFlow: in tf.data, and in the exported graph of a server."""
+"""What `images.exif` does of JPEG and PNG, in TensorFlow: in tf.data, and in an exported graph."""
 
 from __future__ import annotations
 
