@@ -54,7 +54,7 @@ def answer_first(image: Path, picture: Path, truth: str) -> None:
     classifier = load("fashion_mnist")
     (prediction,) = classifier.predict(image)
     say(f"{image}: {prediction.label!r} ({prediction.probability:.3f}) by the package's own, truth {truth!r}")
-    draw(classifier.explain(image), picture, truth)
+    draw(classifier.explain(image), picture, f"truth: {truth}")
     say(f"where it sees that: {picture}")
 
 
