@@ -43,8 +43,8 @@ def evaluate(
     crops
         Crops of each image, whose probabilities are averaged: 1 as in training, 10 or the paper's 144.
     views
-        Views of the one crop, whose probabilities are averaged: 1 the image alone, 2 with its mirror image,
-        6 with shifts by a pixel. The accuracy of the image alone is reported beside it.
+        Average the probabilities of this many views: 1 (the image), 2 (and its mirror image), 6 (and one-pixel
+        shifts). The accuracy of the image alone is reported too.
     ensemble
         Folders of further runs, whose probabilities are averaged with the first's.
     weights
@@ -54,8 +54,7 @@ def evaluate(
     batch_size
         Crops in a step.
     recorded_split
-        Though the images that the run was trained on have changed, take what is still there of those that
-        it recorded.
+        If the run's images have changed, use the recorded files that still exist.
     to
         The report's folder, which must not exist; by default a new one in the run's, and none for
         published weights and networks of the package.

@@ -56,8 +56,7 @@ def export(
         Images to calibrate on and to measure another precision on, 1,000 at most: a folder with one folder
         of images for each class, "sample" or "tfds:NAME"; by default the run's validation images.
     recorded_split
-        Though the images that the run was trained on have changed, calibrate and measure on what is still
-        there of those that it recorded.
+        If the run's images have changed, calibrate and measure on the recorded files that still exist.
     version
         The version's number; by default one more than the highest there.
     precision

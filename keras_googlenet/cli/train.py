@@ -37,8 +37,8 @@ def train(
     resume
         Go on with the run in --run, from its last checkpoint; start it if there is none.
     recorded_split
-        With --resume: though the images have changed, go on with those that are still there, in the parts
-        that they were in.
+        With --resume: if the images have changed, continue with the recorded files that still exist, in their
+        recorded parts.
     distributed
         Train in several processes that share each batch, on the JAX backend; start the same command in each.
     coordinator_address
@@ -49,7 +49,7 @@ def train(
         With --distributed: this one's number, from 0.
     """
     if recorded_split and not resume:
-        raise UserError("--recorded-split needs --resume beside it")
+        raise UserError("--recorded-split needs --resume")
     if distributed:
         if config.batch_size == "auto":  # each process would find its own
             raise UserError("expected a number as --batch-size with --distributed")

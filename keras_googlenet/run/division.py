@@ -141,8 +141,8 @@ def check(run: Path, data: ImageData, root: str) -> bool:
     found = differences(then, described(data, root))
     if found:
         raise UserError(
-            f"{root} has changed since {run} began to train on it: {'; '.join(found)}. Put it back, or name "
-            "--recorded-split to go on with the files that are still there"
+            f"{root} has changed since {run} began to train on it: {'; '.join(found)}. Restore it, or pass "
+            "--recorded-split to use the recorded files that still exist"
         )
     return True
 
@@ -160,7 +160,7 @@ def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
     """
     then = recorded(run)
     if then is None or any("fingerprint" in part for part in then["parts"].values()):
-        raise UserError(f"{run} has no record of files to go on with: expected one, of a folder of images")
+        raise UserError(f"{run} has no record of image files: --recorded-split needs one")
     there = {
         _relative(file, root): file
         for part in (data.train, data.validation, data.test)

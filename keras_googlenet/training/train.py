@@ -213,7 +213,7 @@ def _as_it_was(config: RunConfig, data: ImageData, recorded_split: bool) -> Imag
     if recorded_split:
         return division.as_recorded(config.run, data, config.data)
     if not division.check(config.run, data, config.data) and distribution.is_first():
-        say(f"{config.run}: begun by an earlier version, so whether its images changed cannot be told")
+        say(f"{config.run}: no record of the images (earlier version), so changes to them cannot be detected")
     return data
 
 

@@ -104,14 +104,14 @@ def test_going_on_with_the_recorded_division(home, command):
     code, _, error = command("train", "--run", home / "run", "--resume")
     assert code == 2
     assert error.count("\n") == 1
-    assert "or name --recorded-split to go on with the files that are still there" in error
+    assert "or pass --recorded-split to use the recorded files that still exist" in error
     code, _, error = command("train", "--run", home / "run", "--resume", "--recorded-split")
     assert code == 0, error
     summary = run_folder.summary(home / "run")
     assert summary["train_images"] == len(then["parts"]["train"])
     assert summary["test_images"] == len(then["parts"]["test"])
     code, _, error = command("train", "--run", home / "other", "--data", home / "photos", "--recorded-split")
-    assert (code, error) == (2, "error: --recorded-split needs --resume beside it\n")
+    assert (code, error) == (2, "error: --recorded-split needs --resume\n")
 
 
 def test_a_class_that_is_gone_cannot_go_on(home):
@@ -124,9 +124,10 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_word(home, capsys):
     (home / "run" / division.DIVISION).unlink()
     train(config(home), resume=True)
     assert (
-        "begun by an earlier version, so whether its images changed cannot be told" in capsys.readouterr().out
+        "no record of the images (earlier version), so changes to them cannot be detected"
+        in capsys.readouterr().out
     )
-    with pytest.raises(UserError, match="has no record of files to go on with"):
+    with pytest.raises(UserError, match="has no record of image files"):
         division.as_recorded(home / "run", None, "")
 
 
