@@ -43,8 +43,8 @@ def evaluate(
     crops
         Crops of each image, whose probabilities are averaged: 1 as in training, 10 or the paper's 144.
     views
-        Average the probabilities of this many views: 1 (the image), 2 (and its mirror image), 6 (and one-pixel
-        shifts). The accuracy of the image alone is reported too.
+        Average the probabilities of this many views: 1 (the image), 2 (and its mirror image), 6 (and
+        one-pixel shifts). The accuracy of the image alone is reported too.
     ensemble
         Folders of further runs, whose probabilities are averaged with the first's.
     weights
