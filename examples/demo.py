@@ -65,6 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args(arguments)
 
+    # Halving the rate after every epoch suits a run this short.
+    config = RunConfig(
+        data="sample",
+        run=options.run,
+        epochs=options.epochs,
+        learning_rate=0.02,
+        decay_rate=0.5,
+        decay_epochs=1,
+    )
     move_aside(options.run)
     arrays = sample_arrays()
     first = options.run.with_name(f"{options.run.name}-first")
@@ -74,18 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     truth = SAMPLE_CLASSES[arrays["test_labels"][0]]
     answer_first(image, first / "explained.png", truth)
 
-    # Halving the rate after every epoch suits a run this short.
-    train(
-        RunConfig(
-            data="sample",
-            run=options.run,
-            epochs=options.epochs,
-            learning_rate=0.02,
-            decay_rate=0.5,
-            decay_epochs=1,
-        )
-    )
-
+    train(config)
     run = run_folder.load(options.run)
     version = export_saved_model(
         run.model, options.model, class_names=run.class_names, preprocessing=run.preprocessing

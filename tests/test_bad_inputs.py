@@ -330,15 +330,18 @@ DAMAGES = {
     "null": lambda path, _: path.write_text("null"),
 }
 READERS = {  # what a command reads of a run
-    "evaluate {damaged}": ("config.json", "labels.txt", "model.keras", "summary.json"),
+    "evaluate {damaged}": ("config.json", "division.json.gz", "labels.txt", "model.keras"),
     "evaluate {run} --ensemble {damaged}": ("config.json", "labels.txt", "model.keras"),
-    "export {damaged} --to {out}": ("config.json", "labels.txt", "model.keras"),
+    "export {damaged} --to {out}": ("config.json", "labels.txt", "model.keras", "summary.json"),
     "inspect --data {data} --to {out} --weights {damaged}": ("config.json", "model.keras"),
     "train --run {damaged} --resume": ("config.json",),  # without a summary it trains on
     "make_results {damaged}": ("config.json", "metrics.csv", "summary.json"),
 }
-# This is no damage: a summary is what the last step of a run leaves.
-FINE = {("evaluate {damaged}", "summary.json", "missing")}
+# No damage: a summary is what the last step of a run leaves, and earlier versions kept no record of the images.
+FINE = {
+    ("evaluate {damaged}", "division.json.gz", "missing"),
+    ("export {damaged} --to {out}", "summary.json", "missing"),
+}
 
 
 def damaged_runs():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -47,11 +48,12 @@ def recorded(run: Path) -> dict[str, Any] | None:
         UserError: It is damaged.
     """
     file = run / DIVISION
-    if not file.is_file():
-        return None
     try:
-        return dict(json.loads(gzip.decompress(file.read_bytes())))
-    except (OSError, EOFError, ValueError, TypeError) as error:
+        found = json.loads(gzip.decompress(file.read_bytes()))
+        return {"classes": list(found["classes"]), "parts": {name: found["parts"][name] for name in PARTS}}
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error) as error:
         raise UserError(f"{file} is not a run's record of its images ({error!r})") from None
 
 

@@ -17,7 +17,7 @@ def shape(height, width, channels):
 
 
 def features(variant):
-    return NAIVE_FEATURES if variant == "naive" else 1024
+    return {"naive": NAIVE_FEATURES, "short": 768}.get(variant, 1024)
 
 
 QUICK = {("paper", "channels_last"), ("paper", "channels_first")}

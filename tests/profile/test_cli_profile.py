@@ -42,7 +42,7 @@ def test_comparison(profile, tmp_path):
     assert re.search(r"^VGG-11 +224 +11 +132,863,336 +7,609,090,048", out, re.MULTILINE)
     assert "Why are NiN and GoogLeNet small?\n" in out
     assert "8.9 times" in out
-    assert (tmp_path / "networks.csv").read_text().count("\n") == 16
+    assert (tmp_path / "networks.csv").read_text().count("\n") == 17
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
