@@ -337,7 +337,7 @@ READERS = {  # what a command reads of a run
     "train --run {damaged} --resume": ("config.json",),  # without a summary it trains on
     "make_results {damaged}": ("config.json", "metrics.csv", "summary.json"),
 }
-# No damage: a summary is what the last step of a run leaves, and earlier versions kept no record of the images.
+# No damage: a summary is what a run's last step leaves, and earlier versions kept no record of images.
 FINE = {
     ("evaluate {damaged}", "division.json.gz", "missing"),
     ("export {damaged} --to {out}", "summary.json", "missing"),

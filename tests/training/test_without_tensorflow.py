@@ -121,8 +121,8 @@ def test_the_run_s_folder_is_complete(results):
     assert "computing in float32 (jax)" in out
     found = {str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("*") if path.is_file()}
     assert found == {
-        ".lock", "architecture.json", "config.json", "division.json.gz", "labels.txt", "metrics.csv", "model.keras",
-        "summary.json", "checkpoints/last.npz", "checkpoints/previous.npz",
+        ".lock", "architecture.json", "config.json", "division.json.gz", "labels.txt", "metrics.csv",
+        "model.keras", "summary.json", "checkpoints/last.npz", "checkpoints/previous.npz",
         "plots/confusion.png", "plots/curves.png",
     }  # fmt: skip
 
