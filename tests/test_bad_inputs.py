@@ -245,10 +245,12 @@ OPTIONS = [
     ("predict", "at least one image|expected one of --model"),
     ("predict {new} --model {model}", "no image file or folder"),
     ("predict {there}/empty --model {model}", "no image in folder"),
-    ("predict {there}/file --model {model}", "cannot read"),
-    ("predict {there}/empty_file --model {model}", "cannot read"),
-    ("predict {escape} --model {model}", r"\\x1b"),
-    ("predict {latin1} --model {model}", r"\\udce9"),
+    ("predict {image} --model {model} --to {there}/file", "ends in .csv, .jsonl, .parquet"),
+    ("predict {image} --model {model} --to {new}/p.csv", "no folder .* to write p.csv in"),
+    ("predict {image} --model {model} --to {there}/p.csv --json", "expected one of --json, --csv and --to"),
+    ("predict {image} --model {model} --copy-to {out}", "expected --to FILE beside --copy-to"),
+    ("predict {image} --model {model} --top 6", "--top to be between 1 and 5, got 6"),
+    ("predict {image} --model {model} --every soon", 'expected a time such as "1s"'),
     ("predict {image} --model {there}/empty", "no SavedModel"),
     ("predict {image} --model {there}/file", "file"),
     ("predict {image} --url nowhere", "nowhere"),
@@ -315,7 +317,18 @@ def test_a_corrupt_image_is_named(command, corrupt_data, finished_run, tmp_path,
 @pytest.mark.parametrize("kind", CORRUPT_IMAGES)
 def test_a_corrupt_image_is_not_classified(command, corrupt_data, exported, kind):
     (image,) = (corrupt_data[kind] / "Sneaker").glob("x.*")
-    is_one_line_error(*command("predict", image, "--model", exported), "cannot read .*/x")
+    code, out, err = command("predict", image, "--model", exported)
+    assert code == 1
+    assert re.fullmatch(r"\S+/x\S*  error: cannot read [^\n]*/x[^\n]*\n", out)
+    assert err == "1 of 1 images without an answer: see error\n"
+
+
+def test_a_name_of_any_bytes_stays_one_line(command, places, exported):
+    code, out, _ = command("predict", places["escape"], places["latin1"], "--model", exported)
+    assert code == 1
+    assert re.search(r"\\x1b.*error: cannot read .*\\x1b", out)
+    assert re.search(r"\\udce9.*error: cannot read .*\\udce9", out)
+    assert out.count("\n") == 2
 
 
 # --- damaged runs ----------------------------------------------------------------------------------

@@ -102,14 +102,15 @@ def inspect(
     data
         "sample", a folder with one folder of images for each class, or "tfds:NAME"; twice for two.
     to
-        The folder to make, with inspection.json, contact sheets and features.png.
+        The folder to make, with report.html, which shows all, inspection.json, near_duplicates.csv (pairs of
+        copies of the same picture), contact sheets and features.png.
     class_name
         Draw the features of this class alone.
     weights
-        The network whose features are drawn: a run's folder, a .keras or .weights.h5 file, or "imagenet";
-        by default one that is not trained.
+        The network whose features are drawn: one of the package such as cifar10, a run's folder, a .keras or
+        .weights.h5 file, or "imagenet"; by default cifar10, or fashion_mnist for grey images.
     variant
-        The network's name, where the weights do not tell it; by default "paper" for "imagenet", else "bn".
+        The network's name, where the weights do not tell it; without weights, it is not trained.
     projection
         How features become points; tsne needs scikit-learn.
     images
@@ -135,6 +136,4 @@ def inspect(
         )
     for name, found in report["sets"].items():
         say(table(name, found))
-    if weights is None:
-        say("The features are of a network that is not trained: --weights takes a trained one.")
-    say(to)
+    say(to / "report.html")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
 from keras_googlenet.cli.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import CONFIG
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.text import say
 
+if TYPE_CHECKING:
+    from keras_googlenet.inference.predict import Each
+    from keras_googlenet.inference.tables import Answer
+
 DEFAULTS = Options()
+MOST_TOP = 5  # classes that an exported version tells
+BATCH = 32  # images a step
 
 
 def serve(
@@ -45,65 +54,127 @@ def serve(
 
 
 def predict(
-    *images: Path,
+    *images: str,
     model: Path | None = None,
     url: str | None = None,
     weights: str | None = None,
+    to: Path | None = None,
+    top: int | None = None,
+    copy_to: Path | None = None,
+    every: str = "1s",
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
     as_csv: Annotated[bool, cyclopts.Parameter(name="--csv", negative="")] = False,
 ) -> None:
     """Classify images with an exported model, a run, or a network of the package.
 
+    Images that cannot be read are told in their place, the others answered; the exit code is then 1.
+
     Parameters
     ----------
     images
-        Image files, and folders of them.
+        Image files, folders of them, videos, https:// addresses; "-" for a list of those on standard input.
     model
-        An exported version's folder, or the model's directory for its highest version.
+        An exported version's folder, the model's directory for its highest version, or a run's folder.
     url
         A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet, or over gRPC
         grpc://127.0.0.1:8500/v1/models/googlenet.
     weights
         A network of the package such as cifar10, "imagenet", a run's folder, or the https:// address of a
         zipped one.
+    to
+        A file to write to, .csv, .jsonl, or .parquet for a folder of parts. The same call goes on with one
+        that was interrupted.
+    top
+        How many classes of an image to tell, at most 5; by default 1, in JSON 5.
+    copy_to
+        A folder to copy image files to, each below a folder of its class's name.
+    every
+        Time between the frames of a video, such as 1s or 500ms.
     as_json
         Print a list of objects: image, label, probability, and the best few of both.
     as_csv
-        Print the columns image, label, probability.
+        Print the columns image, label, probability, error.
     """
-    if as_json and as_csv:
-        raise UserError("expected either --json or --csv, and not both")
+    if [as_json, as_csv, to is not None].count(True) > 1:
+        raise UserError("expected one of --json, --csv and --to FILE, and not several")
     if [model, url, weights].count(None) != 2:
         raise UserError("expected one of --model FOLDER, --url http://... and --weights NAME")
-    from keras_googlenet.serving.client.client import classify, find_files
+    if copy_to is not None and to is None:
+        raise UserError("expected --to FILE beside --copy-to: it tells what is copied already")
+    if top is not None and not 1 <= top <= MOST_TOP:
+        raise UserError(f"expected --top to be between 1 and {MOST_TOP}, got {top}")
+    from keras_googlenet.inference.predict import predict_to
+    from keras_googlenet.inference.sources import Sources, seconds
+    from keras_googlenet.inference.tables import table_at
 
+    sources = Sources(images, seconds(every))
+    sources.check()
+    of_json = as_json or (to is not None and to.suffix != ".csv")
+    classes = top or (MOST_TOP if of_json else 1)
+    if to is not None:
+        table_at(to, classes)
     if url is None or url.startswith("grpc"):
         import_tensorflow()
-    with silenced_libraries():
-        if weights is not None:
-            from keras_googlenet.inference.classifier import load
-
-            files = find_files(images)
-            predictions = load(weights).predict(files)
-        else:
-            predictions = classify(images, model=model, url=url)
-    if as_json:
-        rows = [
-            {
-                "image": p.image,
-                "label": p.label,
-                "probability": p.probability,
-                "top": [{"label": name, "probability": score} for name, score in p.top],
+    with silenced_libraries(), _model(model, url, weights) as each:
+        if to is not None:
+            job = {
+                "model": str(model or url or weights),
+                "images": list(images),
+                "top": classes,
+                "every": every,
+                "copy_to": None if copy_to is None else str(copy_to),
             }
-            for p in predictions
-        ]
-        say(json.dumps(rows, indent=2))
-    elif as_csv:
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["image", "label", "probability"])
-        writer.writerows([p.image, p.label, f"{p.probability:.6f}"] for p in predictions)
-        say(table.getvalue(), end="")
+            count, failed = predict_to(to, sources, each, job, top=classes, copy_to=copy_to)
+        else:
+            count, failed = _print(each(one.item for one in sources), as_json, as_csv, classes)
+    if to is not None:
+        say(f"{to}: {count:,} images")
+    if failed:
+        say(f"{failed:,} of {count:,} images without an answer: see error", file=sys.stderr)
+        sys.exit(1)
+
+
+@contextmanager
+def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator[Each]:
+    """The model that was named, to be asked about any number of images."""
+    if url is not None:
+        from keras_googlenet.serving.client.client import Client
+
+        with Client(url) as client:
+            yield client.each
+    elif model is not None and not (model / CONFIG).is_file():
+        from keras_googlenet.serving.client import answers
+        from keras_googlenet.serving.client.local import local_model
+
+        run = local_model(model)
+        yield lambda items: answers.each(run, items, BATCH, source=str(model))
     else:
-        for p in predictions:
-            say(f"{p.image}  {p.label}  {p.probability:.4f}")
+        from keras_googlenet.inference.classifier import load
+
+        yield load(weights if weights is not None else Path(str(model))).each
+
+
+def _print(found: Iterator[Answer], as_json: bool, as_csv: bool, top: int) -> tuple[int, int]:
+    """Print answers as they come; returns how many there are, and how many of them are none."""
+    from keras_googlenet.inference.tables import csv_columns, csv_line, csv_row, json_row
+    from keras_googlenet.serving.client.answers import Failure
+
+    count = failed = 0
+    if as_csv:
+        say(csv_line(csv_columns(top)), end="")
+    for answer in found:
+        if as_json:
+            row = indent(json.dumps(json_row(answer, top), indent=2), "  ")
+            say(",\n" if count else "[\n", row, sep="", end="")
+        elif as_csv:
+            say(csv_line(csv_row(answer, top)), end="")
+        elif isinstance(answer, Failure):
+            say(f"{answer.image}  error: {answer.error}")
+        else:
+            best = "  ".join(f"{label}  {probability:.4f}" for label, probability in answer.top[:top])
+            say(f"{answer.image}  {best}")
+        count += 1
+        failed += isinstance(answer, Failure)
+    if as_json:
+        say("\n]" if count else "[]")
+    return count, failed

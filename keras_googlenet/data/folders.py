@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_googlenet.data import parts
+from keras_googlenet.data.groups import groups_of
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.decoder import decoder
@@ -32,6 +33,8 @@ def folder_data(
     test_split: str | None = None,
     *,
     skip_corrupt: bool = False,
+    group_duplicates: bool = False,
+    groups: Path | None = None,
 ) -> ImageData:
     """Open a folder of class folders; see `sources.load_data`."""
     divided = (folder / "train").is_dir()
@@ -48,9 +51,16 @@ def folder_data(
     broken = set(check_images([path for files in found.values() for path, _ in files], skip=skip_corrupt))
     found = {part: [file for file in files if file[0] not in broken] for part, files in found.items()}
 
+    paths = [path for files in found.values() for path, _ in files]
+    numbers = groups_of(paths, folder, groups, duplicates=group_duplicates)
+    group_of = dict(zip(paths, numbers.tolist(), strict=True)) if numbers is not None else {}
+    if group_of:
+        _part_no_group(found, group_of, folder)
     for part, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
         if part not in found and found["train"]:
-            kept, held = stratified_split([label for _, label in found["train"]], fraction, seed)
+            labels = [label for _, label in found["train"]]
+            of_train = np.array([group_of[path] for path, _ in found["train"]]) if group_of else None
+            kept, held = stratified_split(labels, fraction, seed, of_train)
             found[part] = [found["train"][i] for i in held]
             found["train"] = [found["train"][i] for i in kept]
     missing = set(range(len(class_names))) - {label for _, label in found["train"]}
@@ -173,6 +183,22 @@ def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:
         raise UserError(f"the test split {test_split!r} finds no test image in {folder}")
     found["train"] = [file for file, is_test in zip(files, test, strict=True) if not is_test]
     found["test"] = [file for file, is_test in zip(files, test, strict=True) if is_test]
+
+
+def _part_no_group(found: dict[str, Files], group_of: dict[Path, int], folder: Path) -> None:
+    """Where the parts are given, leave out of one what belongs together with images of those before it."""
+    taken: set[int] = set()
+    left_out = 0
+    for part in [part for part in ("test", "validation", "train") if part in found]:
+        kept = [file for file in found[part] if group_of[file[0]] not in taken]
+        left_out += len(found[part]) - len(kept)
+        taken |= {group_of[path] for path, _ in kept}
+        found[part] = kept
+    if left_out:
+        say(
+            f"{folder}: left out {left_out} images, for they belong together with test or validation images",
+            file=sys.stderr,
+        )
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is in a data set: counts, sizes, channels, duplicates, in numbers."""
+"""What is in a data set: counts, sizes, channels, copies, in numbers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from keras_googlenet.data.near_duplicates import near_duplicates, thumbnail
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.numpy import decode_any_size
@@ -21,6 +22,8 @@ from keras_googlenet.images.numpy import decode_any_size
 PARTS = ("train", "validation", "test")
 LISTED = 5  # of duplicates, and of corrupt files on the terminal
 IMAGES_AT_ONCE = 16  # for a thread
+
+Place = tuple[str, int]  # of an image: its part and index
 
 
 def parts_of(data: ImageData) -> dict[str, Part]:
@@ -52,27 +55,31 @@ def image_name(part_name: str, part: Part, index: int) -> str:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One image: where it is, its size in pixels, and a digest that equal pixels share."""
+    """One image: where it is, its size in pixels, a digest that equal pixels share, and its thumbnail."""
 
-    part: str
+    place: Place
     name: str
     height: int
     width: int
     grey: bool
     digest: bytes
+    thumbnail: np.ndarray
 
 
-def inspect_images(data: ImageData) -> dict[str, Any]:
+def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, Place]]]:
     """Look at every image of a data set.
 
-    Images are duplicates if they have the same pixels, in whatever files.
+    Images are duplicates if they have the same pixels, in whatever files; and near-duplicates if they show
+    the same picture, as `near_duplicates` tells.
 
     Returns:
-        Of JSON types: `images` (by part), `classes` (by class, then part), `sizes` (`smallest`, `median`,
-        `largest`: height and width in pixels, by area; the median of each), `aspect_ratios` (width
-        divided by height), `channels` (`grey`, `colour`), `duplicates` (by part: images that repeat an
-        earlier one), `leakage` (`"test in train"` and so on: images that another part has as well),
-        `examples` (the first few pairs of both), `corrupt` (names).
+        What was found, of JSON types: `images` (by part), `classes` (by class, then part), `sizes`
+        (`smallest`, `median`, `largest`: height and width in pixels, by area; the median of each),
+        `aspect_ratios` (width divided by height), `channels` (`grey`, `colour`), `duplicates` (by part:
+        images that repeat an earlier one), `leakage` (`"test in train"` and so on: images that another part
+        has as well), `examples` (the first few pairs of both), `near_duplicate_pairs` (of all parts
+        together), `near_duplicates` (the same by part, and by pair of parts), `corrupt` (names). And the
+        pairs of near-duplicates, duplicates among them.
 
     Raises:
         UserError: No image can be read.
@@ -87,7 +94,8 @@ def inspect_images(data: ImageData) -> dict[str, Any]:
     grey = sum(image.grey for image in facts)
     parts = parts_of(data)
     counts = {name: np.bincount(p.labels, minlength=len(data.class_names)) for name, p in parts.items()}
-    return {
+    pairs = _near_duplicates(data, facts)
+    report = {
         "images": {name: part.count for name, part in parts.items()},
         "classes": {
             class_name: {part: int(of_label[label]) for part, of_label in counts.items()}
@@ -105,8 +113,11 @@ def inspect_images(data: ImageData) -> dict[str, Any]:
         },
         "channels": {"grey": grey, "colour": len(facts) - grey},
         **_duplicates(facts),
+        "near_duplicate_pairs": len(pairs),
+        "near_duplicates": _by_parts(pairs),
         "corrupt": corrupt,
     }
+    return report, pairs
 
 
 def _look(data: ImageData) -> Iterator[ImageFacts | str]:
@@ -124,7 +135,7 @@ def _look(data: ImageData) -> Iterator[ImageFacts | str]:
         height, width, channels = found.shape
         digest = blake2b(f"{height} {width} ".encode(), digest_size=16)
         digest.update(found.data)
-        return ImageFacts(part_name, name, height, width, channels == 1, digest.digest())
+        return ImageFacts(place, name, height, width, channels == 1, digest.digest(), thumbnail(found))
 
     with ThreadPool() as pool:
         results = pool.imap(look, places, chunksize=IMAGES_AT_ONCE)
@@ -138,7 +149,7 @@ def _look(data: ImageData) -> Iterator[ImageFacts | str]:
 def _duplicates(facts: list[ImageFacts]) -> dict[str, Any]:
     by_digest: dict[bytes, dict[str, list[str]]] = defaultdict(lambda: {name: [] for name in PARTS})
     for image in facts:
-        by_digest[image.digest][image.part].append(image.name)
+        by_digest[image.digest][image.place[0]].append(image.name)
     within = dict.fromkeys(PARTS, 0)
     across = dict.fromkeys(itertools.combinations(PARTS, 2), 0)
     examples: dict[str, list[tuple[str, str]]] = {"duplicates": [], "leakage": []}
@@ -157,6 +168,35 @@ def _duplicates(facts: list[ImageFacts]) -> dict[str, Any]:
     }
 
 
+def _near_duplicates(data: ImageData, facts: list[ImageFacts]) -> list[tuple[Place, Place]]:
+    """Pairs of copies: of equal images, each with the first of them alone."""
+    parts = parts_of(data)
+    first: dict[bytes, ImageFacts] = {}
+    pairs = [
+        (earlier.place, image.place)
+        for image in facts
+        if (earlier := first.setdefault(image.digest, image)) is not image
+    ]
+    different = list(first.values())
+
+    def load(index: int) -> np.ndarray:
+        part, at = different[index].place
+        return pixels(parts[part], at)
+
+    found = near_duplicates(np.stack([image.thumbnail for image in different]), load)
+    pairs += [(different[one].place, different[other].place) for one, other in found]
+    return sorted(pairs, key=lambda pair: [(PARTS.index(part), index) for part, index in pair])
+
+
+def _by_parts(pairs: list[tuple[Place, Place]]) -> dict[str, int]:
+    names = {(part, part): f"within {part}" for part in PARTS}
+    names |= {(old, new): f"{new} in {old}" for old, new in itertools.combinations(PARTS, 2)}
+    counts = dict.fromkeys(names.values(), 0)
+    for (one, _), (other, _) in pairs:
+        counts[names[one, other]] += 1
+    return counts
+
+
 def table(name: str, report: dict[str, Any]) -> str:
     """What `inspect_images` found, for people to read."""
     width = max(len("class"), *map(len, report["classes"]))
@@ -173,6 +213,7 @@ def table(name: str, report: dict[str, Any]) -> str:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report["channels"].items())
     within = ", ".join(f"{count:,} within {part}" for part, count in report["duplicates"].items())
     across = ", ".join(f"{count:,} of {pair}" for pair, count in report["leakage"].items())
+    near = ", ".join(f"{count:,} {where}" for where, count in report["near_duplicates"].items() if count)
     lines += [
         f"{'height x width':18} {sizes}",
         f"{'width / height':18} {ratios}",
@@ -181,6 +222,7 @@ def table(name: str, report: dict[str, Any]) -> str:
         *_listed(report["examples"]["duplicates"], sum(report["duplicates"].values())),
         f"{'leakage':18} {across}",
         *_listed(report["examples"]["leakage"], sum(report["leakage"].values())),
+        f"{'near-duplicates':18} {near or 'none'}",
         f"{'corrupt files':18} {len(report['corrupt']):,}",
         *_listed([[name] for name in report["corrupt"]], len(report["corrupt"])),
     ]

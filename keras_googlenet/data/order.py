@@ -15,7 +15,7 @@ class Cursor:
     step: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
     """How the images of an epoch fall into batches, and which of each batch this process takes.
 
@@ -32,6 +32,8 @@ class Order:
     processes: int = 1
     devices: int = 1
     """Of all processes together; each takes as many images of a batch."""
+    labels: np.ndarray | None = None
+    """int (images,): to draw each class equally often, those of small classes more than once in an epoch."""
 
     @property
     def size(self) -> int:
@@ -46,7 +48,8 @@ class Order:
 
     def of_epoch(self, epoch: int, first_step: int = 0) -> np.ndarray:
         """int64 (images, 2): each image's index, and its number in the run, from `first_step` on."""
-        shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+        random = np.random.default_rng([self.seed, epoch])
+        shuffled = random.permutation(self.count) if self.labels is None else _balanced(self.labels, random)
         numbers = np.arange(epoch * self.count, epoch * self.count + self.count)
         both = np.stack([shuffled, numbers], axis=1)[: self.steps * self.size]
         mine = both.reshape(self.steps, self.size, 2)[first_step:, self.process :: self.processes]
@@ -58,3 +61,15 @@ class Order:
         if to_go:
             to_go[0][1] = cursor.step
         return np.array(to_go, "int64").reshape(-1, 2)
+
+
+def _balanced(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """As many indices as there are images, of each class alike; within a class, all before one again."""
+    classes = random.permutation(np.unique(labels))
+    chosen = []
+    for place, label in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        wanted = (len(labels) + place) // len(classes)
+        rounds = -(-wanted // len(members))
+        chosen.append(np.concatenate([random.permutation(members) for _ in range(rounds)])[:wanted])
+    return random.permutation(np.concatenate(chosen))

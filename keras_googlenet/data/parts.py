@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,14 +177,34 @@ def array_part(images: Any, labels: Any) -> Part:
 
 
 def stratified_split(
-    labels: Sequence[int] | np.ndarray, fraction: float, seed: int
+    labels: Sequence[int] | np.ndarray, fraction: float, seed: int, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (kept, held out): `fraction` of each class is held out, and at least one image; of 0, none."""
+    """Indices (kept, held out): `fraction` of each class is held out, and at least one image; of 0, none.
+
+    Args:
+        labels: Of the images.
+        fraction: The share to hold out.
+        seed: Of the choice.
+        groups: A number for each image: images that share one are held out together or not at all, so the
+            share is met as nearly as groups let it.
+    """
     of_image = np.asarray(labels)
     random = np.random.default_rng(seed)
-    held: list[np.ndarray] = []
+    numbers = np.arange(len(of_image)) if groups is None else groups
+    members_of: dict[int, list[int]] = defaultdict(list)
+    for index, number in enumerate(numbers.tolist()):
+        members_of[number].append(index)
+    held = np.zeros(len(of_image), bool)
     for label in np.unique(of_image):
         members = random.permutation(np.flatnonzero(of_image == label))
-        held.append(members[: max(1, round(fraction * len(members))) if fraction else 0])
-    out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(of_image)), out), out
+        wanted = max(1, round(fraction * len(members))) if fraction else 0
+        sizes = Counter(numbers[members].tolist())  # in the order of `members`
+        has = sum(size for number, size in sizes.items() if held[members_of[number][0]])
+        smallest = min(sizes, key=sizes.__getitem__)
+        for number in [*sizes, smallest]:
+            left = wanted - has
+            fits = sizes[number] <= 2 * left or (number == smallest and not has)
+            if left > 0 and fits and not held[members_of[number][0]]:
+                held[members_of[number]] = True
+                has += sizes[number]
+    return np.flatnonzero(~held), np.flatnonzero(held)

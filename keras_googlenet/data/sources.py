@@ -26,6 +26,8 @@ class DataOptions:
     test_split: str | None = None
     tfds_manual_dir: Path | None = None
     skip_corrupt: bool = False
+    group_duplicates: bool = False
+    groups: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,14 @@ def _folder(name: str, options: DataOptions) -> ImageData:
         options.seed,
         options.test_split,
         skip_corrupt=options.skip_corrupt,
+        group_duplicates=options.group_duplicates,
+        groups=options.groups,
     )
 
 
-OF_SOME = ("test_split", "tfds_manual_dir")  # options that not every source takes
-FOLDER = Source("", "a folder with one folder of images for each class", _folder, ("test_split",))
+OF_FOLDERS = ("test_split", "group_duplicates", "groups")
+OF_SOME = (*OF_FOLDERS, "tfds_manual_dir")  # options that not every source takes
+FOLDER = Source("", "a folder with one folder of images for each class", _folder, OF_FOLDERS)
 SOURCES = [
     Source("sample", '"sample"', _sample),
     Source("tfds:", '"tfds:NAME[:CONFIG]"', _tfds, ("tfds_manual_dir",)),
@@ -108,6 +113,8 @@ def load_data(
     classes: Sequence[str] | None = None,
     tfds_manual_dir: Path | None = None,
     skip_corrupt: bool = False,
+    group_duplicates: bool = False,
+    groups: Path | None = None,
 ) -> ImageData:
     """Open a data set by name.
 
@@ -123,6 +130,9 @@ def load_data(
         classes: Use these classes alone, in this order.
         tfds_manual_dir: Folder with the original files of a TensorFlow data set, to build it offline.
         skip_corrupt: Leave out images that cannot be read, in place of an error.
+        group_duplicates: Keep copies of a picture in one part: held out together, and left out of training
+            where the folder's own division parts them.
+        groups: A CSV file of images that belong together, kept so as well; see `groups.groups_of`.
 
     Raises:
         UserError: No such data, data that cannot be trained on, or an option that is not of such data.
@@ -134,6 +144,8 @@ def load_data(
         test_split=test_split,
         tfds_manual_dir=tfds_manual_dir,
         skip_corrupt=skip_corrupt,
+        group_duplicates=group_duplicates,
+        groups=groups,
     )
     for option in OF_SOME:
         if getattr(options, option) and option not in source.options:

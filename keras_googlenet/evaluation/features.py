@@ -18,10 +18,12 @@ from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.weights.files import MODEL, load_model
 from keras_googlenet.weights.published import imagenet_spec
+from keras_googlenet.weights.shipped import is_shipped, located
 
 BATCH = 32
 FEWEST_POINTS = 3  # on a line at least, and not just two
 PROJECTIONS = ("pca", "tsne")
+OWN = {3: "cifar10", 1: "fashion_mnist"}  # the package's networks by the channels of their input
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ def feature_network(
     """A GoogLeNet up to its pooled features.
 
     Args:
-        weights: `None` for an untrained network; `"imagenet"`; a run's folder; a `.keras` or
-            `.weights.h5` file.
+        weights: A network of the package such as `"cifar10"`; `"imagenet"`; a run's folder; a `.keras` or
+            `.weights.h5` file. By default, `"cifar10"` for images in color and `"fashion_mnist"` for grey
+            ones; or with a variant, an untrained network.
         variant: The network, where the weights do not tell: by default `"paper"` for `"imagenet"` and
             `"bn"` otherwise.
         image_size: Side of the input in pixels, where the weights do not tell.
@@ -55,6 +58,8 @@ def feature_network(
     Raises:
         UserError: The weights cannot be had, or are not a GoogLeNet's.
     """
+    if weights is None and variant is None:
+        weights = OWN[channels]
     variant = variant or ("paper" if weights == "imagenet" else "bn")
     plain = Preprocessing(image_size, image_size, channels)
     if weights is None:
@@ -65,12 +70,13 @@ def feature_network(
         return FeatureNetwork(
             _without_top(variant, preprocessing, weights), preprocessing, f"{variant} network of ImageNet"
         )
-    path = Path(weights)
+    path = located(weights)
     if path.name.endswith(".weights.h5") or not path.exists():
         return FeatureNetwork(_without_top(variant, plain, weights), plain, f"{variant} network of {path}")
     model = _pooled(load_model(path / MODEL if path.is_dir() else path), path)
     if path.is_dir():
-        return FeatureNetwork(model, run_folder.load_preprocessing(path), f"network of {path}")
+        name = f"the package's {weights} network" if is_shipped(weights) else f"network of {path}"
+        return FeatureNetwork(model, run_folder.load_preprocessing(path), name)
     height, width, of_model = model.input_shape[1:]
     preprocessing = Preprocessing(height or image_size, width or image_size, of_model)
     return FeatureNetwork(model, preprocessing, f"network of {path}")

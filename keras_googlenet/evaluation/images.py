@@ -20,7 +20,10 @@ from keras_googlenet.run.inputs import open_data
 from keras_googlenet.text import listed
 
 PARTS = ("test", "validation", "train")
-DIVISION = {"data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt"}
+DIVISION = {
+    "data", "validation_fraction", "seed", "test_split", "classes", "tfds_manual_dir", "skip_corrupt",
+    "group_duplicates", "groups",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) 
 
 def _load(data: str, config: RunConfig) -> ImageData:
     kept = set(source_of(data).options) - ({"test_split"} if _is_divided(data) else set())
+    if data != config.data:
+        kept -= {"groups"}  # it names the files of the run's own data
     dropped: dict[str, Any] = {name: None for name in OF_SOME if name not in kept}
     return open_data(replace(config, data=data, **dropped))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_googlenet.data.inspection import inspect_images, parts_of
+from keras_googlenet.data.groups import PAIRS
+from keras_googlenet.data.inspection import Place, image_name, inspect_images, parts_of, pixels
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
@@ -21,11 +24,13 @@ from keras_googlenet.evaluation.features import (
     project,
     spread,
 )
-from keras_googlenet.evaluation.inspection_plots import plot_contact_sheet, plot_scatter
+from keras_googlenet.evaluation.inspection_plots import POINT, plot_contact_sheet, plot_scatter, thumbnail
+from keras_googlenet.evaluation.inspection_report import write_page
 from keras_googlenet.evaluation.plots import shortened
 
 REPORT = "inspection.json"
 SCATTER = "features.png"
+PAGE = "report.html"
 
 
 def inspect(
@@ -43,8 +48,9 @@ def inspect(
 
     Args:
         names: Of the data, as `data.sources.load_data` takes them.
-        to: The folder to make: `inspection.json`, a contact sheet of each set, and `features.png`, a
-            scatter of features, coloured by class for one set and by set for two.
+        to: The folder to make: `report.html`, which shows all; `inspection.json`; of each set a contact sheet
+            and `near_duplicates.csv`, the pairs of copies of the same picture; and `features.png`, a scatter
+            of features, colored by class for one set and by set for two.
         class_name: Draw features of this class alone.
         weights: Of the network that features are from; see `features.feature_network`.
         variant: The same.
@@ -74,28 +80,45 @@ def inspect(
         seed=seed,
     )
     drawn = {name: _embedded(network, data, class_name, images, seed) for name, data in sets.items()}
-    points, axis_names = project(np.concatenate([f for f, _ in drawn.values()]), projection, seed)
+    points, axis_names = project(
+        np.concatenate([of_set.features for of_set in drawn.values()]), projection, seed
+    )
+    found = {name: inspect_images(data) for name, data in sets.items()}
     report = {
-        "sets": {name: inspect_images(data) for name, data in sets.items()},
+        "sets": {name: facts for name, (facts, _) in found.items()},
         "features": {
             "network": network.description,
             "projection": projection,
             "class": class_name,
-            "images": {name: len(labels) for name, (_, labels) in drawn.items()},
+            "images": {name: len(of_set.labels) for name, of_set in drawn.items()},
         },
     }
 
     to.mkdir(parents=True, exist_ok=True)
     (to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    pairs = {name: of_set for name, (_, of_set) in found.items()}
+    sheets = {}
     for number, (name, data) in enumerate(sets.items(), 1):
-        sheet = to / (f"contact_sheet_{number}.png" if len(sets) > 1 else "contact_sheet.png")
-        plot_contact_sheet(data, shortened(name, 60), sheet, seed)
+        of_set = f"_{number}" if len(sets) > 1 else ""
+        sheets[name] = to / f"contact_sheet{of_set}.png"
+        plot_contact_sheet(data, shortened(name, 60), sheets[name], seed)
+        _write_pairs(data, pairs[name], to / f"near_duplicates{of_set}.csv")
     what = " and ".join(shortened(name) for name in names)
     of_class = f", class {shortened(class_name)}" if class_name else ""
     title = f"Features of {what}{of_class}\n{shortened(network.description, 60)}"
-    groups, group_names = _groups(sets, [labels for _, labels in drawn.values()])
-    plot_scatter(points, groups, group_names, axis_names, title, to / SCATTER)
+    groups, group_names = _groups(sets, [of_set.labels for of_set in drawn.values()])
+    pictures = [picture for of_set in drawn.values() for picture in of_set.pictures]
+    plot_scatter(points, groups, group_names, axis_names, title, to / SCATTER, pictures)
+    write_page(report, sets, pairs, sheets, to / SCATTER, to / PAGE)
     return report
+
+
+def _write_pairs(data: ImageData, pairs: list[tuple[Place, Place]], file: Path) -> None:
+    parts = parts_of(data)
+    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(PAIRS)
+        rows.writerows([image_name(part, parts[part], index) for part, index in pair] for pair in pairs)
 
 
 def _check_arguments(names: Sequence[str], to: Path, projection: str, images: int, seed: int) -> None:
@@ -118,20 +141,30 @@ def _groups(sets: dict[str, ImageData], labels: list[np.ndarray]) -> tuple[np.nd
     return np.repeat(np.arange(len(sets)), [len(of_set) for of_set in labels]), tuple(sets)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What the scatter shows of a set: features (images, features), labels (images,), and small pictures."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    pictures: list[np.ndarray]
+
+
 def _embedded(
     network: FeatureNetwork, data: ImageData, class_name: str | None, images: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features (images, features) of some images of all parts, and their labels (images,)."""
+) -> Drawn:
+    """Features of some images of all parts."""
     parts = parts_of(data).values()
     labels = np.concatenate([part.labels for part in parts])
     candidates = np.arange(len(labels))
     if class_name is not None:
         candidates = np.flatnonzero(labels == data.class_names.index(class_name))
     chosen = candidates[spread(labels[candidates], images, seed)]
-    features, start = [], 0
+    features, pictures, start = [], [], 0
     for part in parts:
         of_part = chosen[(chosen >= start) & (chosen < start + part.count)] - start
         start += part.count
         if len(of_part):
             features.append(embed(network, part.take(of_part)))
-    return np.concatenate(features), labels[chosen]
+            pictures += [thumbnail(pixels(part, int(index)), POINT) for index in of_part]
+    return Drawn(np.concatenate(features), labels[chosen], pictures)

@@ -9,6 +9,7 @@ import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData
@@ -16,6 +17,8 @@ from keras_googlenet.evaluation.plots import AS_WRITTEN, legend_as_written, shor
 
 DPI = 120
 TILE = 84  # pixels
+POINT = 40  # of a picture on its point
+CELLS = 14, 10  # of the scatter, across and down: one picture in each
 GAP = 6
 COLUMNS = 10
 MAX_ROWS = 40
@@ -56,16 +59,23 @@ def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -
     figure.savefig(path, dpi=DPI, bbox_inches="tight")  # the names are beside the figure
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """An image (height, width, 1 or 3) as large as fits, in the middle of a light tile (TILE, TILE, 3)."""
-    scale = TILE / max(image.shape[:2])
+def thumbnail(image: np.ndarray, side: int = TILE) -> np.ndarray:
+    """An image (height, width, 1 or 3) as large as fits, in the middle of a light tile (side, side, 3)."""
+    scale = side / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     small = np.atleast_3d(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method))
-    tile = np.full((TILE, TILE, 3), 235, np.uint8)
-    top, left = (TILE - height) // 2, (TILE - width) // 2
+    tile = np.full((side, side, 3), 235, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
     tile[top : top + height, left : left + width] = small
     return tile
+
+
+def spaced(points: np.ndarray) -> list[int]:
+    """Indices of points (points, 2) that lie in different `CELLS` of the plane, the first of each."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    cells = np.floor((points - low) / np.maximum(high - low, 1e-12) * (np.array(CELLS) - 1e-9)).astype(int)
+    return sorted(np.unique(cells, axis=0, return_index=True)[1].tolist())
 
 
 def plot_scatter(
@@ -75,8 +85,9 @@ def plot_scatter(
     axis_names: tuple[str, str],
     title: str,
     path: Path,
+    pictures: Sequence[np.ndarray] = (),
 ) -> None:
-    """Points of a plane, a colour a group.
+    """Points of a plane, a color a group, and some of their pictures.
 
     Args:
         points: (points, 2).
@@ -85,8 +96,9 @@ def plot_scatter(
         axis_names: Of the two axes.
         title: Above the picture.
         path: PNG file to write.
+        pictures: uint8 (`POINT`, `POINT`, 3) of each point; in each of `CELLS` with points one is shown.
     """
-    scatter_figure(points, groups, names, axis_names, title).savefig(path, dpi=DPI)
+    scatter_figure(points, groups, names, axis_names, title, pictures).savefig(path, dpi=DPI)
 
 
 def scatter_figure(
@@ -95,6 +107,7 @@ def scatter_figure(
     names: Sequence[str],
     axis_names: tuple[str, str],
     title: str,
+    pictures: Sequence[np.ndarray] = (),
 ) -> Figure:
     """The figure of `plot_scatter`."""
     counts = np.bincount(groups, minlength=len(names))
@@ -103,14 +116,20 @@ def scatter_figure(
     colours = matplotlib.color_sequences["tab10" if len(largest) <= 10 else "tab20"]
     figure = Figure(figsize=(9.5, 6.5), layout="constrained")
     axes = figure.subplots()
+    edges = {}
     for colour, group in zip(colours, largest, strict=False):
         x, y = points[groups == group].T
         label = f"{shortened(names[group])} ({len(x)})"
         axes.scatter(x, y, s=18, alpha=0.7, linewidths=0, color=colour, label=label)
+        edges[group] = colour
     x, y = points[~np.isin(groups, largest)].T
     if len(x):
         label = f"{found - len(largest)} more classes ({len(x)})"
         axes.scatter(x, y, s=18, facecolors="none", edgecolors="lightgrey", label=label, zorder=0)
+    for index in spaced(points) if pictures else ():
+        edge = {"edgecolor": edges.get(groups[index], "lightgrey"), "linewidth": 2}
+        picture = OffsetImage(pictures[index], zoom=0.6)
+        axes.add_artist(AnnotationBbox(picture, points[index], pad=0, bboxprops=edge))
     axes.set_title(title, **AS_WRITTEN)
     axes.set_xlabel(axis_names[0])
     axes.set_ylabel(axis_names[1])

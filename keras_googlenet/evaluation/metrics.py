@@ -21,6 +21,14 @@ class CalibrationBin:
     accuracy: float
 
 
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share of `count` images that were found right."""
+    z = 1.96
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return center - half, center + half
+
+
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Count of images, (classes, classes): rows are true classes, columns predicted ones."""
     counts = np.bincount(truth * classes + predicted, minlength=classes * classes)

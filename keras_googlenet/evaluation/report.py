@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import html
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 
-import cv2
 import numpy as np
 
+from keras_googlenet.evaluation.page import card, data_uri, escape, filled, image, thumbnail
 from keras_googlenet.evaluation.plots import (
     by_recall,
     plot_calibration,
@@ -26,12 +22,9 @@ from keras_googlenet.evaluation.results import (
     Mistake,
     confusions,
 )
-from keras_googlenet.text import printable
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"
-THUMBNAIL_SIDE = 256  # pixels, at most
-SMALL_SIDE = 100  # what a browser enlarges is smoothed from here on
 SHOWN_CONFUSIONS = 8
 SMALL_GAP = 0.02  # between confidence and accuracy
 
@@ -56,16 +49,6 @@ def write_report(evaluation: Evaluation, pictures: Sequence[np.ndarray], folder:
     (folder / REPORT).write_text(page(evaluation, pictures, charts), encoding="utf-8")
 
 
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """The image, no larger than `THUMBNAIL_SIDE` on either side; uint8."""
-    height, width = pixels.shape[:2]
-    shrink = min(1, THUMBNAIL_SIDE / max(height, width))
-    if shrink == 1:
-        return pixels
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], pixels.shape[-1])
-
-
 def page(evaluation: Evaluation, pictures: Sequence[np.ndarray], charts: dict[str, bytes]) -> str:
     """The report: HTML that needs no other file.
 
@@ -74,26 +57,21 @@ def page(evaluation: Evaluation, pictures: Sequence[np.ndarray], charts: dict[st
         pictures: uint8 pixels of each of its mistakes, small enough to embed.
         charts: PNG files `confusion` and `calibration`.
     """
-    template = resources.files("keras_googlenet") / "evaluation/report_template.html"
     models = ", ".join(model.name for model in evaluation.models)
-    return Template(template.read_text(encoding="utf-8")).substitute(
+    return filled(
+        "report_template.html",
         title=escape(f"Evaluation of {models}"),
         images=escape(_images(evaluation)),
         protocol=escape(evaluation.protocol),
-        cards="\n".join(_card(*card) for card in _headlines(evaluation)),
+        cards="\n".join(card(*headline) for headline in _headlines(evaluation)),
         mistakes=_mistakes(evaluation.mistakes, pictures),
         confusions=_confusions(evaluation),
         classes="\n".join(_class(row) for row in by_recall(evaluation.classes)),
         calibration_words=escape(_calibration_words(evaluation)),
         details="\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _details(evaluation)),
         command=escape(evaluation.command),
-        **{name: _data_uri("png", png) for name, png in charts.items()},
+        **{name: data_uri("png", png) for name, png in charts.items()},
     )
-
-
-def escape(text: str) -> str:
-    """Text for a page: no tag, and no byte that a page in UTF-8 cannot hold."""
-    return html.escape(printable(text))
 
 
 def _images(evaluation: Evaluation) -> str:
@@ -118,10 +96,6 @@ def _headlines(evaluation: Evaluation) -> Iterable[tuple[str, str, str]]:
     yield "time", f"{evaluation.seconds:,.1f} s", f"{evaluation.images / evaluation.seconds:,.0f} images/s"
 
 
-def _card(name: str, figure: str, remark: str) -> str:
-    return f'<div class="card">{escape(name)}<b>{figure}</b><span class="faint">{escape(remark)}</span></div>'
-
-
 def _mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray]) -> str:
     if not mistakes:
         return "<p>None: every image was right.</p>"
@@ -133,11 +107,8 @@ def _mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray]) -> st
 
 
 def _mistake(mistake: Mistake, picture: np.ndarray) -> str:
-    small = ' class="small"' if max(picture.shape[:2]) < SMALL_SIDE else ""
-    jpeg = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()  # OpenCV's colours are BGR
-    where = escape(mistake.file or f"image {mistake.index}")
     return (
-        f'<figure><img{small} title="{where}" alt="{where}" src="{_data_uri("jpeg", jpeg)}">'
+        f"<figure>{image(picture, mistake.file or f'image {mistake.index}')}"
         f"<figcaption><b>{escape(mistake.predicted)} {mistake.probability:.1%}</b>"
         f"true: {escape(mistake.true)}</figcaption></figure>"
     )
@@ -180,7 +151,3 @@ def _details(evaluation: Evaluation) -> Iterable[tuple[str, str]]:
         yield "ensemble", "the networks' probabilities are averaged"
     yield "images", _images(evaluation)
     yield "protocol", evaluation.protocol
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{b64encode(content).decode()}"

@@ -21,22 +21,22 @@ def is_hidden(name: str) -> bool:
 
 def visible_files(folder: Path) -> list[Path]:
     """All files below a folder, sorted, but hidden ones. Linked folders are followed, but not in circles."""
-    return sorted(_walk(folder, frozenset()))
+    return list(walk(folder))
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """The same one by one, with the names of a folder at a time in memory; `above`, whose content it is."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it is in
         return
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                yield from _walk(folder / entry.name, above | {here})
-            elif entry.is_file() or entry.is_symlink():  # a link to nothing is a file that cannot be read
-                yield folder / entry.name
+        names = sorted((entry.name, entry.is_dir()) for entry in entries if not is_hidden(entry.name))
+    for name, is_folder in names:
+        if is_folder:
+            yield from walk(folder / name, above | {here})
+        elif (file := folder / name).is_file() or file.is_symlink():  # one to nothing cannot be read
+            yield file
 
 
 def with_suffix(files: Iterable[Path], suffixes: frozenset[str]) -> list[Path]:

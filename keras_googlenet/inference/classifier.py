@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import CONFIG
-from keras_googlenet.serving.client.answers import Prediction, Run, predictions
+from keras_googlenet.serving.client.answers import Failure, Item, Prediction, Run, each, predictions
 from keras_googlenet.serving.client.images import Image, batches, unreadable
 from keras_googlenet.serving.client.retries import ServingError
 from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
@@ -82,6 +82,15 @@ class Classifier:
             raise UserError(f"expected views to be {expected}, got {views}")
         run = self._run or _asked(self, views)
         return predictions(run, as_opencv(images, channel_order), batch_size, self.name)
+
+    def each(self, items: Iterable[Item], *, batch_size: int = BATCH) -> Iterator[Prediction | Failure]:
+        """The classes of any number of images, one after the other; those that cannot be read are told.
+
+        Args:
+            items: What to call each image, and how to have it.
+            batch_size: Images in a step.
+        """
+        return each(self._run or _asked(self, views=1), items, batch_size, self.name)
 
     def explain(
         self, image: Image, *, top: int = 3, channel_order: Literal["rgb", "bgr"] = "rgb"

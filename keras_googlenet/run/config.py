@@ -48,6 +48,13 @@ class RunConfig:
     skip_corrupt: bool = False
     """Leave out images that cannot be read."""
 
+    group_duplicates: bool = False
+    """Keep copies of a picture (encoded again, resized, cropped, brighter) in one part of a folder."""
+
+    groups: Path | None = None
+    """A CSV file of a folder's images that belong together, such as those of a patient, and so stay in one
+    part: columns file,group, or first,second as `inspect` writes them."""
+
     validation_fraction: float = 0.1
     """Share of the training images kept for validation, where the data has no validation part; 0 for a final
     run on all of them, once other runs have shown its options to be good."""
@@ -71,6 +78,9 @@ class RunConfig:
 
     class_weights: bool = False
     """Weigh each image's loss so that all classes count alike."""
+
+    balance: bool = False
+    """Draw each class equally often: an epoch has images of small classes more than once."""
 
     # --- network ---
 
@@ -172,8 +182,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", Path(self.run))
-        if self.tfds_manual_dir is not None:
-            object.__setattr__(self, "tfds_manual_dir", Path(self.tfds_manual_dir))
+        for name in ("tfds_manual_dir", "groups"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         for name in ("augment", "classes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists alone
@@ -233,6 +244,8 @@ class RunConfig:
         ):
             if not fine:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
+        if self.balance and self.class_weights:
+            raise UserError("expected balance or class_weights, got both: classes would count alike twice")
         if self.weights is not None and (self.whiten or self.identity_start or self.head_scale != 1):
             raise UserError("expected no whiten, identity_start or head_scale with weights: these start it")
         if self.variant in CLASSICS and self.head_scale != 1:

@@ -23,6 +23,8 @@ def open_data(config: RunConfig) -> ImageData:
         classes=config.classes,
         tfds_manual_dir=config.tfds_manual_dir,
         skip_corrupt=config.skip_corrupt,
+        group_duplicates=config.group_duplicates,
+        groups=config.groups,
     )
 
 

@@ -78,4 +78,5 @@ def epoch_order(config: RunConfig, data: ImageData) -> Order:
         process,
         processes,
         devices=distribution.devices(),
+        labels=data.train.labels if config.balance else None,
     )

@@ -16,7 +16,7 @@ from keras_googlenet.data.feed import check_augmentations, evaluation_batches
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation.metrics import confusion_matrix
+from keras_googlenet.evaluation.metrics import confusion_matrix, interval
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
 from keras_googlenet.files import held, remove_unfinished, replacing, write_json
 from keras_googlenet.images.decoder import has_tensorflow
@@ -49,6 +49,8 @@ from keras_googlenet.training.network import (
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
 from keras_googlenet.training.start import start
+
+FEW = 500  # validation images: chance moves their accuracy by a few points
 
 
 def train(
@@ -132,6 +134,7 @@ def _train(
             f"{len(data.class_names)} classes, computing in {policy.removeprefix('mixed_')} "
             f"({keras.backend.backend()}{distribution.description()})"
         )
+        _warn_of_few(config.run, data.validation.count)
         if fresh:
             say(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
 
@@ -169,6 +172,16 @@ def _train(
         f"trained in {progress.seconds:.0f} s"
     )
     return summary
+
+
+def _warn_of_few(run: Path, images: int) -> None:
+    """Say how far chance moves the validation accuracy of few images."""
+    if 0 < images < FEW:
+        low, high = interval(0.9, images)
+        say(
+            f"{run}: only {images} validation images, so an accuracy of 0.90 on them stands for "
+            f"{low:.2f} to {high:.2f} (95%): do not choose by less"
+        )
 
 
 def _check_same(config: RunConfig) -> RunConfig:

@@ -47,6 +47,15 @@ FACTS = {
     "channels": {"grey": 2, "colour": 17},
     "duplicates": {"train": 2, "validation": 0, "test": 0},
     "leakage": {"validation in train": 0, "test in train": 1, "test in validation": 0},
+    "near_duplicate_pairs": 3,
+    "near_duplicates": {
+        "within train": 2,
+        "within validation": 0,
+        "within test": 0,
+        "validation in train": 0,
+        "test in train": 1,
+        "test in validation": 0,
+    },
     "corrupt": [],
 }
 
@@ -57,7 +66,7 @@ def test_facts_of_a_folder(folder, monkeypatch, in_memory):
         monkeypatch.setattr(parts, "MEMORY_BYTES", 0)
     data = load_data(str(folder))
     assert isinstance(data.train.images[0], bytes) == in_memory
-    found = inspect_images(data)
+    found, _ = inspect_images(data)
     first = str(folder / "train/cat/0.png")
     assert found.pop("examples") == {
         "duplicates": [
@@ -71,7 +80,7 @@ def test_facts_of_a_folder(folder, monkeypatch, in_memory):
 
 def test_corrupt_files_are_listed(folder):
     (folder / "test/cat/0.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
-    found = inspect_images(load_data(str(folder), skip_corrupt=True))
+    found = inspect_images(load_data(str(folder), skip_corrupt=True))[0]
     assert found["corrupt"] == [str(folder / "test/cat/0.png")]
     assert found["images"] == {"train": 12, "validation": 2, "test": 4}
 
@@ -84,7 +93,7 @@ def test_arrays(random):
     test[4] = images[0]
     labels = np.arange(20) % 2
     data = ImageData.from_arrays((images, labels), (test, labels[:10]), validation=(images[-2:], [0, 1]))
-    found = inspect_images(data)
+    found, _ = inspect_images(data)
     assert found["duplicates"] == {"train": 1, "validation": 0, "test": 0}
     assert found["leakage"] == {"validation in train": 2, "test in train": 1, "test in validation": 0}
     assert found["examples"]["duplicates"] == [["train 3", "train 7"]]
@@ -96,7 +105,7 @@ def test_equal_bytes_in_another_shape_are_no_duplicates():
     def part(height, width):
         return array_part(np.zeros((1, height, width), np.uint8), [0])
 
-    found = inspect_images(ImageData(("a", "b"), part(4, 6), part(6, 4), part(4, 6)))
+    found, _ = inspect_images(ImageData(("a", "b"), part(4, 6), part(6, 4), part(4, 6)))
     assert found["leakage"] == {"validation in train": 0, "test in train": 1, "test in validation": 0}
 
 
@@ -104,7 +113,7 @@ def test_corrupt_images_in_memory_are_listed(random):
     encoded = cv2.imencode(".png", random.integers(0, 256, (8, 8, 3), dtype=np.uint8))[1].tobytes()
     labels = np.array([0, 1], "int32")
     fine, broken = Part([encoded, encoded], labels), Part([encoded, b"rubbish"], labels)
-    assert inspect_images(ImageData(("a", "b"), fine, broken, fine))["corrupt"] == ["validation 1"]
+    assert inspect_images(ImageData(("a", "b"), fine, broken, fine))[0]["corrupt"] == ["validation 1"]
     broken = Part([b"", b"rubbish"], labels)
     with pytest.raises(UserError, match="none can be read"):
         inspect_images(ImageData(("a", "b"), broken, broken, broken))
@@ -140,6 +149,7 @@ duplicates         2 within train, 0 within validation, 0 within test
   a = c
 leakage            0 of validation in train, 1 of test in train, 0 of test in validation
   a = d
+near-duplicates    2 within train, 1 test in train
 corrupt files      7
   0
   1

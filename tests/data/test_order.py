@@ -53,3 +53,23 @@ def test_a_run_goes_on_at_its_cursor():
     assert order.epochs_from(Cursor(1, 3)).tolist() == [[1, 3], [2, 0], [3, 0]]
     assert order.epochs_from(Cursor(2, 0)).tolist() == [[2, 0], [3, 0]]
     assert order.epochs_from(Cursor(4, 0)).tolist() == []
+
+
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=80), st.integers(0, 3))
+def test_a_balanced_epoch_has_as_many_images_of_each_class(labels, epoch):
+    labels = np.array(labels)
+    order = Order(len(labels), 1, seed=1, epochs=9, labels=labels)
+    taken = order.of_epoch(epoch)[:, 0]
+    classes, counts = np.unique(labels[taken], return_counts=True)
+    assert set(classes) == set(labels)
+    assert counts.max() - counts.min() <= 1
+    for label in classes:
+        times = [np.count_nonzero(taken == member) for member in np.flatnonzero(labels == label)]
+        assert max(times) - min(times) <= 1
+
+
+def test_a_balanced_epoch_can_be_entered_at_any_step():
+    labels = np.array([0] * 40 + [1] * 7 + [2] * 3)
+    order, again = (Order(50, 5, 0, epochs=4, labels=labels) for _ in range(2))
+    np.testing.assert_array_equal(again.of_epoch(2, 6), order.of_epoch(2)[30:])
+    assert order.of_epoch(0)[:, 0].tolist() != order.of_epoch(1)[:, 0].tolist()

@@ -88,3 +88,10 @@ def test_calibration_error_is_the_definition_s(answers):
     rows = metrics.calibration(labels, probabilities)
     assert metrics.expected_calibration_error(rows) == pytest.approx(expected, abs=1e-9)
     assert sum(row.count for row in rows) == len(labels)
+
+
+def test_interval_is_wilson_s():
+    """Figures of the NIST/SEMATECH handbook's formula, to four digits."""
+    assert metrics.interval(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+    assert metrics.interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert metrics.interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)

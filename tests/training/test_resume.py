@@ -26,6 +26,7 @@ OPTIONS = {
     "classes": ("Trouser", "Bag"),
     "image_size": 28,
     "augment": ("crop", "mixup"),
+    "balance": True,
     "epochs": 3,
     "batch_size": 40,  # 18 steps an epoch
     "average": 0.9,

@@ -5,11 +5,21 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_googlenet.serving.client.images import Encoded, Image, batches, unreadable
+from keras_googlenet.errors import UserError
+from keras_googlenet.serving.client.images import (
+    BATCH_BYTES,
+    Encoded,
+    Image,
+    batches,
+    encode,
+    unreadable,
+)
 from keras_googlenet.serving.client.retries import ServingError
 
 # A 1 x 1 PNG that every model takes: tells a refused image from a refused request.
@@ -45,6 +55,29 @@ class Prediction:
     probabilities: np.ndarray = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An image without an answer.
+
+    Attributes:
+        image: The file's path as given, or what else it is called.
+        error: Why, in one line.
+    """
+
+    image: str
+    error: str
+
+
+class Item(NamedTuple):
+    """An image to be read when its turn comes: what to call it, and how to have it.
+
+    `load` raises a UserError where it cannot be had.
+    """
+
+    name: str
+    load: Callable[[], Image]
+
+
 def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> list[Prediction]:
     """The predictions of a model, which `run` asks, of images as `Client.predict` takes them.
 
@@ -54,19 +87,84 @@ def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, sour
         batch_size: Images at a time.
         source: The model's name in messages.
     """
-    found = []
-    for batch, outputs in _answers(run, "serving_default", images, batch_size):
-        probabilities = checked(outputs, "probabilities", len(batch), NUMBERS, source)
-        classes = checked(outputs, "classes", len(batch), TEXT, source)
-        scores = checked(outputs, "scores", len(batch), NUMBERS, source)
-        if classes.shape != scores.shape or not classes.size:
-            raise _unlike_ours("scores", source)
-        for image, names, values, row in zip(
-            batch, classes, scores, probabilities.astype(np.float32), strict=True
-        ):
-            top = list(zip(names.tolist(), values.tolist(), strict=True))
-            found.append(Prediction(image.name, *top[0], top, row))
-    return found
+    answers = _answers(run, "serving_default", images, batch_size)
+    return [one for batch, outputs in answers for one in _predictions(batch, outputs, source)]
+
+
+def each(run: Run, items: Iterable[Item], batch_size: int, source: str) -> Iterator[Prediction | Failure]:
+    """The predictions of any number of images, one after the other; those that cannot be read are told.
+
+    The next batch is read while the model computes.
+
+    Args:
+        run: Asks the model.
+        items: The images.
+        batch_size: Images at a time.
+        source: The model's name in messages.
+
+    Raises:
+        ServingError: The model gives no answer, whatever the image.
+    """
+    for batch in ahead(_read(items, batch_size)):
+        found = iter(_answered(run, [one for one in batch if isinstance(one, Encoded)], source))
+        yield from (next(found) if isinstance(one, Encoded) else one for one in batch)
+
+
+def ahead(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
+    """The same, each made in a thread while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
+def _read(items: Iterable[Item], size: int) -> Iterator[list[Encoded | Failure]]:
+    batch: list[Encoded | Failure] = []
+    held = 0
+    for item in items:
+        try:
+            one: Encoded | Failure = encode(item.load(), item.name)
+        except UserError as error:
+            one = Failure(item.name, str(error))
+        took = len(one.data) if isinstance(one, Encoded) else 0
+        if len(batch) == size or (batch and held + took > BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(one)
+        held += took
+    if batch:
+        yield batch
+
+
+def _answered(run: Run, batch: list[Encoded], source: str) -> list[Prediction | Failure]:
+    if not batch:
+        return []
+    try:
+        outputs = run("serving_default", [image.data for image in batch])
+    except ServingError as refusal:
+        if not _is_of_content(refusal):
+            raise
+        if len(batch) > 1:
+            return [answer for image in batch for answer in _answered(run, [image], source)]
+        run("serving_default", [GOOD_IMAGE])  # raises where it is not for the image
+        return [Failure(batch[0].name, str(_of_image(batch[0].name, refusal)))]
+    return list(_predictions(batch, outputs, source))
+
+
+def _predictions(
+    batch: Sequence[Encoded], outputs: dict[str, np.ndarray], source: str
+) -> Iterator[Prediction]:
+    probabilities = checked(outputs, "probabilities", len(batch), NUMBERS, source)
+    classes = checked(outputs, "classes", len(batch), TEXT, source)
+    scores = checked(outputs, "scores", len(batch), NUMBERS, source)
+    if classes.shape != scores.shape or not classes.size:
+        raise _unlike_ours("scores", source)
+    for image, names, values, row in zip(
+        batch, classes, scores, probabilities.astype(np.float32), strict=True
+    ):
+        top = list(zip(names.tolist(), values.tolist(), strict=True))
+        yield Prediction(image.name, *top[0], top, row)
 
 
 def features(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> np.ndarray:

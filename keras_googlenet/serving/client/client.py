@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client import address, answers
-from keras_googlenet.serving.client.answers import Prediction, Run
+from keras_googlenet.serving.client.answers import Failure, Item, Prediction, Run
 from keras_googlenet.serving.client.images import Image, find_files
 from keras_googlenet.serving.client.rest import RestModel
 from keras_googlenet.serving.client.retries import PASSING, Deadline, ServingError, with_retries
@@ -217,6 +217,21 @@ class Client:
             codes=unready,
             longest_wait=POLL_SECONDS,
         )
+
+    def each(self, items: Iterable[Item]) -> Iterator[Prediction | Failure]:
+        """Classify any number of images, one after the other; `timeout` is that of a batch.
+
+        Args:
+            items: What to call each image, and how to have it.
+
+        Raises:
+            ServingError: The server gave no answer, whatever the image.
+        """
+
+        def run(signature: str, encoded: Sequence[bytes]) -> dict[str, np.ndarray]:
+            return self._run(Deadline(self.timeout))(signature, encoded)
+
+        return answers.each(run, items, self.batch_size, source=str(self.address))
 
     def _run(self, deadline: Deadline) -> Run:
         return lambda signature, encoded: self._retried(

@@ -1,0 +1,81 @@
+"""Images that no division may part: copies of a picture, and a user's own groups."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+
+from keras_googlenet.data.near_duplicates import grouped, near_duplicates, thumbnail
+from keras_googlenet.errors import UserError
+from keras_googlenet.images.numpy import decode_any_size
+
+PAIRS = ["first", "second"]  # columns of what `inspect` writes
+MEMBERS = ["file", "group"]
+
+
+def groups_of(
+    paths: Sequence[Path], folder: Path, listed_in: Path | None, *, duplicates: bool = False
+) -> np.ndarray | None:
+    """A number for each image, which those share that no division may part.
+
+    Args:
+        paths: The images.
+        folder: The data set's folder.
+        listed_in: A CSV file with the columns `file,group` (patients, visits, videos), or `first,second` as
+            in `near_duplicates.csv` of `inspect`. Files are named relative to `folder` or to where we are;
+            images that it does not name are alone.
+        duplicates: Whether copies of the same picture belong together.
+
+    Returns:
+        int64 (images,); `None` where nothing groups them.
+
+    Raises:
+        UserError: The file is not as above, or names what is no image of these.
+    """
+    if listed_in is None and not duplicates:
+        return None
+    pairs = list(_listed(paths, folder, listed_in)) if listed_in is not None else []
+    if duplicates:
+        pairs += copies(paths)
+    return grouped(len(paths), pairs)
+
+
+def copies(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Which image files show the same picture: pairs of indices."""
+
+    def load(index: int) -> np.ndarray:
+        return decode_any_size(paths[index].read_bytes())
+
+    with ThreadPool() as pool:
+        thumbnails = pool.map(lambda index: thumbnail(load(index)), range(len(paths)))
+    return near_duplicates(np.stack(thumbnails), load)
+
+
+def _listed(paths: Sequence[Path], folder: Path, file: Path) -> Iterable[tuple[int, int]]:
+    """Pairs of indices that connect what a CSV file says belongs together."""
+    index_of = {str(path): index for index, path in enumerate(paths)}
+    index_of |= {str(path.relative_to(folder)): index for index, path in enumerate(paths)}
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            rows = list(csv.reader(stream))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is no table"
+        raise UserError(f"cannot read groups from {file}: {reason}") from None
+    expected = f"{','.join(MEMBERS)} or {','.join(PAIRS)}"
+    header = rows[0] if rows else []
+    if header not in (PAIRS, MEMBERS):
+        raise UserError(f"expected groups in the columns {expected}; {file} begins {','.join(header)!r}")
+    first_of: dict[str, int] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != 2:
+            raise UserError(f"{file}, line {number}: expected two columns, {expected}; got {','.join(row)!r}")
+        named = row if header == PAIRS else row[:1]
+        unknown = [name for name in named if name not in index_of]
+        if unknown:
+            raise UserError(f"{file}, line {number}, names {unknown[0]}, which is no image in {folder}")
+        index = index_of[row[0]]
+        yield index, index_of[row[1]] if header == PAIRS else first_of.setdefault(row[1], index)

@@ -1,0 +1,159 @@
+"""The images that `predict` is asked about: files, folders, lists, addresses, frames of videos."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.images.files import CONVERTED, TRAINED, walk
+from keras_googlenet.serving.client.answers import Item
+from keras_googlenet.serving.client.images import Image, unreadable
+from keras_googlenet.text import reason
+
+LIST = "-"  # standard input
+ADDRESS = re.compile("https?://", re.IGNORECASE)
+VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
+SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
+IMAGES = TRAINED | CONVERTED
+MOST_BYTES = 64 * 2**20  # of an image from an address
+TIMEOUT_SECONDS = 30.0
+
+
+class Found(NamedTuple):
+    """An image, and its place below the folder that was named, where it is a file."""
+
+    item: Item
+    place: Path | None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was named.
+
+    Attributes:
+        names: Image files, folders of them, video files, `https://` addresses, and `-` for a list of those on
+            standard input, one a line.
+        every: Seconds between the frames of a video.
+    """
+
+    names: Sequence[str]
+    every: float = 1.0
+
+    def check(self) -> None:
+        """See that all that is named is there, before any work.
+
+        Raises:
+            UserError: Something is not, or a folder has no image.
+        """
+        if not self.names:
+            raise UserError("expected at least one image file or folder")
+        for name in self.names:
+            if os.path.isdir(name):  # unlike Path's, it takes a name of any length
+                if next(_images_in(Path(name)), None) is None:
+                    raise UserError(f"no image in folder {name}")
+            elif name != LIST and not ADDRESS.match(name) and not os.path.isfile(name):
+                raise UserError(f"no image file or folder at {name}")
+
+    def count(self) -> int | None:
+        """How many images there are; `None` where that shows only on the way."""
+        if any(name == LIST or _is_video(name) for name in self.names):
+            return None
+        return sum(
+            sum(1 for _ in _images_in(Path(name))) if os.path.isdir(name) else 1 for name in self.names
+        )
+
+    def __iter__(self) -> Iterator[Found]:
+        for name in self.names:
+            if name == LIST:
+                lines = (line.rstrip("\r\n") for line in sys.stdin)
+                for line in lines:
+                    if line:
+                        yield from replace(self, names=[line])
+            elif ADDRESS.match(name):
+                yield Found(Item(name, lambda name=name: _downloaded(name)), None)  # type: ignore[misc]
+            elif os.path.isdir(name):
+                for file in _images_in(Path(name)):
+                    yield Found(_of_file(file), file.relative_to(name))
+            elif _is_video(name):
+                yield from (Found(item, None) for item in _frames(name, self.every))
+            else:
+                yield Found(_of_file(Path(name)), Path(Path(name).name))
+
+
+def seconds(text: str) -> float:
+    """A time such as `1s`, `0.5` or `500ms`, in seconds.
+
+    Raises:
+        UserError: It is none.
+    """
+    found = SECONDS.fullmatch(text)
+    value = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+    if not value > 0:
+        raise UserError(f'expected a time such as "1s" or "500ms", got {text!r}')
+    return value
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    return (file for file in walk(folder) if file.suffix.lower() in IMAGES)
+
+
+def _of_file(file: Path) -> Item:
+    return Item(str(file), lambda: file)
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEOS and not ADDRESS.match(name)
+
+
+def _downloaded(address: str) -> bytes:
+    try:
+        with httpx.stream("GET", address, timeout=TIMEOUT_SECONDS, follow_redirects=True) as answer:
+            answer.raise_for_status()
+            content = bytearray()
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > MOST_BYTES:
+                    raise UserError(unreadable(address, f"it has more than {MOST_BYTES // 2**20} MiB"))
+            return bytes(content)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UserError(unreadable(address, reason(error))) from None
+
+
+def _frames(name: str, every: float) -> Iterator[Item]:
+    """Frames of a video, called such as `clip.mp4#t=2.00`, the first at 0 s."""
+    import cv2
+
+    video = cv2.VideoCapture(name)
+    try:
+        rate = video.get(cv2.CAP_PROP_FPS)
+        number, due, found = 0, 0.0, False
+        while rate > 0 and video.grab():
+            at = number / rate
+            number += 1
+            if at + 0.5 / rate < due:
+                continue
+            whole, pixels = video.retrieve()
+            if whole:
+                found, due = True, due + every
+                yield Item(f"{name}#t={at:.2f}", _constant(pixels))
+        if not found:
+            yield Item(name, lambda: _refused(name))
+    finally:
+        video.release()
+
+
+def _constant(pixels: np.ndarray) -> Any:
+    return lambda: pixels
+
+
+def _refused(name: str) -> Image:
+    raise UserError(unreadable(name, "expected a video that OpenCV reads, with at least one frame"))

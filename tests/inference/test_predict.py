@@ -1,0 +1,307 @@
+"""`predict` for folders, lists, addresses and videos: every image has its row, once, whatever happens."""
+
+import csv
+import functools
+import http.server
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.inference import sources as sources_module
+from keras_googlenet.inference import tables
+from keras_googlenet.inference.predict import predict_to
+from keras_googlenet.inference.sources import Sources, seconds
+from keras_googlenet.serving.client.answers import Failure, Prediction, each
+from keras_googlenet.serving.client.retries import ServingError
+
+KINDS = ["p.csv", "p.jsonl", "p.parquet"]
+JOB = {"model": "m", "top": 2}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of 100 tiny images in three folders, of which two are broken."""
+    for index in range(100):
+        folder = tmp_path / "images" / "abc"[index % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{index:03}.png"), np.full((4, 4, 3), index, np.uint8))
+    (tmp_path / "images/a/003.png").write_bytes(b"rubbish")
+    (tmp_path / "images/c/050.png").write_bytes(b"")
+    return tmp_path / "images"
+
+
+def run(_, encoded):
+    """A model that sees an image's brightness."""
+    bright = np.array([cv2.imdecode(np.frombuffer(one, np.uint8), 0).mean() / 255 for one in encoded])
+    probabilities = np.stack([bright, 1 - bright], axis=1)
+    order = np.argsort(-probabilities, axis=1)
+    return {
+        "probabilities": probabilities,
+        "classes": np.array(["bright", "dark/er"])[order],
+        "scores": np.take_along_axis(probabilities, order, axis=1),
+    }
+
+
+def answers(items):
+    return each(run, items, 8, "model")
+
+
+def written(path) -> list[dict]:
+    """The rows of a table, as another program reads them."""
+    if path.suffix == ".csv":
+        return list(csv.DictReader(path.open(newline="")))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_image_has_its_row_in_order(images, tmp_path, name):
+    assert predict_to(tmp_path / name, Sources([str(images)]), answers, JOB, top=2) == (100, 2)
+    rows = written(tmp_path / name)
+    assert [row["image"] for row in rows] == [str(file) for file in sorted(images.rglob("*.png"))]
+    failed = [row["image"] for row in rows if row.get("error")]
+    assert failed == [str(images / "a/003.png"), str(images / "c/050.png")]
+    (bright,) = (row for row in rows if row["image"].endswith("099.png"))
+    assert bright["label"] == "dark/er"
+    assert float(bright["probability"]) == pytest.approx(1 - 99 / 255, abs=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", name]
+
+
+def stopping(at):
+    """The model, which breaks down after some answers."""
+
+    def broken(items):
+        for number, answer in enumerate(answers(items)):
+            if number == at:
+                raise ServingError("UNAVAILABLE", "gone")
+            yield answer
+
+    return broken
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_same_call_goes_on(images, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(tables, "PART_ROWS", 20)
+    asked = []
+
+    def counted(items):
+        for answer in answers(items):
+            asked.append(answer.image)
+            yield answer
+
+    for at in (70, 20):
+        with pytest.raises(ServingError):
+            predict_to(tmp_path / name, Sources([str(images)]), stopping(at), JOB, top=2)
+    assert predict_to(tmp_path / name, Sources([str(images)]), counted, JOB, top=2) == (100, 2)
+    assert 10 < len(asked) < 45
+    rows = written(tmp_path / name)
+    assert [row["image"] for row in rows] == [str(file) for file in sorted(images.rglob("*.png"))]
+    with pytest.raises(UserError, match=f"{name} exists: choose another file"):
+        predict_to(tmp_path / name, Sources([str(images)]), answers, JOB, top=2)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
+@pytest.mark.parametrize("cut", [1, 5, 60])
+def test_a_row_that_was_half_written_is_written_again(images, tmp_path, name, cut):
+    with pytest.raises(ServingError):
+        predict_to(tmp_path / name, Sources([str(images)]), stopping(64), JOB, top=2)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-cut])
+    predict_to(tmp_path / name, Sources([str(images)]), answers, JOB, top=2)
+    rows = written(tmp_path / name)
+    assert [row["image"] for row in rows] == [str(file) for file in sorted(images.rglob("*.png"))]
+
+
+def test_what_would_mix_two_calls_is_refused(images, tmp_path):
+    begun = tmp_path / "p.csv"
+    with pytest.raises(ServingError):
+        predict_to(begun, Sources([str(images)]), stopping(64), JOB, top=2)
+    with pytest.raises(UserError, match="was begun with another model"):
+        predict_to(begun, Sources([str(images)]), answers, JOB | {"model": "n"}, top=2)
+    (images / "a/000.png").rename(images / "a/000a.png")
+    with pytest.raises(
+        UserError, match=r"other[s]? than when .*p.csv was begun: it has .*000.png .*000a.png"
+    ):
+        predict_to(begun, Sources([str(images)]), answers, JOB, top=2)
+    (tmp_path / "mine.csv").write_text("mine\n")
+    with pytest.raises(UserError, match=r"mine.csv exists"):
+        predict_to(tmp_path / "mine.csv", Sources([str(images)]), answers, JOB, top=2)
+    assert (tmp_path / "mine.csv").read_text() == "mine\n"
+
+
+def test_files_are_copied_below_their_class(images, tmp_path):
+    to, sorted_to = tmp_path / "p.csv", tmp_path / "sorted"
+    with pytest.raises(ServingError):
+        predict_to(to, Sources([str(images)]), stopping(64), JOB, top=1, copy_to=sorted_to)
+    predict_to(to, Sources([str(images)]), answers, JOB, top=1, copy_to=sorted_to)
+    copies = sorted(file.relative_to(sorted_to) for file in sorted_to.rglob("*.png"))
+    whole = [file.relative_to(images) for file in sorted(images.rglob("*.png")) if file.stat().st_size > 10]
+    assert copies == [Path("dark_er") / file for file in whole]
+    assert (sorted_to / "dark_er/b/001.png").read_bytes() == (images / "b/001.png").read_bytes()
+    (sorted_to / "dark_er/b/001.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"dark_er/b/001.png exists, with other content"):
+        predict_to(tmp_path / "q.csv", Sources([str(images)]), answers, JOB, top=1, copy_to=sorted_to)
+    assert (sorted_to / "dark_er/b/001.png").read_bytes() == b"mine"
+
+
+def test_names_of_any_kind_stay_one_row(tmp_path):
+    names = ["a,b.png", 'quo"te.png', "new\nline.png", "esc\x1b.png", os.fsdecode(b"latin\xe9.png")]
+    for name in names:
+        cv2.imwrite(str(tmp_path / "plain.png"), np.zeros((4, 4, 3), np.uint8))
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "plain.png").rename(tmp_path / "images" / name)
+    for kind in KINDS:
+        with pytest.raises(ServingError):
+            predict_to(tmp_path / kind, Sources([str(tmp_path / "images")]), stopping(3), JOB, top=1)
+        assert predict_to(tmp_path / kind, Sources([str(tmp_path / "images")]), answers, JOB, top=1) == (5, 0)
+        assert len({row["image"] for row in written(tmp_path / kind)}) == 5
+
+
+def test_a_model_that_refuses_every_image_is_no_image_s_fault(images):
+    def refusing(_, encoded):
+        raise ServingError("INVALID_ARGUMENT", "no such signature")
+
+    with pytest.raises(ServingError, match="no such signature"):
+        list(each(refusing, [one.item for one in Sources([str(images)])], 8, "model"))
+
+
+def test_an_image_that_the_model_refuses_is_told_alone(images):
+    def picky(signature, encoded):
+        for one in encoded:
+            if cv2.imdecode(np.frombuffer(one, np.uint8), 0).mean() == 7:
+                raise ServingError("INVALID_ARGUMENT", "corrupt")
+        return run(signature, encoded)
+
+    found = list(each(picky, (one.item for one in Sources([str(images)])), 8, "model"))
+    refused = [one.image for one in found if isinstance(one, Failure)]
+    assert refused == [str(images / name) for name in ("a/003.png", "b/007.png", "c/050.png")]
+    assert sum(isinstance(one, Prediction) for one in found) == 97
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+def test_a_list_on_standard_input(images, tmp_path, monkeypatch):
+    lines = [str(images / "b/001.png"), "", str(tmp_path / "nowhere.png"), str(images / "c")]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
+    found = Sources(["-"])
+    found.check()
+    assert found.count() is None
+    answered = list(answers(one.item for one in found))
+    assert [one.image for one in answered[:2]] == lines[::2][:2]
+    assert answered[1].error == f"no image file at {tmp_path / 'nowhere.png'}"
+    assert len(answered) == 2 + 33
+
+
+@pytest.fixture
+def site(images):
+    """The images at an address."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=images)
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_addresses(site, monkeypatch):
+    names = [f"{site}/b/001.png", f"{site}/b/999.png", f"{site}/a/003.png"]
+    first, missing, broken = answers(one.item for one in Sources(names))
+    assert (first.image, first.label) == (names[0], "dark/er")
+    assert "404" in missing.error
+    assert "\n" not in missing.error
+    assert names[2] in broken.error
+    monkeypatch.setattr(sources_module, "MOST_BYTES", 10)
+    (large,) = answers(one.item for one in Sources(names[:1]))
+    assert "it has more than" in large.error
+
+
+def test_frames_of_a_video(tmp_path):
+    path = str(tmp_path / "clip.avi")
+    video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 32))
+    for index in range(25):
+        video.write(np.full((32, 32, 3), index * 10, np.uint8))
+    video.release()
+    found = list(answers(one.item for one in Sources([path], every=seconds("0.5s"))))
+    assert [one.image for one in found] == [f"{path}#t={at:.2f}" for at in (0, 0.5, 1, 1.5, 2)]
+    brightness = [dict(one.top)["bright"] * 255 for one in found]
+    assert brightness == pytest.approx([0, 50, 100, 150, 200], abs=3)
+    (tmp_path / "broken.mp4").write_bytes(b"rubbish")
+    (broken,) = answers(one.item for one in Sources([str(tmp_path / "broken.mp4")]))
+    assert "expected a video that OpenCV reads" in broken.error
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1s", 1), ("500ms", 0.5), ("0.25", 0.25), ("2.5s", 2.5)])
+def test_seconds(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0s", "-1s", "1m", "soon"])
+def test_no_seconds(text):
+    with pytest.raises(UserError, match="expected a time"):
+        seconds(text)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def memory(process) -> int:
+    """Resident MiB."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("count", "of_folder"), [(100_000, 1000)])
+def test_many_files_in_constant_memory_however_often_it_is_killed(exported, tmp_path, count, of_folder):
+    original = tmp_path / "one.png"
+    cv2.imwrite(str(original), np.full((8, 8), 7, np.uint8))
+    for index in range(count):
+        if index % of_folder == 0:
+            folder = tmp_path / f"images/{index // of_folder:03}"
+            folder.mkdir(parents=True)
+            source = folder / "000.png"
+            source.write_bytes(original.read_bytes())  # a file has so many links at most
+        else:
+            os.link(source, folder / f"{index % of_folder:03}.png")
+    to = tmp_path / "p.csv"
+    line = [
+        sys.executable,
+        "-m",
+        "keras_googlenet",
+        "predict",
+        str(tmp_path / "images"),
+        "--model",
+        str(exported),
+    ]
+    resident = []
+    for share in (0.2, 0.6, 2):
+        process = subprocess.Popen([*line, "--to", str(to)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        seen = []
+        while process.poll() is None:
+            rows = to.read_bytes().count(b"\n") if to.exists() else 0
+            if rows:
+                seen.append(memory(process))
+            if rows >= share * count:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(1)
+        _, err = process.communicate(timeout=60)
+        resident.append(seen)
+    assert (process.returncode, err) == (0, b"")
+    images = [row["image"] for row in written(to)]
+    assert len(images) == len(set(images)) == count
+    assert resident[-1][-1] < resident[-1][len(resident[-1]) // 4] + 100
