@@ -20,6 +20,8 @@ ALIKE = 0.7  # least correlation of two pictures that are laid over each other
 MOST_LAID = 30_000  # pairs: half a minute
 SEEN_SMALL = 0.9  # least correlation of thumbnails that lie over each other
 SEEN = 0.965  # the same of colors at `FINE` pixels a side: photos of one flower reach 0.94, their copies 0.98
+SEEN_GREY = 0.99  # the same without colors: outlines of two trousers reach 0.98
+SEEN_DETAIL = 0.4  # the same of what a blur by a pixel takes away: smooth skies have no more in common
 FINE = 64
 LEAST_COVERED = 0.5  # of the first picture by the second
 MOST_ZOOM = 3.0  # of areas
@@ -54,7 +56,8 @@ def near_duplicates(thumbnails: np.ndarray, load: Load) -> list[tuple[int, int]]
         pictures = load(first), load(second)
         side = FINE if min(min(picture.shape[:2]) for picture in pictures) >= FINE else THUMBNAIL
         one, other = (_sized(picture, side) for picture in pictures)
-        return _agree(one, other, SEEN)
+        grey = any(picture.shape[2:] != (3,) for picture in (one, other))
+        return _agree(one, other, SEEN_GREY if grey else SEEN, SEEN_DETAIL)
 
     pairs = most_alike(thumbnails)
     with ThreadPool() as pool:
@@ -71,8 +74,9 @@ def most_alike(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     coarse *= (deviation >= FLAT) / np.maximum(deviation, FLAT) / COARSE
     best, pairs, least = np.empty(0, np.float32), np.empty((0, 2), np.int64), ALIKE
     for start in tqdm(range(0, len(coarse), ROWS), "comparing all pairs", leave=False, disable=None):
-        correlation = np.triu(coarse[start : start + ROWS] @ coarse[start:].T, k=1)
+        correlation = coarse[start : start + ROWS] @ coarse[start:].T
         rows, columns = np.nonzero(correlation >= least)
+        rows, columns = rows[columns > rows], columns[columns > rows]
         best = np.concatenate([best, correlation[rows, columns]])
         pairs = np.concatenate([pairs, np.stack([rows, columns], axis=1) + start])
         if len(best) > MOST_LAID:
@@ -97,8 +101,8 @@ def grouped(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     return np.array([root(index) for index in range(count)], np.int64)
 
 
-def _agree(first: np.ndarray, second: np.ndarray, least: float) -> bool:
-    """Whether two pictures of one size correlate by `least` once the second is laid over the first."""
+def _agree(first: np.ndarray, second: np.ndarray, least: float, of_detail: float = -1) -> bool:
+    """Whether two pictures of one size correlate by so much once the second is laid over the first."""
     warp = np.eye(2, 3, dtype=np.float32)
     greys = _grey(first), _grey(second)
     blur = 2 * (len(first) // THUMBNAIL) + 1
@@ -113,9 +117,17 @@ def _agree(first: np.ndarray, second: np.ndarray, least: float) -> bool:
     zoom = abs(float(np.linalg.det(warp[:, :2])))
     if covered.mean() < LEAST_COVERED or not 1 / MOST_ZOOM <= zoom <= MOST_ZOOM:
         return False  # a small patch of anything agrees with some other
-    one, other = _colored(first)[covered].ravel(), _colored(laid)[covered].ravel()
-    one, other = one - one.mean(), other - other.mean()
-    return bool(one @ other >= least * np.linalg.norm(one) * np.linalg.norm(other) > 0)
+    one, other = _colored(first), _colored(laid)
+    if _correlation(one[covered], other[covered]) < least:
+        return False
+    one, other = (picture - cv2.GaussianBlur(picture, (0, 0), 1) for picture in (one, other))
+    return _correlation(one[covered], other[covered]) >= of_detail
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = (one - one.mean()).ravel(), (other - other.mean()).ravel()
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else 0.0
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

@@ -264,8 +264,13 @@ def memory(process) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize(("count", "of_folder"), [(100_000, 1000)])
+@pytest.mark.parametrize(
+    ("count", "of_folder"),
+    [
+        pytest.param(10_000, 100, marks=pytest.mark.ci),
+        pytest.param(100_000, 1000, marks=pytest.mark.slow),
+    ],
+)
 def test_many_files_in_constant_memory_however_often_it_is_killed(exported, tmp_path, count, of_folder):
     original = tmp_path / "one.png"
     cv2.imwrite(str(original), np.full((8, 8), 7, np.uint8))
