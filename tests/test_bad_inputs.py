@@ -248,7 +248,7 @@ OPTIONS = [
     ("predict {image} --model {model} --to {there}/file", "ends in .csv, .jsonl, .parquet"),
     ("predict {image} --model {model} --to {new}/p.csv", "no folder .* to write p.csv in"),
     ("predict {image} --model {model} --to {there}/p.csv --json", "expected one of --json, --csv and --to"),
-    ("predict {image} --model {model} --copy-to {out}", "expected --to FILE beside --copy-to"),
+    ("predict {image} --model {model} --copy-to {out}", "--copy-to needs --to FILE"),
     ("predict {image} --model {model} --top 6", "--top to be between 1 and 5, got 6"),
     ("predict {image} --model {model} --every soon", 'expected a time such as "1s"'),
     ("predict {image} --model {there}/empty", "no SavedModel"),
@@ -320,7 +320,7 @@ def test_a_corrupt_image_is_not_classified(command, corrupt_data, exported, kind
     code, out, err = command("predict", image, "--model", exported)
     assert code == 1
     assert re.fullmatch(r"\S+/x\S*  error: cannot read [^\n]*/x[^\n]*\n", out)
-    assert err == "1 of 1 images without an answer: see error\n"
+    assert err == "1 of 1 images failed: see their errors\n"
 
 
 def test_a_name_of_any_bytes_stays_one_line(command, places, exported):

@@ -67,12 +67,12 @@ def predict(
 ) -> None:
     """Classify images with an exported model, a run, or a network of the package.
 
-    Images that cannot be read are told in their place, the others answered; the exit code is then 1.
+    Reports an unreadable image as an error in its row, classifies all others, and then exits with 1.
 
     Parameters
     ----------
     images
-        Image files, folders of them, videos, https:// addresses; "-" for a list of those on standard input.
+        Image files, folders, videos and https:// URLs; "-" reads a list of them from standard input.
     model
         An exported version's folder, the model's directory for its highest version, or a run's folder.
     url
@@ -82,14 +82,13 @@ def predict(
         A network of the package such as cifar10, "imagenet", a run's folder, or the https:// address of a
         zipped one.
     to
-        A file to write to, .csv, .jsonl, or .parquet for a folder of parts. The same call goes on with one
-        that was interrupted.
+        Write to this .csv or .jsonl file, or .parquet folder. Rerun to finish after an interruption.
     top
-        How many classes of an image to tell, at most 5; by default 1, in JSON 5.
+        Number of best classes per image, 1 to 5; the default is 1, for JSON and Parquet 5.
     copy_to
-        A folder to copy image files to, each below a folder of its class's name.
+        Copy image files to this folder, into one subfolder per class.
     every
-        Time between the frames of a video, such as 1s or 500ms.
+        Time between video frames, such as 1s or 500ms.
     as_json
         Print a list of objects: image, label, probability, and the best few of both.
     as_csv
@@ -100,7 +99,7 @@ def predict(
     if [model, url, weights].count(None) != 2:
         raise UserError("expected one of --model FOLDER, --url http://... and --weights NAME")
     if copy_to is not None and to is None:
-        raise UserError("expected --to FILE beside --copy-to: it tells what is copied already")
+        raise UserError("--copy-to needs --to FILE, which records what is already copied")
     if top is not None and not 1 <= top <= MOST_TOP:
         raise UserError(f"expected --top to be between 1 and {MOST_TOP}, got {top}")
     from keras_googlenet.inference.predict import predict_to
@@ -130,13 +129,13 @@ def predict(
     if to is not None:
         say(f"{to}: {count:,} images")
     if failed:
-        say(f"{failed:,} of {count:,} images without an answer: see error", file=sys.stderr)
+        say(f"{failed:,} of {count:,} images failed: see their errors", file=sys.stderr)
         sys.exit(1)
 
 
 @contextmanager
 def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator[Each]:
-    """The model that was named, to be asked about any number of images."""
+    """The model that the options name."""
     if url is not None:
         from keras_googlenet.serving.client.client import Client
 
@@ -155,7 +154,7 @@ def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator
 
 
 def _print(found: Iterator[Answer], as_json: bool, as_csv: bool, top: int) -> tuple[int, int]:
-    """Print answers as they come; returns how many there are, and how many of them are none."""
+    """Print answers as they arrive; returns the number of images and of failed ones."""
     from keras_googlenet.inference.tables import csv_columns, csv_line, csv_row, json_row
     from keras_googlenet.serving.client.answers import Failure
 

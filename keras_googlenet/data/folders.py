@@ -186,7 +186,7 @@ def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:
 
 
 def _part_no_group(found: dict[str, Files], group_of: dict[Path, int], folder: Path) -> None:
-    """Where the parts are given, leave out of one what belongs together with images of those before it."""
+    """If the folder defines the parts, skip images that belong together with images held out."""
     taken: set[int] = set()
     left_out = 0
     for part in [part for part in ("test", "validation", "train") if part in found]:
@@ -196,7 +196,7 @@ def _part_no_group(found: dict[str, Files], group_of: dict[Path, int], folder: P
         found[part] = kept
     if left_out:
         say(
-            f"{folder}: left out {left_out} images, for they belong together with test or validation images",
+            f"{folder}: skipped {left_out} images that belong together with held-out images",
             file=sys.stderr,
         )
 

@@ -1,4 +1,4 @@
-"""Images that no division may part: copies of a picture, and a user's own groups."""
+"""Groups of images that stay in one part of the data: copies of an image, and a user's own groups."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ MEMBERS = ["file", "group"]
 def groups_of(
     paths: Sequence[Path], folder: Path, listed_in: Path | None, *, duplicates: bool = False
 ) -> np.ndarray | None:
-    """A number for each image, which those share that no division may part.
+    """The group of each image.
 
     Args:
         paths: The images.
         folder: The data set's folder.
-        listed_in: A CSV file with the columns `file,group` (patients, visits, videos), or `first,second` as
-            in `near_duplicates.csv` of `inspect`. Files are named relative to `folder` or to where we are;
-            images that it does not name are alone.
-        duplicates: Whether copies of the same picture belong together.
+        listed_in: CSV file with the columns `file,group` (patients, visits, videos), or `first,second` as in
+            `near_duplicates.csv` of `inspect`. Paths are relative to `folder` or to the current directory;
+            images that it does not list are groups of one.
+        duplicates: Whether copies of an image form a group.
 
     Returns:
-        int64 (images,); `None` where nothing groups them.
+        int64 (images,): images of a group share a number; `None` without groups.
 
     Raises:
-        UserError: The file is not as above, or names what is no image of these.
+        UserError: The file is not as above, or lists a file that is not one of `paths`.
     """
     if listed_in is None and not duplicates:
         return None
@@ -45,7 +45,7 @@ def groups_of(
 
 
 def copies(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Which image files show the same picture: pairs of indices."""
+    """Pairs of indices of image files that show the same picture."""
 
     def load(index: int) -> np.ndarray:
         return decode_any_size(paths[index].read_bytes())
@@ -56,14 +56,14 @@ def copies(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 
 def _listed(paths: Sequence[Path], folder: Path, file: Path) -> Iterable[tuple[int, int]]:
-    """Pairs of indices that connect what a CSV file says belongs together."""
+    """Pairs of indices from a CSV file of groups or pairs."""
     index_of = {str(path): index for index, path in enumerate(paths)}
     index_of |= {str(path.relative_to(folder)): index for index, path in enumerate(paths)}
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             rows = list(csv.reader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is no table"
+        reason = getattr(error, "strerror", None) or "not a CSV file"
         raise UserError(f"cannot read groups from {file}: {reason}") from None
     expected = f"{','.join(MEMBERS)} or {','.join(PAIRS)}"
     header = rows[0] if rows else []
@@ -76,6 +76,6 @@ def _listed(paths: Sequence[Path], folder: Path, file: Path) -> Iterable[tuple[i
         named = row if header == PAIRS else row[:1]
         unknown = [name for name in named if name not in index_of]
         if unknown:
-            raise UserError(f"{file}, line {number}, names {unknown[0]}, which is no image in {folder}")
+            raise UserError(f"{file}, line {number}: {unknown[0]} is not an image in {folder}")
         index = index_of[row[0]]
         yield index, index_of[row[1]] if header == PAIRS else first_of.setdefault(row[1], index)

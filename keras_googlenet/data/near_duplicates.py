@@ -1,8 +1,8 @@
-"""Copies of the same picture: encoded again, resized, cropped, brighter or darker.
+"""Near-duplicates: copies of an image that were re-encoded, resized, cropped or changed in brightness.
 
-All pairs are compared by thumbnails, whose correlation brightness and contrast do not change. The most alike
-are laid over each other with OpenCV's ECC (Evangelidis and Psarakis, "Parametric Image Alignment Using
-Enhanced Correlation Coefficient Maximization", 2008), and are copies where colors then agree.
+Compares all pairs by the correlation of thumbnails, which ignores brightness and contrast. Aligns the most
+similar pairs with OpenCV's ECC (Evangelidis and Psarakis, "Parametric Image Alignment Using Enhanced
+Correlation Coefficient Maximization", 2008) and then compares their colors and detail.
 """
 
 from __future__ import annotations
@@ -14,79 +14,78 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-THUMBNAIL = 32  # pixels a side
-COARSE = 16  # pixels a side, of the first comparison
-ALIKE = 0.7  # least correlation of two pictures that are laid over each other
-MOST_LAID = 30_000  # pairs: half a minute
-SEEN_SMALL = 0.9  # least correlation of thumbnails that lie over each other
-SEEN = 0.965  # the same of colors at `FINE` pixels a side: photos of one flower reach 0.94, their copies 0.98
-SEEN_GREY = 0.99  # the same without colors: outlines of two trousers reach 0.98
-SEEN_DETAIL = 0.4  # the same of what a blur by a pixel takes away: smooth skies have no more in common
-FINE = 64
-LEAST_COVERED = 0.5  # of the first picture by the second
-MOST_ZOOM = 3.0  # of areas
-FLAT = 2.0  # deviation of 255 below which a thumbnail shows nothing
-ROWS = 1024  # of a block of the comparison
+THUMBNAIL = 32  # pixels per side, of the first alignment
+COARSE = 16  # pixels per side, of the comparison of all pairs
+FINE = 64  # pixels per side, of the second alignment
+MIN_COARSE = 0.7  # correlation of a pair to align
+MAX_ALIGNED = 30_000  # pairs: half a minute on two cores
+MIN_THUMBNAILS = 0.9  # correlation of aligned thumbnails
+MIN_COLORS = 0.965  # correlation of aligned colors: different photos of a flower reach 0.94, copies 0.98
+MIN_GREY = 0.99  # the same for grey images: the outlines of two trousers reach 0.98
+MIN_DETAIL = 0.4  # correlation of the detail that a blur removes: two clear skies share nothing else
+MIN_OVERLAP = 0.5  # share of the first image that the second covers
+MAX_ZOOM = 3.0  # ratio of areas
+MIN_DEVIATION = 2.0  # of 255: a thumbnail with less contrast is flat
+ROWS = 1024  # of the correlation matrix at a time
 STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)
 
 Load = Callable[[int], np.ndarray]
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (height, width, 1 or 3), as grey uint8 (`THUMBNAIL`, `THUMBNAIL`)."""
+    """An image, uint8 (height, width, 1 or 3), as grey uint8 (`THUMBNAIL`, `THUMBNAIL`)."""
     return _sized(_grey(pixels), THUMBNAIL)
 
 
 def near_duplicates(thumbnails: np.ndarray, load: Load) -> list[tuple[int, int]]:
-    """Which pictures are copies of each other.
+    """Find images that are copies of each other.
 
     Args:
-        thumbnails: uint8 (pictures, `THUMBNAIL`, `THUMBNAIL`).
-        load: The pixels of a picture, uint8 (height, width, 1 or 3), by its index.
+        thumbnails: uint8 (images, `THUMBNAIL`, `THUMBNAIL`).
+        load: Returns the pixels of an image, uint8 (height, width, 1 or 3), by its index.
 
     Returns:
-        Pairs of indices (first, second), sorted, the smaller one first. Beyond `MOST_LAID` pairs that look
-        alike, the least alike are not looked at.
+        Sorted pairs of indices (first, second), first < second. Checks the `MAX_ALIGNED` most similar pairs.
     """
 
     def is_copy(pair: tuple[int, int]) -> bool:
         first, second = pair
-        if not _agree(thumbnails[first], thumbnails[second], SEEN_SMALL):
+        if not _agree(thumbnails[first], thumbnails[second], MIN_THUMBNAILS):
             return False
         pictures = load(first), load(second)
         side = FINE if min(min(picture.shape[:2]) for picture in pictures) >= FINE else THUMBNAIL
         one, other = (_sized(picture, side) for picture in pictures)
         grey = any(picture.shape[2:] != (3,) for picture in (one, other))
-        return _agree(one, other, SEEN_GREY if grey else SEEN, SEEN_DETAIL)
+        return _agree(one, other, MIN_GREY if grey else MIN_COLORS, MIN_DETAIL)
 
     pairs = most_alike(thumbnails)
     with ThreadPool() as pool:
         found = pool.imap(is_copy, pairs, chunksize=8)
-        shown = tqdm(found, "comparing pairs that look alike", len(pairs), leave=False, disable=None)
+        shown = tqdm(found, "comparing similar pairs", len(pairs), leave=False, disable=None)
         return [pair for pair, copy in zip(pairs, shown, strict=True) if copy]
 
 
 def most_alike(thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs of indices whose thumbnails correlate by `ALIKE` at least: the best `MOST_LAID`, sorted."""
+    """The `MAX_ALIGNED` pairs with the highest correlation of thumbnails, if at least `MIN_COARSE`; sorted."""
     coarse = np.stack([_sized(one, COARSE).ravel() for one in thumbnails]).astype(np.float32)
     coarse -= coarse.mean(axis=1, keepdims=True)
     deviation = coarse.std(axis=1, keepdims=True)
-    coarse *= (deviation >= FLAT) / np.maximum(deviation, FLAT) / COARSE
-    best, pairs, least = np.empty(0, np.float32), np.empty((0, 2), np.int64), ALIKE
+    coarse *= (deviation >= MIN_DEVIATION) / np.maximum(deviation, MIN_DEVIATION) / COARSE
+    best, pairs, least = np.empty(0, np.float32), np.empty((0, 2), np.int64), MIN_COARSE
     for start in tqdm(range(0, len(coarse), ROWS), "comparing all pairs", leave=False, disable=None):
         correlation = coarse[start : start + ROWS] @ coarse[start:].T
         rows, columns = np.nonzero(correlation >= least)
         rows, columns = rows[columns > rows], columns[columns > rows]
         best = np.concatenate([best, correlation[rows, columns]])
         pairs = np.concatenate([pairs, np.stack([rows, columns], axis=1) + start])
-        if len(best) > MOST_LAID:
-            kept = np.argpartition(-best, MOST_LAID)[:MOST_LAID]
+        if len(best) > MAX_ALIGNED:
+            kept = np.argpartition(-best, MAX_ALIGNED)[:MAX_ALIGNED]
             best, pairs, least = best[kept], pairs[kept], float(best[kept].min())
     return sorted((int(first), int(second)) for first, second in pairs)
 
 
 def grouped(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """A number for each of `count` pictures, (count,), which those share that pairs connect."""
+    """Number the connected components: int64 (count,), equal for images that pairs connect."""
     parent = list(range(count))
 
     def root(index: int) -> int:
@@ -102,21 +101,21 @@ def grouped(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
 
 def _agree(first: np.ndarray, second: np.ndarray, least: float, of_detail: float = -1) -> bool:
-    """Whether two pictures of one size correlate by so much once the second is laid over the first."""
+    """Whether two images of the same size correlate enough after aligning the second with the first."""
     warp = np.eye(2, 3, dtype=np.float32)
     greys = _grey(first), _grey(second)
     blur = 2 * (len(first) // THUMBNAIL) + 1
     try:
         _, warp = cv2.findTransformECC(*greys, warp, cv2.MOTION_AFFINE, STEPS, None, blur)
-    except cv2.error:  # it does not converge, or a picture is flat
+    except cv2.error:  # no convergence, or a flat image
         return False
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = first.shape[1::-1]
     laid = cv2.warpAffine(second, warp, size, flags=flags)
     covered = cv2.warpAffine(np.ones(greys[1].shape, np.uint8), warp, size, flags=flags) > 0
     zoom = abs(float(np.linalg.det(warp[:, :2])))
-    if covered.mean() < LEAST_COVERED or not 1 / MOST_ZOOM <= zoom <= MOST_ZOOM:
-        return False  # a small patch of anything agrees with some other
+    if covered.mean() < MIN_OVERLAP or not 1 / MAX_ZOOM <= zoom <= MAX_ZOOM:
+        return False  # small patches of unrelated images can match
     one, other = _colored(first), _colored(laid)
     if _correlation(one[covered], other[covered]) < least:
         return False
@@ -141,6 +140,6 @@ def _colored(pixels: np.ndarray) -> np.ndarray:
 
 
 def _sized(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The whole picture at another size; its aspect changes."""
+    """Resize to a square; changes the aspect ratio."""
     smaller = min(pixels.shape[:2]) >= side
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

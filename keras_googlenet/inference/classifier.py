@@ -84,11 +84,11 @@ class Classifier:
         return predictions(run, as_opencv(images, channel_order), batch_size, self.name)
 
     def each(self, items: Iterable[Item], *, batch_size: int = BATCH) -> Iterator[Prediction | Failure]:
-        """The classes of any number of images, one after the other; those that cannot be read are told.
+        """Classify any number of images; a failed image does not stop the others.
 
         Args:
-            items: What to call each image, and how to have it.
-            batch_size: Images in a step.
+            items: The images.
+            batch_size: Images per step.
         """
         return each(self._run or _asked(self, views=1), items, batch_size, self.name)
 

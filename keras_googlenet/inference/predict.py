@@ -1,4 +1,4 @@
-"""Predictions of any number of images, to a file that an interrupted call goes on with."""
+"""Write predictions for any number of images to a file. Rerun to finish after an interruption."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ Each = Callable[[Iterable[Item]], Iterator[Answer]]
 def predict_to(
     to: Path, sources: Sources, each: Each, job: dict[str, Any], *, top: int, copy_to: Path | None = None
 ) -> tuple[int, int]:
-    """Write the predictions of images to a file; the same call again does what is left.
+    """Write predictions to a file; rerun with the same arguments to finish.
 
     Args:
-        to: The file, see `tables.table_at`. Beside it, `TO.job` tells what is asked for until all is written.
+        to: The file, see `tables.table_at`. `TO.job` records the arguments until the file is complete.
         sources: The images.
         each: The model.
-        job: What makes the rows what they are, of JSON types: a call that goes on must have the same.
-        top: Classes of an image.
-        copy_to: A folder to copy image files to, each below a folder of its class's name.
+        job: Arguments that determine the rows, as JSON types; a resumed call must pass the same.
+        top: Number of classes per image.
+        copy_to: Copy image files to this folder, into one subfolder per class.
 
     Returns:
-        Number of images, and of those without an answer.
+        Number of images, and number of failed images.
 
     Raises:
-        UserError: `to` is there and is no unfinished table of the same call, or the images have changed.
+        UserError: `to` exists and is not an unfinished file of the same call, or the images have changed.
     """
     table = table_at(to, top)
     begun = to.with_name(f"{to.name}.job")
@@ -81,28 +81,26 @@ def _check_same(begun: Path, job: dict[str, Any], to: Path) -> None:
     try:
         then = dict(json.loads(begun.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{begun} does not tell what {to} was begun with: delete both, or choose another file"
-        ) from None
+        raise UserError(f"{begun} is damaged: delete it and {to}, or choose another file") from None
     differ = [name for name in job if then.get(name) != job[name]]
     if differ:
         raise UserError(
-            f"{to} was begun with another {', '.join(differ)}: go on with the same, or choose another file"
+            f"{to} was started with a different {', '.join(differ)}: pass the same, or choose another file"
         )
 
 
 def _skip(found: Iterator[Found], row: Row, to: Path) -> None:
-    """Pass over an image that has its row."""
+    """Skip an image that has a row."""
     name = next((in_one_line(one.item.name) for one in found), "none")
     if name != row[0]:
         raise UserError(
-            f"the images are others than when {to} was begun: it has {row[0]} where there is now {name}; "
+            f"the images have changed since {to} was started: it has {row[0]}, but the next image is {name}; "
             "choose another file"
         )
 
 
 def _copied(found: Iterable[Found], each: Each, folder: Path) -> Iterator[Answer]:
-    """The answers, each image file being copied below its class before its answer is given."""
+    """The answers; copies each image file to its class folder first."""
     asked: deque[Found] = deque()
 
     def items() -> Iterator[Item]:

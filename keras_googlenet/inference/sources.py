@@ -1,4 +1,4 @@
-"""The images that `predict` is asked about: files, folders, lists, addresses, frames of videos."""
+"""The images that `predict` classifies: files, folders, lists, URLs, video frames."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ADDRESS = re.compile("https?://", re.IGNORECASE)
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
 IMAGES = TRAINED | CONVERTED
-MOST_BYTES = 64 * 2**20  # of an image from an address
+MOST_BYTES = 64 * 2**20  # per download
 TIMEOUT_SECONDS = 30.0
 
 
 class Found(NamedTuple):
-    """An image, and its place below the folder that was named, where it is a file."""
+    """An image, and for a file its path relative to the folder that was passed."""
 
     item: Item
     place: Path | None
@@ -37,22 +37,22 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Sources:
-    """What was named.
+    """What the user passed.
 
     Attributes:
-        names: Image files, folders of them, video files, `https://` addresses, and `-` for a list of those on
-            standard input, one a line.
-        every: Seconds between the frames of a video.
+        names: Image files, folders of them, video files, `https://` URLs, and `-` for a list of those on
+            standard input, one per line.
+        every: Seconds between video frames.
     """
 
     names: Sequence[str]
     every: float = 1.0
 
     def check(self) -> None:
-        """See that all that is named is there, before any work.
+        """Check that all paths exist, before any work.
 
         Raises:
-            UserError: Something is not, or a folder has no image.
+            UserError: A path does not exist, or a folder has no image.
         """
         if not self.names:
             raise UserError("expected at least one image file or folder")
@@ -64,7 +64,7 @@ class Sources:
                 raise UserError(f"no image file or folder at {name}")
 
     def count(self) -> int | None:
-        """How many images there are; `None` where that shows only on the way."""
+        """Number of images; `None` if it is not known in advance."""
         if any(name == LIST or _is_video(name) for name in self.names):
             return None
         return sum(
@@ -90,10 +90,10 @@ class Sources:
 
 
 def seconds(text: str) -> float:
-    """A time such as `1s`, `0.5` or `500ms`, in seconds.
+    """Parse a time such as `1s`, `0.5` or `500ms`; in seconds.
 
     Raises:
-        UserError: It is none.
+        UserError: Not a time.
     """
     found = SECONDS.fullmatch(text)
     value = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
@@ -129,7 +129,7 @@ def _downloaded(address: str) -> bytes:
 
 
 def _frames(name: str, every: float) -> Iterator[Item]:
-    """Frames of a video, called such as `clip.mp4#t=2.00`, the first at 0 s."""
+    """Frames of a video, named `clip.mp4#t=2.00`, from 0 s on."""
     import cv2
 
     video = cv2.VideoCapture(name)

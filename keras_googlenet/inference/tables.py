@@ -1,4 +1,4 @@
-"""Predictions as rows of CSV, JSON lines or Parquet, in files that an interrupted call goes on with."""
+"""Predictions as rows of CSV, JSON lines or Parquet. Rerunning an interrupted command finishes the file."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from keras_googlenet.serving.client.answers import Failure, Prediction
 from keras_googlenet.text import printable
 
 Answer = Prediction | Failure
-Row = tuple[str, bool]  # an image's name, and whether it has no answer
+Row = tuple[str, bool]  # image name, and whether it failed
 
 PART_ROWS = 10_000  # of Parquet
 
 
 class Table(Protocol):
-    """Where predictions are kept."""
+    """A file of predictions."""
 
     def rows(self) -> Iterator[Row]:
-        """What an earlier call has written; what it left half-written is cut off."""
+        """The rows of an earlier call; truncates an incomplete last row."""
 
     def write(self, answers: Sequence[Answer]) -> None:
         """Add rows."""
 
     def finish(self) -> None:
-        """Write what is held back."""
+        """Write buffered rows."""
 
 
 def table_at(path: Path, top: int) -> Table:
-    """The table that a file's name asks for.
+    """The table for a file name.
 
     Args:
         path: Ends in `.csv`, `.jsonl`, or `.parquet` for a folder of parts.
-        top: Classes of an image.
+        top: Number of classes per image.
 
     Raises:
-        UserError: It ends otherwise, its folder is not there, or pyarrow is missing.
+        UserError: Another suffix, a missing folder, or pyarrow is not installed.
     """
     kinds: dict[str, Callable[[Path, int], Table]] = {
         ".csv": CsvTable,
@@ -56,7 +56,7 @@ def table_at(path: Path, top: int) -> Table:
 
 
 def csv_columns(top: int) -> list[str]:
-    """The columns of CSV: further classes and their probabilities are numbered from 2."""
+    """The CSV columns; classes after the first are numbered from 2."""
     more = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
     return ["image", "label", "probability", *more, "error"]
 
@@ -134,7 +134,7 @@ class _Lines:
             raise self._unlike() from None
 
     def _unlike(self) -> UserError:
-        return UserError(f"{self.path} is no table that this command wrote: choose another file")
+        return UserError(f"{self.path} is not a table that this command wrote: choose another file")
 
 
 class CsvTable(_Lines):
@@ -182,7 +182,7 @@ class ParquetTable:
             try:
                 part = self.pyarrow.parquet.read_table(file, columns=["image", "error"])
             except (OSError, ValueError, KeyError) as error:
-                raise UserError(f"{file} is no part that this command wrote ({error})") from None
+                raise UserError(f"{file} is not a part that this command wrote ({error})") from None
             self.parts += 1
             for image, told in zip(*(column.to_pylist() for column in part.columns), strict=True):
                 yield image, told is not None
@@ -217,5 +217,5 @@ class ParquetTable:
 
 
 def in_one_line(text: str) -> str:
-    """Text with all that is no letter or sign as escapes: so a name is the same in every kind of table."""
+    """Text with control characters and line breaks escaped, the same in every kind of table."""
     return printable(text).replace("\n", "\\n").replace("\r", "\\r")

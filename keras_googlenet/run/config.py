@@ -49,11 +49,11 @@ class RunConfig:
     """Leave out images that cannot be read."""
 
     group_duplicates: bool = False
-    """Keep copies of a picture (encoded again, resized, cropped, brighter) in one part of a folder."""
+    """Keep copies of an image (re-encoded, resized, cropped, brightness changed) in one part of a folder."""
 
     groups: Path | None = None
-    """A CSV file of a folder's images that belong together, such as those of a patient, and so stay in one
-    part: columns file,group, or first,second as `inspect` writes them."""
+    """CSV file of images that must stay in one part of a folder, such as those of one patient: columns
+    file,group, or first,second as `inspect` writes."""
 
     validation_fraction: float = 0.1
     """Share of the training images kept for validation, where the data has no validation part; 0 for a final
@@ -80,7 +80,7 @@ class RunConfig:
     """Weigh each image's loss so that all classes count alike."""
 
     balance: bool = False
-    """Draw each class equally often: an epoch has images of small classes more than once."""
+    """Sample all classes equally often: an epoch repeats images of small classes."""
 
     # --- network ---
 
@@ -245,7 +245,7 @@ class RunConfig:
             if not fine:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
         if self.balance and self.class_weights:
-            raise UserError("expected balance or class_weights, got both: classes would count alike twice")
+            raise UserError("expected balance or class_weights, got both")
         if self.weights is not None and (self.whiten or self.identity_start or self.head_scale != 1):
             raise UserError("expected no whiten, identity_start or head_scale with weights: these start it")
         if self.variant in CLASSICS and self.head_scale != 1:

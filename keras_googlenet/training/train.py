@@ -50,7 +50,7 @@ from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
 from keras_googlenet.training.start import start
 
-FEW = 500  # validation images: chance moves their accuracy by a few points
+FEW = 500  # validation images: the confidence interval is several points wide
 
 
 def train(
@@ -175,12 +175,12 @@ def _train(
 
 
 def _warn_of_few(run: Path, images: int) -> None:
-    """Say how far chance moves the validation accuracy of few images."""
+    """Print the confidence interval of the validation accuracy of few images."""
     if 0 < images < FEW:
         low, high = interval(0.9, images)
         say(
-            f"{run}: only {images} validation images, so an accuracy of 0.90 on them stands for "
-            f"{low:.2f} to {high:.2f} (95%): do not choose by less"
+            f"{run}: only {images} validation images: an accuracy of 0.90 has a 95% confidence interval of "
+            f"{low:.2f} to {high:.2f}"
         )
 
 

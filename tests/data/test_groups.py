@@ -111,18 +111,15 @@ def test_given_parts_keep_their_test_images_and_training_gives_way(folder, capsy
     assert [path.name for path in data.test.files] == ["3.jpg", "3.jpg"]
     assert {path.name for part in (data.train, data.validation) for path in part.files}.isdisjoint({"2.png"})
     assert data.train.count + data.validation.count == 20
-    assert (
-        "left out 2 images, for they belong together with test or validation images"
-        in capsys.readouterr().err
-    )
+    assert "skipped 2 images that belong together with held-out images" in capsys.readouterr().err
 
 
 MISTAKES = {
     "": "expected groups in the columns file,group or first,second",
     "image,group\n": "begins 'image,group'",
     "file,group\ncat/0.png\n": "line 2: expected two columns",
-    "file,group\ncat/0.png,a\ncat/99.png,a\n": "line 3, names cat/99.png, which is no image in",
-    "first,second\ncat/0.png,cat/nine.png\n": "line 2, names cat/nine.png",
+    "file,group\ncat/0.png,a\ncat/99.png,a\n": "line 3: cat/99.png is not an image in",
+    "first,second\ncat/0.png,cat/nine.png\n": "line 2: cat/nine.png is not",
 }
 
 

@@ -69,7 +69,7 @@ def test_small_pictures_keep_their_size(random):
 
 
 def test_of_too_many_alike_the_most_alike_are_compared(random, monkeypatch):
-    monkeypatch.setattr(module, "MOST_LAID", 4)
+    monkeypatch.setattr(module, "MAX_ALIGNED", 4)
     monkeypatch.setattr(module, "ROWS", 8)
     originals = [picture(random) for _ in range(3)]
     noisy = [

@@ -30,7 +30,7 @@ def fake_features(monkeypatch):
         return np.array([[image.mean(), image.std(), 0] for image in images], "float32")
 
     monkeypatch.setattr(module, "embed", embed)
-    monkeypatch.setattr(near_duplicates, "MOST_LAID", 100)
+    monkeypatch.setattr(near_duplicates, "MAX_ALIGNED", 100)
     return seen
 
 

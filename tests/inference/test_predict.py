@@ -129,11 +129,12 @@ def test_what_would_mix_two_calls_is_refused(images, tmp_path):
     begun = tmp_path / "p.csv"
     with pytest.raises(ServingError):
         predict_to(begun, Sources([str(images)]), stopping(64), JOB, top=2)
-    with pytest.raises(UserError, match="was begun with another model"):
+    with pytest.raises(UserError, match="was started with a different model"):
         predict_to(begun, Sources([str(images)]), answers, JOB | {"model": "n"}, top=2)
     (images / "a/000.png").rename(images / "a/000a.png")
     with pytest.raises(
-        UserError, match=r"other[s]? than when .*p.csv was begun: it has .*000.png .*000a.png"
+        UserError,
+        match=r"changed since .*p.csv was started: it has .*000.png, but the next .*000a.png",
     ):
         predict_to(begun, Sources([str(images)]), answers, JOB, top=2)
     (tmp_path / "mine.csv").write_text("mine\n")

@@ -57,11 +57,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image without an answer.
+    """An image that failed.
 
     Attributes:
-        image: The file's path as given, or what else it is called.
-        error: Why, in one line.
+        image: Its path or name.
+        error: The reason, in one line.
     """
 
     image: str
@@ -69,10 +69,7 @@ class Failure:
 
 
 class Item(NamedTuple):
-    """An image to be read when its turn comes: what to call it, and how to have it.
-
-    `load` raises a UserError where it cannot be had.
-    """
+    """An image to read later: its name, and a function that reads it or raises UserError."""
 
     name: str
     load: Callable[[], Image]
@@ -92,18 +89,18 @@ def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, sour
 
 
 def each(run: Run, items: Iterable[Item], batch_size: int, source: str) -> Iterator[Prediction | Failure]:
-    """The predictions of any number of images, one after the other; those that cannot be read are told.
+    """Classify any number of images, one batch at a time; a failed image does not stop the others.
 
-    The next batch is read while the model computes.
+    Reads the next batch while the model computes.
 
     Args:
-        run: Asks the model.
+        run: Queries the model.
         items: The images.
-        batch_size: Images at a time.
+        batch_size: Images per request.
         source: The model's name in messages.
 
     Raises:
-        ServingError: The model gives no answer, whatever the image.
+        ServingError: The model does not respond, or rejects every image.
     """
     for batch in ahead(_read(items, batch_size)):
         found = iter(_answered(run, [one for one in batch if isinstance(one, Encoded)], source))
@@ -111,7 +108,7 @@ def each(run: Run, items: Iterable[Item], batch_size: int, source: str) -> Itera
 
 
 def ahead(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
-    """The same, each made in a thread while the one before it is worked on."""
+    """The same batches; a thread prepares the next one."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, batches, None)
         while (batch := coming.result()) is not None:

@@ -219,13 +219,13 @@ class Client:
         )
 
     def each(self, items: Iterable[Item]) -> Iterator[Prediction | Failure]:
-        """Classify any number of images, one after the other; `timeout` is that of a batch.
+        """Classify any number of images; `timeout` applies to each batch.
 
         Args:
-            items: What to call each image, and how to have it.
+            items: The images.
 
         Raises:
-            ServingError: The server gave no answer, whatever the image.
+            ServingError: The server does not respond, or rejects every image.
         """
 
         def run(signature: str, encoded: Sequence[bytes]) -> dict[str, np.ndarray]:
