@@ -66,7 +66,7 @@ def near_duplicates(thumbnails: np.ndarray, load: Load) -> list[tuple[int, int]]
 
 
 def most_alike(thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """The `MAX_ALIGNED` pairs with the highest correlation of thumbnails, if at least `MIN_COARSE`; sorted."""
+    """The `MAX_ALIGNED` pairs whose thumbnails correlate most, and by at least `MIN_COARSE`; sorted."""
     coarse = np.stack([_sized(one, COARSE).ravel() for one in thumbnails]).astype(np.float32)
     coarse -= coarse.mean(axis=1, keepdims=True)
     deviation = coarse.std(axis=1, keepdims=True)
