@@ -109,8 +109,8 @@ def _pairs(data: ImageData, pairs: Sequence[Pair]) -> str:
         figures.append(f'<figure class="pair">{"".join(pictures)}<figcaption>{words}</figcaption></figure>')
     return (
         '<p class="faint">Re-encoded, resized, cropped or brightness-changed copies; pairs across parts '
-        f"first. near_duplicates.csv lists all {len(pairs):,}. <code>train --group-duplicates</code> keeps copies "
-        f"in one part, and <code>train --groups FILE</code> those of a list.</p>\n"
+        f"first. near_duplicates.csv lists all {len(pairs):,}. <code>train --group-duplicates</code> keeps "
+        "copies in one part, and <code>train --groups FILE</code> the groups of a CSV file.</p>\n"
         f'<div class="pairs">\n{"".join(figures)}\n</div>'
     )
 
