@@ -152,3 +152,15 @@ def test_inference_names_ratios_that_have_no_peer():
     (_, ours, _) = inference.rows_of("bn", 8, rates | {inference.PEERS["float32"]: [40.0, 50.0]})
     assert (ours["peer"], ours["to_peer"]) == ("ONNX Runtime, float32", 0.75)
     assert "0.75 (0.50-1.00) of ONNX Runtime" in inference.table([ours])
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_predict_folder(tmp_path, capsys):
+    import predict_folder
+
+    sizes = ["--variant", "small_images", "--image-size", "32", "--side", "40", "--images", "40"]
+    predict_folder.main([*sizes, "--rounds", "1", "--to", str(tmp_path)])
+    with (tmp_path / "predict_folder.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["contender"] for row in rows] == ["predict", "bare SavedModel"]
+    assert "predict / bare SavedModel: " in capsys.readouterr().out

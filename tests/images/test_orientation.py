@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conformance.server import preview
 from PIL import Image, ImageOps
 
 from keras_googlenet import Preprocessing, export_saved_model
@@ -19,6 +20,7 @@ from keras_googlenet.images import exif, exif_graph
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import decode
 from keras_googlenet.inference.classifier import Classifier, load
+from keras_googlenet.serving import Client
 from keras_googlenet.serving.client.images import encode
 
 HEIGHT, WIDTH, SIDE = 48, 64, 16
@@ -166,6 +168,15 @@ def test_the_exported_graph_and_the_classifier(files, classifier, exported):
         for one in predictions:
             np.testing.assert_allclose(one.probabilities, upright.probabilities, atol=0.05)
     assert encode(files["jpeg, big-endian", 6], "one").data == files["jpeg, big-endian", 6]
+
+
+def test_a_server_over_rest_and_grpc(files, classifier, exported):
+    (upright,) = classifier.predict(files["png", 1])
+    with preview(exported) as server:
+        for url in (f"{server.rest}/v1/models/quarters", f"grpc://{server.grpc}/v1/models/quarters"):
+            with Client(url) as client:
+                for one in client.predict(files.values()):
+                    np.testing.assert_allclose(one.probabilities, upright.probabilities, atol=0.05)
 
 
 def test_runs_of_before_keep_their_meaning(files, classifier):
