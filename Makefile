@@ -44,6 +44,7 @@ lint: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 # For parity with torchvision's network. Its wheel asks for a GPU build of torch; the tests need none.
 $(VENV)/.torchvision: $(VENV)/.development

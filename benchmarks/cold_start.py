@@ -142,8 +142,8 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     axes = figure.subplots()
     for place, one in enumerate(rows):
         error = [[one["seconds"] - one["seconds_low"]], [one["seconds_high"] - one["seconds"]]]
-        colour = OURS if "googlenet" in one["process"] else OTHERS
-        axes.barh(place, one["seconds"], xerr=error, color=colour, capsize=3)
+        color = OURS if "googlenet" in one["process"] else OTHERS
+        axes.barh(place, one["seconds"], xerr=error, color=color, capsize=3)
         axes.text(one["seconds_high"], place, f"  {one['seconds']:.2f} s", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [one["process"] for one in rows], fontsize=8)
     axes.invert_yaxis()

@@ -159,9 +159,9 @@ def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
             low, middle, high = (one[f"images_per_second{end}"] for end in ("_low", "", "_high"))
             error = [[middle - low], [high - middle]]
             ours = one["contender"].startswith("ours")
-            colour = ("#1f4e79" if ours else "#b0b0b0") if "bfloat16" in one["contender"] else None
-            colour = colour or ("#7fa7d1" if ours else "#d9d9d9")
-            axes.barh(place, middle, xerr=error, color=colour, capsize=2, error_kw={"lw": 0.7})
+            color = ("#1f4e79" if ours else "#b0b0b0") if "bfloat16" in one["contender"] else None
+            color = color or ("#7fa7d1" if ours else "#d9d9d9")
+            axes.barh(place, middle, xerr=error, color=color, capsize=2, error_kw={"lw": 0.7})
             axes.text(high, place, f"  {middle:.0f} ({one['to_listing']:.2f})", va="center", fontsize=7)
         axes.set_yticks(range(len(shown)), [one["contender"] for one in shown], fontsize=7)
         axes.invert_yaxis()

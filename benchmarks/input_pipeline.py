@@ -32,12 +32,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
-from photographs import copy_photographs, synthesise
+from photographs import copy_photographs, synthesize
 from timing import Spread, alternate, circumstances, fastest, ratio, spread, write_csv
 
 from keras_googlenet.data import parts
 from keras_googlenet.data.batch_spec import BatchSpec
-from keras_googlenet.data.folders import find_images, labelled_folder
+from keras_googlenet.data.folders import find_images, labeled_folder
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.training_batches import training_batches
 from keras_googlenet.errors import UserError, reported
@@ -49,7 +49,7 @@ DRAIN = 0.4  # of a round's seconds: batches made while other pipelines ran are 
 
 OURS, OURS_EACH_TIME = "ours", "ours, decoding in every epoch"
 ON_BATCHES, ON_IMAGES, CACHED = "Keras, layers on batches", "Keras, layers on images", "Keras, cached"
-COLOURS = {
+COLORS = {
     OURS: "#1f4e79", OURS_EACH_TIME: "#7ba7d0", ON_BATCHES: "#c55a11", ON_IMAGES: "#e08e4e", CACHED: "#f4c7a1"
 }  # fmt: skip
 
@@ -69,7 +69,7 @@ class Task:
 
 def ours(task: Task, augment: str, *, each_time: bool = False) -> tf.data.Dataset:
     """Batches as `keras_googlenet.train` takes them."""
-    class_names, part = labelled_folder(task.folder)
+    class_names, part = labeled_folder(task.folder)
     order = Order(part.count, task.batch_size, task.seed, epochs=ENDLESS)
     preprocessing = Preprocessing(task.size, task.size, 3)
     memory = 0 if each_time else parts.MEMORY_BYTES
@@ -89,7 +89,7 @@ def keras_layers(augment: str, size: int, *, batched: bool) -> list[keras.Layer]
             return [layers.RandomTranslation(1 / 8, 1 / 8, fill_mode="constant"), flip]
         return [layers.ZeroPadding2D(size // 8), layers.RandomCrop(size, size), flip]
     if augment == "paper":
-        least = float(np.sqrt(0.08) - 1)  # Keras has no random resized crop: 8% to 100%, about the centre
+        least = float(np.sqrt(0.08) - 1)  # Keras has no random resized crop: 8% to 100%, about the center
         jitter = layers.RandomColorJitter(
             value_range=(0, 255),
             brightness_factor=32 / 255,
@@ -266,8 +266,8 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     axes = figure.subplots()
     for place, row in enumerate(rows):
         rate, low, high = (row[f"images_per_second{end}"] for end in ("", "_low", "_high"))
-        colour = COLOURS[row["pipeline"]]
-        axes.errorbar(rate, place, xerr=[[rate - low], [high - rate]], fmt="o", color=colour, capsize=3)
+        color = COLORS[row["pipeline"]]
+        axes.errorbar(rate, place, xerr=[[rate - low], [high - rate]], fmt="o", color=color, capsize=3)
         axes.text(high * 1.05, place, f"{rate:,.0f}  ({row['times_keras']:.1f}x)", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [f"{row['augment']}: {row['pipeline']}" for row in rows], fontsize=8)
     axes.invert_yaxis()
@@ -281,7 +281,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of class folders of photographs; else synthesised")
+    parser.add_argument("--data", type=Path, help="folder of class folders of photographs; else synthesized")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--augment", nargs="+", choices=AUGMENTATIONS, default=AUGMENTATIONS)
     parser.add_argument("--image-size", type=int, default=224)
@@ -290,11 +290,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="in a round, of each pipeline")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
-    kind = "synthesised" if options.data is None else "photographs"
+    kind = "synthesized" if options.data is None else "photographs"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if options.data is None:
-            synthesise(Path(folder), options.images)
+            synthesize(Path(folder), options.images)
         else:
             copy_photographs(options.data, Path(folder), options.images)
         task = Task(Path(folder), options.image_size, options.batch_size)

@@ -1,4 +1,4 @@
-"""Images to measure with: real ones from a folder, or synthesised ones of a photograph's size."""
+"""Images to measure with: real ones from a folder, or synthesized ones of a photograph's size."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from keras_googlenet.data.folders import find_images
 from keras_googlenet.errors import UserError
 
 GRAIN = 5  # deviation of their noise, which makes files of a photograph's size
-OCTAVES = ((4, 5), (16, 20), (64, 80))  # of their textures: rows and columns of random colours
+OCTAVES = ((4, 5), (16, 20), (64, 80))  # of their textures: rows and columns of random colors
 QUALITY = 90  # of their JPEG files
-CLASSES = 4  # of synthesised images
+CLASSES = 4  # of synthesized images
 
 
-def synthesise(folder: Path, count: int) -> None:
+def synthesize(folder: Path, count: int) -> None:
     """Make smooth random textures of about 500 x 400 pixels, in class folders, as JPEG files."""
     random = np.random.default_rng(0)
     for index in range(count):
         height, width = random.integers(360, 440), random.integers(460, 540)
         image = random.normal(127.5, GRAIN, (height, width, 3))
         for rows, columns in OCTAVES:
-            colours = random.normal(0, 1 / rows, (rows, columns, 3)) * 200
-            image += cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC)
+            colors = random.normal(0, 1 / rows, (rows, columns, 3)) * 200
+            image += cv2.resize(colors, (width, height), interpolation=cv2.INTER_CUBIC)
         path = folder / f"class{index % CLASSES}" / f"{index:04}.jpg"
         path.parent.mkdir(exist_ok=True)
         image = np.clip(image, 0, 255).astype("uint8")

@@ -156,7 +156,7 @@ def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[
     plain.export(folder / "listing", verbose=False)
     found = {PLAIN: Contender(listing, folder / "listing", same=False)}
     network = GoogLeNet(variant=variant, input_shape=(side, side, 3), aux_heads=False)
-    randomise(network)
+    randomize(network)
     for precision, name in OURS.items():
         export = partial(
             export_saved_model,
@@ -187,8 +187,8 @@ def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[
     return found
 
 
-def randomise(network: Any) -> None:
-    """Statistics of batch normalisation as after training: at first they are those of no network."""
+def randomize(network: Any) -> None:
+    """Statistics of batch normalization as after training: at first they are those of no network."""
     import keras
 
     random = np.random.default_rng(0)

@@ -39,7 +39,7 @@ import httpx
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
-from photographs import copy_photographs, synthesise
+from photographs import copy_photographs, synthesize
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from timing import Spread, alternate, circumstances, ratio, spread, write_csv
 
@@ -52,7 +52,7 @@ from keras_googlenet.session import SavedModelSession
 BATCHING = Path(__file__).parents[1] / "serving/batching_parameters.txt"
 MODEL = "googlenet"
 BARE, REST, GRPC, BATCHED = "bare SavedModel", "preview, REST", "preview, gRPC", "preview, gRPC, batching"
-COLOURS = {BARE: "#404040", REST: "#c55a11", GRPC: "#1f4e79", BATCHED: "#2e8b57"}
+COLORS = {BARE: "#404040", REST: "#c55a11", GRPC: "#1f4e79", BATCHED: "#2e8b57"}
 TIMEOUT = 120  # seconds
 
 Send = Callable[[Sequence[bytes]], np.ndarray]  # files to probabilities (files, classes)
@@ -205,7 +205,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     for place, one in enumerate(rows):
         rate = of_row(one, "images_per_second")
         error = [[rate.median - rate.low], [rate.high - rate.median]]
-        axes.barh(place, rate.median, xerr=error, color=COLOURS[one["contender"]], capsize=3)
+        axes.barh(place, rate.median, xerr=error, color=COLORS[one["contender"]], capsize=3)
         text = f"{rate.median:.0f}  ({one['ratio']:.2f})"
         axes.text(rate.high, place, f"  {text}", va="center", fontsize=8)
     names = [f"{one['contender']}; {one['clients']} x {one['batch_size']}" for one in rows]
@@ -223,7 +223,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of class folders of photographs; else synthesised")
+    parser.add_argument("--data", type=Path, help="folder of class folders of photographs; else synthesized")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--variant", default="bn")
     parser.add_argument("--image-size", type=int, default=224)
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "images").mkdir()
         if options.data is None:
-            synthesise(folder / "images", options.images)
+            synthesize(folder / "images", options.images)
         else:
             copy_photographs(options.data, folder / "images", options.images)
         files = [path.read_bytes() for path in find_images(folder / "images")]
@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = circumstances("keras", "tensorflow", "grpcio") | {
         "variant": options.variant,
         "image_size": side,
-        "data": "synthesised" if options.data is None else "photographs",
+        "data": "synthesized" if options.data is None else "photographs",
         "images": len(files),
         "rounds": options.rounds,
         "seconds": options.seconds,

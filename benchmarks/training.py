@@ -47,7 +47,7 @@ from training_steps import CLASSES, PEAKS, Contender, check, contenders, device_
 from keras_googlenet.errors import UserError, reported
 
 BASE = "plain Keras listing, float32"
-COLOURS = {"ours": "#1f4e79", "plain": "#c55a11", "torchvision": "#2e8b57"}
+COLORS = {"ours": "#1f4e79", "plain": "#c55a11", "torchvision": "#2e8b57"}
 
 
 def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -120,8 +120,8 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         of_size = [row for row in rows if row["image_size"] == size]
         for place, row in enumerate(of_size):
             rate, low, high = (row[f"images_per_second{end}"] for end in ("", "_low", "_high"))
-            colour = COLOURS[row["contender"].split(" ")[0].rstrip(",")]
-            axes.barh(place, rate, xerr=[[rate - low], [high - rate]], color=colour, capsize=3)
+            color = COLORS[row["contender"].split(" ")[0].rstrip(",")]
+            axes.barh(place, rate, xerr=[[rate - low], [high - rate]], color=color, capsize=3)
             axes.text(high, place, f"  {rate:.0f}  ({row['ratio']:.2f})", va="center", fontsize=8)
         axes.set_yticks(range(len(of_size)), [row["contender"] for row in of_size], fontsize=8)
         axes.invert_yaxis()

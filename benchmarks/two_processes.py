@@ -5,10 +5,10 @@
 On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
 processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
 large. So each still computes as much, and what the step takes longer is what they exchange: the gradients,
-and the statistics of each batch normalisation, which JAX's data parallelism takes over the whole batch. The
+and the statistics of each batch normalization, which JAX's data parallelism takes over the whole batch. The
 same processes also sum one array as large as the gradients, and one of a single number, and nothing else.
 The model says that a step of two takes a step of one, the large sum, and the small one for each exchange:
-one for each variable, and four for each batch normalisation (mean and variance, and two for its gradient).
+one for each variable, and four for each batch normalization (mean and variance, and two for its gradient).
 
 Leaves `two_processes.csv` in benchmarks/results.
 """
@@ -86,10 +86,10 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         shuffle=False,
     )
     values = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-    normalisations = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+    normalizations = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
     return {
         "values": values,
-        "exchanges": len(model.trainable_variables) + 4 * normalisations,
+        "exchanges": len(model.trainable_variables) + 4 * normalizations,
         "step": times.seconds[1:],  # without the first, which compiles
         "sum": sums(values, options.rounds),
         "latency": sums(1, 20 * options.rounds),

@@ -25,7 +25,7 @@ network and settings are the recipe `cifar10_listing`; here are its mistakes, ea
   `callbacks=[keras.callbacks.LearningRateScheduler(listing_rate)]`.
 
 What differs from the paper but works stays as the listing has it, in the variant `listing`: the "5x5" branch
-is a 3x3, padding is `same`, there is no local response normalisation, and auxiliary heads drop 40%, not 70%.
+is a 3x3, padding is `same`, there is no local response normalization, and auxiliary heads drop 40%, not 70%.
 Two things are this package's: a tenth of the training images is the validation part, so that the test images
 are used once, at the end; and pixels are scaled to -1..1, not 0..1.
 """

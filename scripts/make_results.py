@@ -58,7 +58,7 @@ PUBLISHED = {
     "cifar10_best": "0.9535 after 70 epochs, 0.9364 and 0.9308, the best public GoogLeNets found",
     "flowers17": "none from scratch; the well-known tutorial's network sticks at 0.07",
     "slides_two_class": "none printed",
-    "imagenet_paper": "0.687, BVLC's weights, by the centre crop",
+    "imagenet_paper": "0.687, BVLC's weights, by the center crop",
 }
 
 
@@ -282,7 +282,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.plot(epochs, result.accuracy(), ".-", label="training")
         if result.accuracy("val_"):
             axes.plot(epochs, result.accuracy("val_"), ".-", label="validation")
-        axes.axhline(result.summary["test_accuracy"], color="grey", linestyle=":", label="test, at the end")
+        axes.axhline(result.summary["test_accuracy"], color="gray", linestyle=":", label="test, at the end")
         axes.set_title(shortened(result.name), fontsize=10, **AS_WRITTEN)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

@@ -186,7 +186,7 @@ measured and assumed figures. A "device" is that machine as a whole.
 Device-hours = 10^6 / (images/s) / 3600. Training is a step with three heads, its batch in the memory
 already; `benchmarks/results/input_pipeline.csv` says what feeds it. Serving takes JPEG files over gRPC, one
 client. What limits both is the processor: its arithmetic in the convolutions, and between them its memory,
-for batch normalisation, ReLU and pools touch every value and compute next to nothing.
+for batch normalization, ReLU and pools touch every value and compute next to nothing.
 
 ## ImageNet
 
@@ -214,7 +214,7 @@ GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 
 {checked(two)}
 
-Expected = step of one + sum of the gradients + exchanges x sum of one number: on JAX a batch normalisation
+Expected = step of one + sum of the gradients + exchanges x sum of one number: on JAX a batch normalization
 takes its statistics over the whole batch, which is four exchanges. Efficiency = step of one / step of two:
 {float(two["efficiency"]):.2f}.
 

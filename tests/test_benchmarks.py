@@ -55,7 +55,7 @@ def test_input_pipeline(photographs, tmp_path, capsys):
     input_pipeline.main([*files, *batches, "--rounds", "1", "--seconds", "0.05"])
     with (tmp_path / "results/input_pipeline.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["pipeline"] for row in rows] == list(input_pipeline.COLOURS)
+    assert [row["pipeline"] for row in rows] == list(input_pipeline.COLORS)
     assert {(row["data"], row["images"], row["augment"]) for row in rows} == {("photographs", "16", "flip")}
     for row in rows:
         assert float(row["images_per_second"]) > 0
@@ -65,7 +65,7 @@ def test_input_pipeline(photographs, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("benchmarks")
-def test_input_pipeline_synthesises_images_and_refuses_too_few(tmp_path):
+def test_input_pipeline_synthesizes_images_and_refuses_too_few(tmp_path):
     import input_pipeline
 
     with pytest.raises(UserError, match="expected 8 images at least, for one batch; found 4"):
@@ -90,7 +90,7 @@ def test_serving(photographs, tmp_path):
         *[("1", "4")] * 3,
         *[("3", "1")] * 2,
     ]
-    assert {row["contender"] for row in rows} == set(serving.COLOURS)
+    assert {row["contender"] for row in rows} == set(serving.COLORS)
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert (tmp_path / "results/serving.png").is_file()
 

@@ -81,7 +81,7 @@ MISTAKES = [
 
 
 @pytest.fixture
-def labelled(photos):
+def labeled(photos):
     """`photos` with enough images to divide."""
     for name in ("cat", "dog"):
         for index in range(3, 8):
@@ -90,13 +90,13 @@ def labelled(photos):
 
 
 @pytest.mark.ci
-def test_inspect(command, labelled, tmp_path):
-    code, out, _ = command("inspect", "--data", "sample", "--data", labelled, "--to", tmp_path / "seen",
+def test_inspect(command, labeled, tmp_path):
+    code, out, _ = command("inspect", "--data", "sample", "--data", labeled, "--to", tmp_path / "seen",
                            "--images", 3, "--seed", 1)  # fmt: skip
     assert code == 0
     assert re.search(r"^sample: 5,000 images in 10 classes$", out, re.MULTILINE)
-    assert re.search(rf"^{labelled}: 12 images in 2 classes$", out, re.MULTILINE)
-    assert re.search(rf"^corrupt files +1\n  {labelled / 'dog/2.png'}$", out, re.MULTILINE)
+    assert re.search(rf"^{labeled}: 12 images in 2 classes$", out, re.MULTILINE)
+    assert re.search(rf"^corrupt files +1\n  {labeled / 'dog/2.png'}$", out, re.MULTILINE)
     assert out.endswith(
         "The features are of a network that is not trained: --weights takes a trained one.\n"
         f"{tmp_path / 'seen'}\n"

@@ -60,7 +60,7 @@ few = [stage for stage in light.stages if not stage.name.startswith(("pool3", "p
 VARIANTS["mine"] = replace(light, name="mine", stages=tuple(few), auxiliary_heads=()).scaled(0.125)
 RECIPES["mine"] = mine
 FORMATS["mine"] = Format("mine", "a file for my runtime", ".mine", (), write, answer)
-WEIGHTS["mine"] = replace(WEIGHTS["bvlc"], name="mine", licence="nobody's")
+WEIGHTS["mine"] = replace(WEIGHTS["bvlc"], name="mine", license="nobody's")
 
 from keras_googlenet.cli import main
 

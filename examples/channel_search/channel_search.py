@@ -1,7 +1,7 @@
 """Half the parameters, the same accuracy? A channel search, judged by training its winner again.
 
 Searches GoogLeNet's channels on a part of Fashion-MNIST within half of the paper's main-path parameters; the
-network is the paper's Table 1 with batch normalisation. Then it trains the unchanged network and the winner
+network is the paper's Table 1 with batch normalization. Then it trains the unchanged network and the winner
 with three seeds each, on the same images for the same epochs, and compares their accuracies on all test
 images. Leaves `comparison.csv` beside the search's own table and pictures. Stopped anywhere, the same command
 goes on.

@@ -108,7 +108,7 @@ def inspect(
         Draw the features of this class alone.
     weights
         The network whose features are drawn: one of the package such as cifar10, a run's folder, a .keras or
-        .weights.h5 file, or "imagenet"; by default cifar10, or fashion_mnist for grey images.
+        .weights.h5 file, or "imagenet"; by default cifar10, or fashion_mnist for gray images.
     variant
         The network's name, where the weights do not tell it; without weights, it is not trained.
     projection

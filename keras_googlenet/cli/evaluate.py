@@ -29,7 +29,7 @@ def evaluate(
     to: Path | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Measure a run, or several together, on labelled images, and leave a report to look at.
+    """Measure a run, or several together, on labeled images, and leave a report to look at.
 
     Parameters
     ----------

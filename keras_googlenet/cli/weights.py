@@ -18,12 +18,12 @@ def list_weights() -> None:
     """List the published weights."""
     from keras_googlenet.weights.published import WEIGHTS
 
-    say(f"{'name':12} {'variant':12} {'top-1':>6} {'top-5':>6} {'heads':5} {'licence':28} address")
+    say(f"{'name':12} {'variant':12} {'top-1':>6} {'top-5':>6} {'heads':5} {'license':28} address")
     for spec in WEIGHTS.values():
         heads = "yes" if spec.aux_heads else "no"
         say(
             f"{spec.name:12} {spec.variant:12} {spec.top1:6.2f} {spec.top5:6.2f} {heads:5} "
-            f"{spec.licence:28} {spec.address}"
+            f"{spec.license:28} {spec.address}"
         )
 
 

@@ -139,7 +139,7 @@ def random_crop_and_distort(
     chosen = tf.random.stateless_uniform((), draws.next(), maxval=len(INTERPOLATIONS), dtype=tf.int32)
     resized_image = tf.switch_case(chosen, [resized(method) for method in INTERPOLATIONS])
     resized_image = tf.ensure_shape(resized_image, (*size, preprocessing.channels))
-    return distort_colours(tf.clip_by_value(resized_image, 0.0, 255.0), draws)
+    return distort_colors(tf.clip_by_value(resized_image, 0.0, 255.0), draws)
 
 
 def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float, seed: Tensor) -> Tensor:
@@ -180,8 +180,8 @@ def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float,
     return tf.cond(is_jpeg, of_jpeg, of_decoded) if encoded else of_decoded()
 
 
-def distort_colours(image: Tensor, draws: Seeds) -> Tensor:
-    """Brightness, contrast and, of colour images, saturation and hue, in one of two orders.
+def distort_colors(image: Tensor, draws: Seeds) -> Tensor:
+    """Brightness, contrast and, of color images, saturation and hue, in one of two orders.
 
     Howard (2013), which the paper cites, as the Inception models of TensorFlow have it.
     """
@@ -194,7 +194,7 @@ def distort_colours(image: Tensor, draws: Seeds) -> Tensor:
     def contrasted(image: Tensor) -> Tensor:
         return tf.image.stateless_random_contrast(image, 0.5, 1.5, contrast)
 
-    def coloured(image: Tensor) -> Tensor:
+    def colored(image: Tensor) -> Tensor:
         if image.shape[-1] == 1:
             return image
         image = tf.image.stateless_random_saturation(image, 0.5, 1.5, saturation)
@@ -202,8 +202,8 @@ def distort_colours(image: Tensor, draws: Seeds) -> Tensor:
 
     image = tf.cond(
         tf.random.stateless_uniform((), order) < 0.5,
-        lambda: contrasted(coloured(bright(image))),
-        lambda: coloured(contrasted(bright(image))),
+        lambda: contrasted(colored(bright(image))),
+        lambda: colored(contrasted(bright(image))),
     )
     return rounded(tf.clip_by_value(image, 0.0, 1.0) * 255.0)
 

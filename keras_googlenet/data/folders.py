@@ -76,7 +76,7 @@ def folder_data(
     )
 
 
-def labelled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:
+def labeled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:
     """A folder of class folders, undivided: its class names, and all of its images.
 
     Raises:

@@ -32,7 +32,7 @@ def parts_of(data: ImageData) -> dict[str, Part]:
 
 
 def pixels(part: Part, index: int) -> np.ndarray:
-    """One image, uint8 RGB (height, width, 3), or (height, width, 1) if it is grey, however stored.
+    """One image, uint8 RGB (height, width, 3), or (height, width, 1) if it is gray, however stored.
 
     Raises:
         ValueError: It is corrupt.
@@ -61,7 +61,7 @@ class ImageFacts:
     name: str
     height: int
     width: int
-    grey: bool
+    gray: bool
     digest: bytes
     thumbnail: np.ndarray
 
@@ -75,7 +75,7 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
     Returns:
         What was found, of JSON types: `images` (by part), `classes` (by class, then part), `sizes`
         (`smallest`, `median`, `largest`: height and width in pixels, by area; the median of each),
-        `aspect_ratios` (width divided by height), `channels` (`grey`, `colour`), `duplicates` (by part:
+        `aspect_ratios` (width divided by height), `channels` (`gray`, `color`), `duplicates` (by part:
         images that repeat an earlier one), `leakage` (`"test in train"` and so on: images that another part
         has as well), `examples` (the first few pairs of both), `near_duplicate_pairs` (of all parts
         together), `near_duplicates` (the same by part, and by pair of parts), `corrupt` (names). And the
@@ -91,7 +91,7 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
     corrupt = [*data.skipped, *(name for name in looked_at if isinstance(name, str))]
     by_area = sorted(facts, key=lambda image: image.height * image.width)
     ratios = [image.width / image.height for image in facts]
-    grey = sum(image.grey for image in facts)
+    gray = sum(image.gray for image in facts)
     parts = parts_of(data)
     counts = {name: np.bincount(p.labels, minlength=len(data.class_names)) for name, p in parts.items()}
     pairs = _near_duplicates(data, facts)
@@ -111,7 +111,7 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
             "median": round(median(ratios), 3),
             "largest": round(max(ratios), 3),
         },
-        "channels": {"grey": grey, "colour": len(facts) - grey},
+        "channels": {"gray": gray, "color": len(facts) - gray},
         **_duplicates(facts),
         "near_duplicate_pairs": len(pairs),
         "near_duplicates": _by_parts(pairs),

@@ -21,7 +21,7 @@ MIN_COARSE = 0.7  # correlation of a pair to align
 MAX_ALIGNED = 30_000  # pairs: half a minute on two cores
 MIN_THUMBNAILS = 0.9  # correlation of aligned thumbnails
 MIN_COLORS = 0.965  # correlation of aligned colors: different photos of a flower reach 0.94, copies 0.98
-MIN_GREY = 0.99  # the same for grey images: the outlines of two trousers reach 0.98
+MIN_GRAY = 0.99  # the same for gray images: the outlines of two trousers reach 0.98
 MIN_DETAIL = 0.4  # correlation of the detail that a blur removes: two clear skies share nothing else
 MIN_OVERLAP = 0.5  # share of the first image that the second covers
 MAX_ZOOM = 3.0  # ratio of areas
@@ -33,8 +33,8 @@ Load = Callable[[int], np.ndarray]
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """An image, uint8 (height, width, 1 or 3), as grey uint8 (`THUMBNAIL`, `THUMBNAIL`)."""
-    return _sized(_grey(pixels), THUMBNAIL)
+    """An image, uint8 (height, width, 1 or 3), as gray uint8 (`THUMBNAIL`, `THUMBNAIL`)."""
+    return _sized(_gray(pixels), THUMBNAIL)
 
 
 def near_duplicates(thumbnails: np.ndarray, load: Load) -> list[tuple[int, int]]:
@@ -55,8 +55,8 @@ def near_duplicates(thumbnails: np.ndarray, load: Load) -> list[tuple[int, int]]
         pictures = load(first), load(second)
         side = FINE if min(min(picture.shape[:2]) for picture in pictures) >= FINE else THUMBNAIL
         one, other = (_sized(picture, side) for picture in pictures)
-        grey = any(picture.shape[2:] != (3,) for picture in (one, other))
-        return _agree(one, other, MIN_GREY if grey else MIN_COLORS, MIN_DETAIL)
+        gray = any(picture.shape[2:] != (3,) for picture in (one, other))
+        return _agree(one, other, MIN_GRAY if gray else MIN_COLORS, MIN_DETAIL)
 
     pairs = most_alike(thumbnails)
     with ThreadPool() as pool:
@@ -103,16 +103,16 @@ def grouped(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 def _agree(first: np.ndarray, second: np.ndarray, least: float, of_detail: float = -1) -> bool:
     """Whether two images of the same size correlate enough after aligning the second with the first."""
     warp = np.eye(2, 3, dtype=np.float32)
-    greys = _grey(first), _grey(second)
+    grays = _gray(first), _gray(second)
     blur = 2 * (len(first) // THUMBNAIL) + 1
     try:
-        _, warp = cv2.findTransformECC(*greys, warp, cv2.MOTION_AFFINE, STEPS, None, blur)
+        _, warp = cv2.findTransformECC(*grays, warp, cv2.MOTION_AFFINE, STEPS, None, blur)
     except cv2.error:  # no convergence, or a flat image
         return False
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = first.shape[1::-1]
     laid = cv2.warpAffine(second, warp, size, flags=flags)
-    covered = cv2.warpAffine(np.ones(greys[1].shape, np.uint8), warp, size, flags=flags) > 0
+    covered = cv2.warpAffine(np.ones(grays[1].shape, np.uint8), warp, size, flags=flags) > 0
     zoom = abs(float(np.linalg.det(warp[:, :2])))
     if covered.mean() < MIN_OVERLAP or not 1 / MAX_ZOOM <= zoom <= MAX_ZOOM:
         return False  # small patches of unrelated images can match
@@ -129,7 +129,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other) / lengths if lengths else 0.0
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray:
+def _gray(pixels: np.ndarray) -> np.ndarray:
     colored = pixels.shape[2:] == (3,)
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if colored else pixels.reshape(pixels.shape[:2])
 

@@ -125,7 +125,7 @@ class ImageData:
         return cls(names, parts["train"], parts["validation"], parts["test"], channels=images.shape[-1])
 
     def only(self, classes: Sequence[str]) -> ImageData:
-        """The images of some classes alone, labelled in the order given.
+        """The images of some classes alone, labeled in the order given.
 
         Raises:
             UserError: There is no such class, or there are fewer than two.
@@ -154,7 +154,7 @@ class ImageData:
 
 
 def array_part(images: Any, labels: Any) -> Part:
-    """A part of arrays; grey images may lack their channel axis.
+    """A part of arrays; gray images may lack their channel axis.
 
     Raises:
         UserError: They are no images with their labels.

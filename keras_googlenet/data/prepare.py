@@ -51,8 +51,8 @@ def prepare(
 ) -> Prepared:
     """Write the images of a folder, at any depth, to another one under the same relative paths, smaller.
 
-    The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and grey stays
-    grey; BMP, WebP, TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`. 16 bits become 8,
+    The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and gray stays
+    gray; BMP, WebP, TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`. 16 bits become 8,
     transparency and metadata are dropped, and what is resized or becomes PNG is turned upright as its EXIF
     tells: training decodes them so. Hidden files and folders are left out, linked folders followed. A file
     appears whole or not at all; after an interruption, the same call does what is left.

@@ -12,8 +12,8 @@ SHORTER_SIDES = (256, 288, 320, 352)  # paper, section 7
 
 PROTOCOLS = {
     1: "one crop, prepared as for training",
-    10: "10 crops: the 4 corners and the centre of the resized image, and their mirror images",
-    144: "144 crops: 4 scales x 3 squares x (4 corners, the centre, the whole square) x mirror images",
+    10: "10 crops: the 4 corners and the center of the resized image, and their mirror images",
+    144: "144 crops: 4 scales x 3 squares x (4 corners, the center, the whole square) x mirror images",
 }
 
 
@@ -49,7 +49,7 @@ Box = tuple[int, int, int, int, int]  # a Crop before it is mirrored
 
 def _ten(height: int, width: int, size: int) -> Iterator[Box]:
     height, width = _resized(height, width, TEN_CROP_SIDE, size)
-    for top, left in _corners_and_centre(height, width, size):
+    for top, left in _corners_and_center(height, width, size):
         yield height, width, top, left, size
 
 
@@ -57,9 +57,9 @@ def _hundred_and_forty_four(height: int, width: int, size: int) -> Iterator[Box]
     for shorter_side in SHORTER_SIDES:
         tall, wide = _resized(height, width, shorter_side, size)
         side = min(tall, wide)
-        for place in range(3):  # left, centre, right; or top, centre, bottom
+        for place in range(3):  # left, center, right; or top, center, bottom
             top, left = (tall - side) * place // 2, (wide - side) * place // 2
-            for down, right in _corners_and_centre(side, side, size):
+            for down, right in _corners_and_center(side, side, size):
                 yield tall, wide, top + down, left + right, size
             yield tall, wide, top, left, side
 
@@ -71,6 +71,6 @@ def _resized(height: int, width: int, shorter_side: int, size: int) -> tuple[int
     return max(side, round(height * side / short)), max(side, round(width * side / short))
 
 
-def _corners_and_centre(height: int, width: int, size: int) -> list[tuple[int, int]]:
+def _corners_and_center(height: int, width: int, size: int) -> list[tuple[int, int]]:
     down, right = height - size, width - size
     return [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]

@@ -1,4 +1,4 @@
-"""Measure networks on labelled images: one or several together, by any of the paper's protocols."""
+"""Measure networks on labeled images: one or several together, by any of the paper's protocols."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def feature_network(
 
     Args:
         weights: A network of the package such as `"cifar10"`; `"imagenet"`; a run's folder; a `.keras` or
-            `.weights.h5` file. By default, `"cifar10"` for images in color and `"fashion_mnist"` for grey
+            `.weights.h5` file. By default, `"cifar10"` for images in color and `"fashion_mnist"` for gray
             ones; or with a variant, an untrained network.
         variant: The network, where the weights do not tell: by default `"paper"` for `"imagenet"` and
             `"bn"` otherwise.
@@ -163,8 +163,8 @@ def principal_components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The largest coordinate, by its amount, is positive along both axes.
     """
-    centred = features.astype("float64") - features.mean(axis=0, dtype="float64")
-    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = features.astype("float64") - features.mean(axis=0, dtype="float64")
+    left, scale, _ = np.linalg.svd(centered, full_matrices=False)
     points = left[:, :2] * scale[:2]
     points *= np.sign(points[np.abs(points).argmax(axis=0), (0, 1)])
     return points, scale[:2] ** 2 / max((scale**2).sum(), np.finfo("float64").tiny)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_googlenet.data.folders import labelled_folder
+from keras_googlenet.data.folders import labeled_folder
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import FOLDER, OF_SOME, load_data, source_of
 from keras_googlenet.errors import UserError
@@ -75,7 +75,7 @@ def named_images(data: str | ImageData, part_name: str | None, run: Path | None)
     if isinstance(data, ImageData):
         return _part("arrays", data, chosen)
     if source_of(data) is FOLDER and part_name is None and not _is_divided(data):
-        return Images(data, "all", *labelled_folder(Path(data)))
+        return Images(data, "all", *labeled_folder(Path(data)))
     return _part(data, load_data(data) if run is None else _load(data, run_folder.load_config(run)), chosen)
 
 

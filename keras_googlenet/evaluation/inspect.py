@@ -134,7 +134,7 @@ def _check_arguments(names: Sequence[str], to: Path, projection: str, images: in
 
 
 def _groups(sets: dict[str, ImageData], labels: list[np.ndarray]) -> tuple[np.ndarray, Sequence[str]]:
-    """The colour of each point: its class for one set, its set for two; and the colours' names."""
+    """The color of each point: its class for one set, its set for two; and the colors' names."""
     if len(sets) == 1:
         (data,) = sets.values()
         return labels[0], data.class_names

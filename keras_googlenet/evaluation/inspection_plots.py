@@ -22,7 +22,7 @@ CELLS = 14, 10  # of the scatter, across and down: one picture in each
 GAP = 6
 COLUMNS = 10
 MAX_ROWS = 40
-NAMED_CLASSES = 20  # as many colours as can be told apart
+NAMED_CLASSES = 20  # as many colors as can be told apart
 
 
 def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -> None:
@@ -50,8 +50,8 @@ def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -
     figure = Figure(figsize=(width / DPI, height / DPI))
     axes = figure.add_axes((0, 0, 1, 1))  # a pixel of the sheet is one of the picture
     axes.imshow(sheet, interpolation="none")
-    centres = np.arange(len(names)) * (TILE + GAP) + TILE / 2
-    axes.set_yticks(centres, [shortened(name) for name in names], **AS_WRITTEN)
+    centers = np.arange(len(names)) * (TILE + GAP) + TILE / 2
+    axes.set_yticks(centers, [shortened(name) for name in names], **AS_WRITTEN)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -113,21 +113,21 @@ def scatter_figure(
     counts = np.bincount(groups, minlength=len(names))
     found = np.count_nonzero(counts)
     largest = np.sort(np.argsort(-counts, kind="stable")[: min(found, NAMED_CLASSES)])
-    colours = matplotlib.color_sequences["tab10" if len(largest) <= 10 else "tab20"]
+    colors = matplotlib.color_sequences["tab10" if len(largest) <= 10 else "tab20"]
     figure = Figure(figsize=(9.5, 6.5), layout="constrained")
     axes = figure.subplots()
     edges = {}
-    for colour, group in zip(colours, largest, strict=False):
+    for color, group in zip(colors, largest, strict=False):
         x, y = points[groups == group].T
         label = f"{shortened(names[group])} ({len(x)})"
-        axes.scatter(x, y, s=18, alpha=0.7, linewidths=0, color=colour, label=label)
-        edges[group] = colour
+        axes.scatter(x, y, s=18, alpha=0.7, linewidths=0, color=color, label=label)
+        edges[group] = color
     x, y = points[~np.isin(groups, largest)].T
     if len(x):
         label = f"{found - len(largest)} more classes ({len(x)})"
-        axes.scatter(x, y, s=18, facecolors="none", edgecolors="lightgrey", label=label, zorder=0)
+        axes.scatter(x, y, s=18, facecolors="none", edgecolors="lightgray", label=label, zorder=0)
     for index in spaced(points) if pictures else ():
-        edge = {"edgecolor": edges.get(groups[index], "lightgrey"), "linewidth": 2}
+        edge = {"edgecolor": edges.get(groups[index], "lightgray"), "linewidth": 2}
         picture = OffsetImage(pictures[index], zoom=0.6)
         axes.add_artist(AnnotationBbox(picture, points[index], pad=0, bboxprops=edge))
     axes.set_title(title, **AS_WRITTEN)

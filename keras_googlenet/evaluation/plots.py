@@ -55,7 +55,7 @@ def plot_curves(history: dict[str, list[float]], path: Path) -> None:
 
 
 def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix: rows are true classes, coloured by the share of the row.
+    """Confusion matrix: rows are true classes, colored by the share of the row.
 
     Args:
         matrix: Counts, (classes, classes).
@@ -78,8 +78,8 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
         axes.set_yticks(range(classes), names, **AS_WRITTEN)
     if classes <= MAX_ANNOTATED_CLASSES:
         for (row, column), count in np.ndenumerate(matrix):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, count or "", ha="center", va="center", color=colour, fontsize=9)
+            color = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, count or "", ha="center", va="center", color=color, fontsize=9)
     figure.savefig(path, dpi=DPI)
 
 
@@ -93,20 +93,20 @@ def plot_calibration(bins: Sequence[CalibrationBin], ece: float, path: Path) -> 
     """
     figure = Figure(figsize=(6, 6.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    centres = [(row.low + row.high) / 2 for row in bins]
+    centers = [(row.low + row.high) / 2 for row in bins]
     width = bins[0].high - bins[0].low
     accuracy = [row.accuracy for row in bins]
     gap = [row.confidence - row.accuracy for row in bins]
-    above.bar(centres, accuracy, width, edgecolor="white", label="accuracy")
+    above.bar(centers, accuracy, width, edgecolor="white", label="accuracy")
     marked = {"color": "none", "edgecolor": "tab:red", "hatch": "//"}
-    above.bar(centres, gap, width, accuracy, label="gap to confidence", **marked)
+    above.bar(centers, gap, width, accuracy, label="gap to confidence", **marked)
     above.plot([0, 1], [0, 1], "--", color="black", label="as confident as accurate")
     above.set_ylabel("share of right answers")
     above.set_title(f"Expected calibration error {ece:.3f}")
     above.set_xlim(0, 1)
     above.set_ylim(0, 1)
     above.legend(loc="upper left")
-    below.bar(centres, [row.count for row in bins], width, color="grey", edgecolor="white")
+    below.bar(centers, [row.count for row in bins], width, color="gray", edgecolor="white")
     below.set_ylabel("images")
     below.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     below.set_xlabel("confidence: the highest probability")

@@ -1,7 +1,7 @@
 """A trained network made ready to be served: the same answers in fewer passes over memory.
 
-Batch normalisation and ReLU are folded into the convolution before them. In bfloat16, local response
-normalisation sums its windows as a convolution does. As constants of the graph (`ServedNetwork.frozen`)
+Batch normalization and ReLU are folded into the convolution before them. In bfloat16, local response
+normalization sums its windows as a convolution does. As constants of the graph (`ServedNetwork.frozen`)
 weights are reordered for a processor's kernels once. What each of them brings is in `benchmarks/README.md`.
 """
 
@@ -29,7 +29,7 @@ LRN = sorted(
 
 @dataclass(frozen=True)
 class Unit:
-    """A convolution, with the normalisation and the ReLU that follow it and nothing else does."""
+    """A convolution, with the normalization and the ReLU that follow it and nothing else does."""
 
     convolution: layers.Conv2D
     norm: layers.BatchNormalization | None
@@ -56,10 +56,10 @@ class Unit:
 
 
 class BandNormalization(layers.Layer):
-    """Local response normalisation with its sums as a 1x1 convolution by a band matrix.
+    """Local response normalization with its sums as a 1x1 convolution by a band matrix.
 
     Args:
-        window: What neighbouring channels' squares are multiplied by before they are summed.
+        window: What neighboring channels' squares are multiplied by before they are summed.
         offset: What is added to the sum: k.
     """
 
@@ -93,8 +93,8 @@ def optimized(model: keras.Model, precision: str) -> keras.Model:
     units = {unit.convolution.name: unit for unit in _units(model)}
     absorbed = {part.name for unit in units.values() for part in (unit.norm, unit.relu) if part is not None}
     producers = {id(operation.output): operation for operation in model.operations}
-    normalised = _normalisations(model, producers) if precision == "bfloat16" else {}
-    inside = {id(operation): name for name, found in normalised.items() for operation in found}
+    normalized = _normalizations(model, producers) if precision == "bfloat16" else {}
+    inside = {id(operation): name for name, found in normalized.items() for operation in found}
     constants: dict[tuple[str, str], Any] = {}  # of the operations inside of them, by kind
 
     def call(operation: Operation, *arguments: Any, **options: Any) -> Tensor:
@@ -110,7 +110,7 @@ def optimized(model: keras.Model, precision: str) -> keras.Model:
         dtype = "float32" if operation.name in model.output_names else _policy(operation, precision)
         if unit is not None:
             copy, weights = unit.folded(dtype), unit.weights()
-        elif operation.name in normalised:
+        elif operation.name in normalized:
             window, offset = (constants[operation.name, kind] for kind in ("Conv", "Add"))
             copy = BandNormalization(
                 np.ravel(window).tolist(), float(offset), dtype=dtype, name=operation.name
@@ -166,8 +166,8 @@ def _units(model: keras.Model) -> Iterator[Unit]:
         yield Unit(layer, norm, relu)
 
 
-def _normalisations(model: keras.Model, producers: dict[int, Operation]) -> dict[str, list[Operation]]:
-    """By the name of a layer that is a local response normalisation's last, the operations before it."""
+def _normalizations(model: keras.Model, producers: dict[int, Operation]) -> dict[str, list[Operation]]:
+    """By the name of a layer that is a local response normalization's last, the operations before it."""
     found = {}
     for layer in model.layers:
         if isinstance(layer, layers.Identity):

@@ -16,11 +16,11 @@ from keras_googlenet.export.signatures import EXAMPLE_FEATURE, Signature
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.versions import MAX_WARMUP_RECORDS, WARMUP
 
-GREY = 127
+GRAY = 127
 
 
 def encoded_images(preprocessing: Preprocessing) -> list[bytes]:
-    """A JPEG and a PNG of the network's size, made here: a slope of all colours."""
+    """A JPEG and a PNG of the network's size, made here: a slope of all colors."""
     rows = np.linspace(0, 255, preprocessing.height)[:, np.newaxis, np.newaxis]
     columns = np.linspace(255, 0, preprocessing.width)[np.newaxis, :, np.newaxis]
     slope = (rows * [1, 0, 0.5] + columns * [0, 1, 0.5]).astype("uint8")
@@ -97,9 +97,9 @@ def _constant(spec: tf.TensorSpec, batch: int) -> Any:
     shape = tf.TensorShape([batch, *spec.shape[1:]]).as_proto()
     proto = tensor_pb2.TensorProto(dtype=spec.dtype.as_datatype_enum, tensor_shape=shape)
     if spec.dtype == tf.float32:
-        proto.float_val.append(GREY)
+        proto.float_val.append(GRAY)
     elif spec.dtype == tf.uint8:
-        proto.int_val.append(GREY)
+        proto.int_val.append(GRAY)
     else:
         proto.int64_val.append(0)
     return proto

@@ -29,8 +29,8 @@ JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 JPEG_END = 0xD9
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell the image's size
 JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
-PNG_COLOUR_TYPE = 25  # its place in the file
-PNG_GREY_ALPHA = 4
+PNG_COLOR_TYPE = 25  # its place in the file
+PNG_GRAY_ALPHA = 4
 CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 
 
@@ -66,7 +66,7 @@ def decode(encoded: bytes, channels: int, *, turns: bool = True) -> np.ndarray:
 
 
 def decode_any_size(encoded: bytes, *, turns: bool = True) -> np.ndarray:
-    """Decode JPEG or PNG bytes of any size: grey stays grey, all else is as in `decode`.
+    """Decode JPEG or PNG bytes of any size: gray stays gray, all else is as in `decode`.
 
     Returns:
         Pixels, uint8, (height, width, 1 or 3).
@@ -85,7 +85,7 @@ def decode_any_size(encoded: bytes, *, turns: bool = True) -> np.ndarray:
         raise ValueError("corrupt")
     if pixels.ndim == 2:
         pixels = pixels[..., np.newaxis]
-    elif encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOUR_TYPE] == PNG_GREY_ALPHA:
+    elif encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOR_TYPE] == PNG_GRAY_ALPHA:
         pixels = pixels[..., :1]
     else:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
@@ -104,7 +104,7 @@ def _size(encoded: bytes) -> tuple[int, int]:
 def _jpeg_size(encoded: bytes) -> tuple[int, int]:
     """Height and width of a whole JPEG, found by following its markers to the end.
 
-    OpenCV fills up one that is cut short, with grey. A last end marker is no proof: its thumbnail has one.
+    OpenCV fills up one that is cut short, with gray. A last end marker is no proof: its thumbnail has one.
     """
     if encoded.count(JPEG_SCAN) > MAX_SCANS:  # thumbnails count, as in `images.tensorflow`
         raise ValueError(f"expected an image of at most {MAX_SCANS} JPEG scans")
@@ -142,7 +142,7 @@ def _png_size(encoded: bytes) -> tuple[int, int]:
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Pixels (height, width, 1 or 3), uint8, as colour (3) or luma (1)."""
+    """Pixels (height, width, 1 or 3), uint8, as color (3) or luma (1)."""
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:
@@ -176,8 +176,8 @@ def _weights(old: int, new: int, first: int, kept: int) -> np.ndarray:
 
 def _computed_weights(old: int, new: int, first: int, kept: int) -> np.ndarray:
     scale = old / new
-    centres = (np.arange(first, first + kept)[:, np.newaxis] + 0.5) * scale
-    distance = np.abs(np.arange(old) + 0.5 - centres) / max(scale, 1)
+    centers = (np.arange(first, first + kept)[:, np.newaxis] + 0.5) * scale
+    distance = np.abs(np.arange(old) + 0.5 - centers) / max(scale, 1)
     weights = np.maximum(1 - distance, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
 

@@ -33,7 +33,7 @@ class Preprocessing:
     JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1), turned upright as its EXIF
     tells (not where `orientation` is `"stored"`), and resized (bilinear, antialiased where it shrinks) to
     `height` x `width` pixels, or, where `crop_fraction` is less than 1, to that much more, of which the
-    centre is kept. The image is resized as a whole or, with `keep_aspect`, so that it just covers that size.
+    center is kept. The image is resized as a whole or, with `keep_aspect`, so that it just covers that size.
     Then it is put in `channel_order` and scaled: `(pixel - mean) * scale`, `mean` a number or one for each
     channel in that order.
     """
@@ -67,7 +67,7 @@ class Preprocessing:
 
     @property
     def resized(self) -> tuple[int, int]:
-        """Height and width that an image is resized to, before the centre is cropped."""
+        """Height and width that an image is resized to, before the center is cropped."""
         return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
 
     @classmethod

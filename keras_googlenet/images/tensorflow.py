@@ -122,12 +122,12 @@ def _decode(encoded: Tensor, channels: int, turns: bool) -> Tensor:
 
 
 def to_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Pixels (height, width, 1 or 3), uint8, as colour (3) or luma (1)."""
+    """Pixels (height, width, 1 or 3), uint8, as color (3) or luma (1)."""
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:
         return tf.image.grayscale_to_rgb(pixels)
-    # Not TensorFlow's own grey: its PNG decoder swaps the weights of green and blue.
+    # Not TensorFlow's own gray: its PNG decoder swaps the weights of green and blue.
     luma = tf.tensordot(tf.cast(pixels, tf.float32), tf.constant(LUMA), axes=1)
     return tf.cast(tf.round(luma), tf.uint8)[..., tf.newaxis]
 

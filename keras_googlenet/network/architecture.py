@@ -1,7 +1,7 @@
 """The network as data: Table 1 of the paper, the variants, and the geometry that follows from them.
 
 Source: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842, Table 1 and Figure 3; what the
-paper leaves open (padding, rounding, initialisation) follows the BVLC reference model of Caffe. Each other
+paper leaves open (padding, rounding, initialization) follows the BVLC reference model of Caffe. Each other
 variant names its source in `variants.py`. Nothing here imports Keras.
 """
 
@@ -21,7 +21,7 @@ BRANCH_5X5_KERNELS = {"5x5": (5,), "3x3": (3,), "two_3x3": (3, 3)}  # by `Archit
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with its normalisation and ReLU."""
+    """A convolution with its normalization and ReLU."""
 
     name: str
     filters: int
@@ -42,7 +42,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class LocalResponseNorm:
-    """Normalisation across neighbouring channels: Caffe's, size 5, alpha 1e-4, beta 0.75, k 1."""
+    """Normalization across neighboring channels: Caffe's, size 5, alpha 1e-4, beta 0.75, k 1."""
 
     name: str
 
@@ -123,8 +123,8 @@ class Architecture:
         description: The one line it differs by.
         stages: From the image to the last block, in order.
         auxiliary_heads: Its training-time classifiers; may be empty.
-        batch_norm: Batch normalisation after every convolution, which then has no bias.
-        batch_norm_scale: Whether batch normalisation learns a scale.
+        batch_norm: Batch normalization after every convolution, which then has no bias.
+        batch_norm_scale: Whether batch normalization learns a scale.
         reductions: 1x1 reductions and a pool projection in every block (paper, Figure 2b); without
             them, the naive block (Figure 2a), whose pool passes all its input's channels on.
         linear_reductions: No ReLU after the reductions.
@@ -134,7 +134,7 @@ class Architecture:
         head_pool: The pool over all places before the main classifier: averages, or largest values.
         dropout: Before the main classifier.
         aux_dropout: Before the auxiliary classifiers.
-        kernel_initializer: Keras's name of the kernels' initialiser.
+        kernel_initializer: Keras's name of the kernels' initializer.
         bias_initializer: Constant that biases start at; those of classifiers start at 0.
         input_size: Side in pixels of the images that it is profiled for.
     """

@@ -1,7 +1,7 @@
 """The networks that GoogLeNet is compared with: `NiN()`, `AlexNet()` and `VGG11()`.
 
 Each is rows of data like those of `architecture.py`, so its convolutions, paddings and errors are those of
-`GoogLeNet()`. Initialisation is Xavier with biases of 0 and dropout 0.5, as in Zhang et al., "Dive into
+`GoogLeNet()`. Initialization is Xavier with biases of 0 and dropout 0.5, as in Zhang et al., "Dive into
 Deep Learning", where the three are set side by side with GoogLeNet.
 """
 
@@ -75,7 +75,7 @@ NIN_D2L = NiNVariant(
 
 NIN_VARIANTS = {"imagenet": NIN_IMAGENET, "d2l": NIN_D2L}
 
-# Krizhevsky et al. (2012), in one column and without local response normalisation. At 224 pixels the first
+# Krizhevsky et al. (2012), in one column and without local response normalization. At 224 pixels the first
 # convolution is padded by 2, as in torchvision: 55 x 55, what 227 pixels give without padding.
 ALEXNET = (
     Conv("conv1_11x11_s4", 96, kernel=11, stride=4, padding=2),  # 55 x 55 x 96
@@ -163,7 +163,7 @@ def AlexNet(  # noqa: N802
     """AlexNet in one column: five convolutions and three fully connected layers.
 
     Source: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
-    without the two columns and local response normalisation; the first convolution is padded by 2.
+    without the two columns and local response normalization; the first convolution is padded by 2.
 
     Args:
         classes: Number of classes.

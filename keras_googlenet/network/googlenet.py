@@ -39,11 +39,11 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     """GoogLeNet (Inception v1) as a functional Keras model.
 
     Source: Szegedy et al., "Going Deeper with Convolutions" (arXiv 1409.4842), Table 1; geometry and
-    initialisation of the BVLC reference model.
+    initialization of the BVLC reference model.
 
     Args:
         include_top: Whether to add the classifiers. Without them the output is that of block 5b.
-        weights: `None` (random initialisation); `"imagenet"` (the published weights that fit the
+        weights: `None` (random initialization); `"imagenet"` (the published weights that fit the
             variant: BVLC's for `paper`, torchvision's, TF-Slim's); the name of a network that comes
             with the package (`keras_googlenet.shipped_names()`), such as `"cifar10"`; or the path of a
             `.weights.h5` or `.keras` file, or of a run's folder. Classifiers of other classes, a first

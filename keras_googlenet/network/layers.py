@@ -71,12 +71,12 @@ def convolution(
     linear: bool = False,
     batch_norm: bool | None = None,
 ) -> Tensor:
-    """Convolution and activation, with batch normalisation between them where the architecture has it.
+    """Convolution and activation, with batch normalization between them where the architecture has it.
 
     Args:
         x: (batch, height, width, channels), or channels first under that data format.
         spec: The convolution.
-        architecture: Its normalisation, activation and initialisers.
+        architecture: Its normalization, activation and initializers.
         linear: Whether no activation follows.
         batch_norm: In place of the architecture's own.
 
@@ -159,9 +159,9 @@ def _ceil_mode(spec: MaxPool, side: int | None) -> str | None:
 def local_response_norm(
     x: Tensor, name: str, *, size: int = 5, alpha: float = 1e-4, k: float = 1.0
 ) -> Tensor:
-    """Local response normalisation across channels, beta 0.75, in float32 under any policy.
+    """Local response normalization across channels, beta 0.75, in float32 under any policy.
 
-    `x * (k + alpha / size * sum of squares over `size` neighbouring channels) ** -0.75`: Caffe's
+    `x * (k + alpha / size * sum of squares over `size` neighboring channels) ** -0.75`: Caffe's
     formula, which divides alpha by the size. Krizhevsky et al. (2012), section 3.3.
 
     Args:

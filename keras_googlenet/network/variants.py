@@ -50,7 +50,7 @@ def pools(padding: Padding) -> tuple[MaxPool, MaxPool]:
 
 PAPER = Architecture(
     "paper",
-    "the paper's, in the geometry of the BVLC reference: local response normalisation, biases, real 5x5",
+    "the paper's, in the geometry of the BVLC reference: local response normalization, biases, real 5x5",
     stages=stem(lrn=True) + body(),
     auxiliary_heads=AUXILIARY_HEADS,
 )
@@ -58,7 +58,7 @@ PAPER = Architecture(
 BN = replace(
     PAPER,
     name="bn",
-    description="the paper's, with batch normalisation in place of biases and local response normalisation",
+    description="the paper's, with batch normalization in place of biases and local response normalization",
     stages=stem() + body(),
     batch_norm=True,
 )
@@ -90,7 +90,7 @@ SLIM = replace(
 # Zhang et al., Dive into Deep Learning, "Multi-Branch Networks (GoogLeNet)"
 D2L = Architecture(
     "d2l",
-    "Dive into Deep Learning's: every pool padded by 1, no normalisation, no dropout, no auxiliary heads",
+    "Dive into Deep Learning's: every pool padded by 1, no normalization, no dropout, no auxiliary heads",
     stages=stem(pools=1) + body(*pools(1)),
     dropout=0.0,
     kernel_initializer="glorot_uniform",
@@ -100,7 +100,7 @@ D2L = Architecture(
 # The Keras listing that many blogs copy (CIFAR-10 enlarged to 224)
 LISTING = Architecture(
     "listing",
-    "the Keras listing's: 'same' padding, 3x3 in place of 5x5, no normalisation, dropout 0.4 in every head",
+    "the Keras listing's: 'same' padding, 3x3 in place of 5x5, no normalization, dropout 0.4 in every head",
     stages=stem("same", "same") + body(*pools("same")),
     auxiliary_heads=AUXILIARY_HEADS,
     branch_5x5="3x3",
@@ -132,7 +132,7 @@ SLIDES = Architecture(
 NAIVE = replace(
     BN,
     name="naive",
-    description="the paper's Figure 2(a) with batch normalisation: no reductions",
+    description="the paper's Figure 2(a) with batch normalization: no reductions",
     reductions=False,
 )
 

@@ -46,7 +46,7 @@ def profile(model: keras.Model) -> list[LayerCost]:
     """The cost of each layer, from the image to the outputs.
 
     A layer that is called twice has its parameters counted once and its multiply-adds twice. The layers of a
-    model within the model are named `inner/layer`. Biases and normalisation count no multiply-adds.
+    model within the model are named `inner/layer`. Biases and normalization count no multiply-adds.
 
     Args:
         model: Functional or sequential, and built for images of a known size.
@@ -61,7 +61,7 @@ def profile(model: keras.Model) -> list[LayerCost]:
             new = [replace(cost, layer=f"{layer.name}/{cost.layer}") for cost in profile(layer)]
         elif isinstance(layer, keras.Layer) and not isinstance(layer, layers.InputLayer):
             new = [_layer_cost(layer, call.output_tensors[0].shape[1:])]
-        else:  # an operation such as those of local response normalisation
+        else:  # an operation such as those of local response normalization
             new = []
         for cost in new:
             before = costs.get(cost.layer, replace(cost, macs=0, activations=0))
@@ -141,6 +141,6 @@ def _layer_cost(layer: keras.Layer, output_shape: tuple[Any, ...]) -> LayerCost:
         activations = math.prod(output_shape)
         # A kernel's last axis, a depthwise one's last two, are its outputs; the others feed each of them.
         macs = activations * math.prod(layer.kernel.shape[: -2 if isinstance(layer, DEPTHWISE) else -1])
-    elif any(len(weight.shape) > 1 for weight in layer.weights):  # vectors are biases or normalisation
+    elif any(len(weight.shape) > 1 for weight in layer.weights):  # vectors are biases or normalization
         raise UserError(f"cannot count the multiply-adds of {layer.name!r}, a {type(layer).__name__}")
     return LayerCost(layer.name, type(layer).__name__, output_shape, layer.count_params(), macs, activations)

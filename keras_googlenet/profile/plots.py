@@ -21,7 +21,7 @@ from keras_googlenet.profile.table import NetworkCost
 
 DPI = 120
 MARKER_POINTS = 7
-NEIGHBOURHOOD = 60  # pixels
+NEIGHBORHOOD = 60  # pixels
 TURNS = [sign * math.radians(degrees) for degrees in range(0, 181, 15) for sign in (1, -1)]
 DISTANCES = range(12, 200, 6)  # points from a marker to its label
 
@@ -112,10 +112,10 @@ def _place(label: Annotation, start: float, taken: Sequence[Bbox], inside: Bbox)
 
 
 def _away(marker: Bbox, others: Sequence[Bbox]) -> float:
-    """The direction that leads from a marker away from its neighbours; to the right where it has none."""
-    x, y = _centre(marker)
-    steps = [(x - other_x, y - other_y) for other_x, other_y in map(_centre, others)]
-    near = [step for step in steps if math.hypot(*step) < NEIGHBOURHOOD]
+    """The direction that leads from a marker away from its neighbors; to the right where it has none."""
+    x, y = _center(marker)
+    steps = [(x - other_x, y - other_y) for other_x, other_y in map(_center, others)]
+    near = [step for step in steps if math.hypot(*step) < NEIGHBORHOOD]
     weights = [math.hypot(*step) ** -2 for step in near]
     across, up = (
         (sum(map(operator.mul, weights, along)) for along in zip(*near, strict=True)) if near else (1, 0)
@@ -123,7 +123,7 @@ def _away(marker: Bbox, others: Sequence[Bbox]) -> float:
     return math.atan2(up, across)
 
 
-def _centre(box: Bbox) -> tuple[float, float]:
+def _center(box: Bbox) -> tuple[float, float]:
     return (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
 
 

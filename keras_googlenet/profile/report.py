@@ -61,7 +61,7 @@ def comparison_text(rows: Sequence[NetworkCost]) -> str:
     table = _table([*header, "smallest input", "with heads"], lines)
     legend = (
         "Main path, one image; inputs in pixels a side. Parameters include the moving statistics of batch "
-        "normalisation; activations are the values that convolutions and dense layers put out."
+        "normalization; activations are the values that convolutions and dense layers put out."
     )
     return f"{table}\n\n{textwrap.fill(legend, WIDTH)}\n"
 

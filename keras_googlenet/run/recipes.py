@@ -61,7 +61,7 @@ def fashion_mnist_d2l() -> Options:
 
 
 def fashion_mnist_best() -> Options:
-    """The best we reach on Fashion-MNIST in an hour or two on two cores: batch normalisation, three heads.
+    """The best we reach on Fashion-MNIST in an hour or two on two cores: batch normalization, three heads.
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 

@@ -26,7 +26,7 @@ SMALL_MAP = 49
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation over (batch, height, width) in TensorFlow's one kernel, in the inputs' own type.
+    """Batch normalization over (batch, height, width) in TensorFlow's one kernel, in the inputs' own type.
 
     Keras casts to float32 and takes a dozen passes over the values, and as many for the gradient.
     """
@@ -37,7 +37,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         channels = inputs.shape[-1]
-        normalised, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        normalized, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=ops.cast(self.gamma, "float32") if self.scale else tf.ones(channels),
             offset=ops.cast(self.beta, "float32") if self.center else tf.zeros(channels),
@@ -50,7 +50,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         variance *= (values - 1) / values  # the kernel's is of a sample; Keras averages the batch's own
         for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + of_batch * (1 - self.momentum))
-        return normalised
+        return normalized
 
 
 class FastConv2D(keras.layers.Conv2D):

@@ -22,7 +22,7 @@ class SolverSGD(keras.optimizers.SGD):
         learning_rate: A rate or a schedule.
         l2: Weight decay of kernels: added to the gradient, times the weight, before the momentum, as
             in Caffe and PyTorch. (Keras's own `weight_decay` is decoupled.) Biases and the parameters
-            of batch normalisation have none.
+            of batch normalization have none.
         bias_multiplier: Factor on the learning rate of biases.
         norm_multiplier: Factor on the learning rate of batch normalization's offsets.
         head_multiplier: Factor on the learning rate of the classifiers' kernels.

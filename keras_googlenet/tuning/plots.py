@@ -60,7 +60,7 @@ def _costs(
                 x, y, "o", mfc="none", mec="tab:green", mew=2, markersize=13, label="best within the budget"
             )
     if most is not None:
-        axes.axvline(most, color="grey", linestyle="--", label="budget")
+        axes.axvline(most, color="gray", linestyle="--", label="budget")
     axes.set_xlabel(label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_xlim(left=0)
@@ -88,8 +88,8 @@ def plot_importance(trials: Sequence[Trial], path: Path) -> None:
     figure = Figure(figsize=(9, 1.8 + 0.3 * max(len(shown), 3)), layout="constrained")
     axes = figure.subplots()
     places = range(len(shown))
-    colours = ["tab:blue" if strength > 0 else "tab:orange" for _, strength in shown]
-    axes.barh(places, [strength for _, strength in shown], color=colours)
+    colors = ["tab:blue" if strength > 0 else "tab:orange" for _, strength in shown]
+    axes.barh(places, [strength for _, strength in shown], color=colors)
     axes.set_yticks(places, [name for name, _ in shown], parse_math=False)
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlim(-1, 1)

@@ -21,7 +21,7 @@ class WeightsSpec:
         address: Where it is published.
         size: Bytes; `None` where no exact figure is published.
         sha256: Of the file, in hexadecimal, or as much of its beginning as is published.
-        licence: As its publisher states it.
+        license: As its publisher states it.
         top1: Published accuracy on ImageNet's validation images, percent, one crop.
         top5: The same, among the best five.
         classes: Number of classes of its classifiers.
@@ -36,7 +36,7 @@ class WeightsSpec:
     address: str
     size: int | None
     sha256: str
-    licence: str
+    license: str
     top1: float
     top5: float
     classes: int
@@ -44,7 +44,7 @@ class WeightsSpec:
     preprocessing: Preprocessing
 
 
-# Caffe: the whole image to 256 x 256, centre crop of 224, BGR less the mean.
+# Caffe: the whole image to 256 x 256, center crop of 224, BGR less the mean.
 CAFFE = Preprocessing(
     224,
     224,
@@ -56,7 +56,7 @@ CAFFE = Preprocessing(
 )
 # TF-Slim: the central 0.875 of the image to 224 x 224, -1..1.
 SLIM = Preprocessing(224, 224, crop_fraction=0.875, orientation="stored")
-# torchvision: shorter side to 256, centre crop of 224; its transform_input ends in -1..1.
+# torchvision: shorter side to 256, center crop of 224; its transform_input ends in -1..1.
 TORCHVISION = Preprocessing(224, 224, crop_fraction=0.875, keep_aspect=True, orientation="stored")
 
 WEIGHTS = {
@@ -71,7 +71,7 @@ WEIGHTS = {
             "inception_and_googlenet/googlenet/model/googlenet-12.onnx",
             size=28_021_836,
             sha256="c99c507058eaf41de8723408fdda7db8325cb57f0a89f2ee07a716d6e963e14e",
-            licence="unrestricted (BVLC)",
+            license="unrestricted (BVLC)",
             top1=67.78,
             top5=88.34,
             classes=1000,
@@ -86,7 +86,7 @@ WEIGHTS = {
             address="http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
             size=53_533_754,
             sha256="6f7101e3a2183738a7125a0c5021ba82a1feb4228c5ca0924d991b6daf6f6fad",
-            licence="unrestricted (BVLC)",
+            license="unrestricted (BVLC)",
             top1=68.7,
             top5=88.9,
             classes=1000,
@@ -101,7 +101,7 @@ WEIGHTS = {
             address="https://download.pytorch.org/models/googlenet-1378be20.pth",
             size=None,
             sha256="1378be20",
-            licence="BSD-3-Clause (torchvision)",
+            license="BSD-3-Clause (torchvision)",
             top1=69.778,
             top5=89.530,
             classes=1000,
@@ -116,7 +116,7 @@ WEIGHTS = {
             address="http://download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz",
             size=24_642_554,
             sha256="7a620c430fcaba8f8f716241f5148c4c47c035cce4e49ef02cfbe6cd1adf96a6",
-            licence="Apache-2.0 (TensorFlow)",
+            license="Apache-2.0 (TensorFlow)",
             top1=69.8,
             top5=89.6,
             classes=1001,  # class 0 is the background

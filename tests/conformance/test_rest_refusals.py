@@ -64,7 +64,7 @@ def test_long_message_is_cut(predict):
 
 
 @pytest.mark.parametrize("signature", ["tensor", "tensor_uint8"])
-@pytest.mark.parametrize("wrong", ["rank 0", "rank 1", "rank 2", "rank 3", "rank 5", "high", "grey", "none"])
+@pytest.mark.parametrize("wrong", ["rank 0", "rank 1", "rank 2", "rank 3", "rank 5", "high", "gray", "none"])
 def test_pixels_of_a_wrong_shape(predict, pixels_shape, signature, wrong):
     height, width, channels = pixels_shape
     shape = {
@@ -74,7 +74,7 @@ def test_pixels_of_a_wrong_shape(predict, pixels_shape, signature, wrong):
         "rank 3": pixels_shape,
         "rank 5": (1, 1, *pixels_shape),
         "high": (1, height + 1, width, channels),
-        "grey": (1, height, width, 4 - channels),
+        "gray": (1, height, width, 4 - channels),
         "none": (0,),
     }[wrong]
     values = np.zeros(shape, "uint8").tolist()

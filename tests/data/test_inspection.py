@@ -13,7 +13,7 @@ from keras_googlenet.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path, random):
-    """A divided folder: 40 x 30 colour pictures, but for what is said below."""
+    """A divided folder: 40 x 30 color pictures, but for what is said below."""
     root = tmp_path / "data"
 
     def write(name, pixels, *options):
@@ -26,12 +26,12 @@ def folder(tmp_path, random):
             for index in range(of_each):
                 write(f"{part}/{label}/{index}.png", random.integers(0, 256, (40, 30, 3), dtype=np.uint8))
     read = cv2.imread
-    write("train/cat/small.png", random.integers(0, 256, (10, 20), dtype=np.uint8))  # grey
-    grey = random.integers(0, 256, (60, 50), dtype=np.uint8)
-    write("train/cat/stored_as_colour.png", np.dstack([grey] * 3))
+    write("train/cat/small.png", random.integers(0, 256, (10, 20), dtype=np.uint8))  # gray
+    gray = random.integers(0, 256, (60, 50), dtype=np.uint8)
+    write("train/cat/stored_as_color.png", np.dstack([gray] * 3))
     # The same pixels in other bytes, and the same bytes; of them, one across parts.
     write("train/cat/zz_again.png", read(str(root / "train/cat/0.png")), cv2.IMWRITE_PNG_COMPRESSION, 0)
-    (root / "train/dog/zz_mislabelled.png").write_bytes((root / "train/cat/0.png").read_bytes())
+    (root / "train/dog/zz_mislabeled.png").write_bytes((root / "train/cat/0.png").read_bytes())
     (root / "test/dog/zz_leaked.png").write_bytes((root / "train/dog/1.png").read_bytes())
     return root
 
@@ -44,7 +44,7 @@ FACTS = {
     },
     "sizes": {"smallest": [10, 20], "median": [40, 30], "largest": [60, 50]},
     "aspect_ratios": {"smallest": 0.75, "median": 0.75, "largest": 2.0},
-    "channels": {"grey": 2, "colour": 17},
+    "channels": {"gray": 2, "color": 17},
     "duplicates": {"train": 2, "validation": 0, "test": 0},
     "leakage": {"validation in train": 0, "test in train": 1, "test in validation": 0},
     "near_duplicate_pairs": 3,
@@ -71,7 +71,7 @@ def test_facts_of_a_folder(folder, monkeypatch, in_memory):
     assert found.pop("examples") == {
         "duplicates": [
             [first, str(folder / "train/cat/zz_again.png")],
-            [first, str(folder / "train/dog/zz_mislabelled.png")],
+            [first, str(folder / "train/dog/zz_mislabeled.png")],
         ],
         "leakage": [[str(folder / "train/dog/1.png"), str(folder / "test/dog/zz_leaked.png")]],
     }
@@ -98,7 +98,7 @@ def test_arrays(random):
     assert found["leakage"] == {"validation in train": 2, "test in train": 1, "test in validation": 0}
     assert found["examples"]["duplicates"] == [["train 3", "train 7"]]
     assert ["train 0", "test 4"] in found["examples"]["leakage"]
-    assert found["channels"] == {"grey": 32, "colour": 0}
+    assert found["channels"] == {"gray": 32, "color": 0}
 
 
 def test_equal_bytes_in_another_shape_are_no_duplicates():
@@ -143,7 +143,7 @@ dog            5          1          3
               12          2          5
 height x width     smallest 10 x 20, median 40 x 30, largest 60 x 50
 width / height     smallest 0.75, median 0.75, largest 2.00
-channels           2 grey, 17 colour
+channels           2 gray, 17 color
 duplicates         2 within train, 0 within validation, 0 within test
   a = b
   a = c

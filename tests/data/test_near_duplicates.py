@@ -46,7 +46,7 @@ def test_a_copy_is_found(random, change):
     assert found(pictures) == [(7, 20)]
 
 
-def test_a_grey_copy_of_a_grey_picture_is_found(random):
+def test_a_gray_copy_of_a_gray_picture_is_found(random):
     pictures = [picture(random, channels=1) for _ in range(6)]
     pictures.append(CHANGES["smaller"](pictures[2])[..., np.newaxis])
     assert found(pictures) == [(2, 6)]

@@ -73,7 +73,7 @@ def test_evaluation_batches_are_those_of_tf_data(options):
         Preprocessing(20, 20, 3, crop_fraction=0.875, keep_aspect=True),
         Preprocessing(20, 20, 3, mean=(104.0, 117.0, 123.0), scale=1.0, channel_order="bgr"),
     ],
-    ids=["grey", "cropped", "bgr"],
+    ids=["gray", "cropped", "bgr"],
 )
 @pytest.mark.parametrize("kept", ["in memory", "in files"])
 def test_evaluation_batches_of_a_folder(preprocessing, kept, image_folder, monkeypatch):

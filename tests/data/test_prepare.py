@@ -100,30 +100,30 @@ def rotated_jpeg(pixels):
     return encoded[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + encoded[2:]
 
 
-def grey_alpha_png(grey):
+def gray_alpha_png(gray):
     """What OpenCV cannot write."""
     file = io.BytesIO()
-    Image.fromarray(np.dstack([grey, 255 - grey])).save(file, "PNG")
+    Image.fromarray(np.dstack([gray, 255 - gray])).save(file, "PNG")
     return file.getvalue()
 
 
 def encodings(random):
-    colour, grey = picture(random, 60, 90, 3), picture(random, 60, 90)
+    color, gray = picture(random, 60, 90, 3), picture(random, 60, 90)
     deep = random.integers(0, 2**16, (60, 90, 3), dtype=np.uint16)
 
     def encode(suffix, pixels):
         return cv2.imencode(suffix, pixels)[1].tobytes()
 
     return {
-        "colour.jpg": encode(".jpg", colour),
-        "grey.jpg": encode(".jpg", grey),
-        "rotated.jpg": rotated_jpeg(colour),
-        "colour.png": encode(".png", colour),
-        "grey.png": encode(".png", grey),
-        "grey_alpha.png": grey_alpha_png(grey),
-        "alpha.png": encode(".png", np.dstack([colour, grey])),
+        "color.jpg": encode(".jpg", color),
+        "gray.jpg": encode(".jpg", gray),
+        "rotated.jpg": rotated_jpeg(color),
+        "color.png": encode(".png", color),
+        "gray.png": encode(".png", gray),
+        "gray_alpha.png": gray_alpha_png(gray),
+        "alpha.png": encode(".png", np.dstack([color, gray])),
         "deep.png": encode(".png", deep),
-        "deep_grey.png": encode(".png", deep[..., 0]),
+        "deep_gray.png": encode(".png", deep[..., 0]),
         "deep_alpha.png": encode(".png", random.integers(0, 2**16, (60, 90, 4), dtype=np.uint16)),
     }
 
@@ -131,7 +131,7 @@ def encodings(random):
 def test_decoding_is_that_of_training(random):
     for name, encoded in encodings(random).items():
         pixels = decode_any_size(encoded)
-        assert pixels.shape[-1] == (1 if "grey" in name else 3), name
+        assert pixels.shape[-1] == (1 if "gray" in name else 3), name
         expected = decode_image(tf.constant(encoded), 3).numpy()
         np.testing.assert_array_equal(np.broadcast_to(pixels, expected.shape), expected, name)
 
@@ -146,7 +146,7 @@ def test_each_encoding_stays_what_it_is(tmp_path, random):
         written = (tmp_path / "out" / name).read_bytes()
         assert written.startswith(b"\xff\xd8" if name.endswith(".jpg") else b"\x89PNG"), name
         sides = (45, 30) if "rotated" in name else (30, 45)
-        assert read(tmp_path / "out" / name).shape == (sides if "grey" in name else (*sides, 3)), name
+        assert read(tmp_path / "out" / name).shape == (sides if "gray" in name else (*sides, 3)), name
         assert read(tmp_path / "out" / name).dtype == np.uint8
 
 

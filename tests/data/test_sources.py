@@ -290,12 +290,12 @@ class TinyShapes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [  # noqa: RUF012
         tfds.core.BuilderConfig(name=name)
-        for name in ("train", "train_test", "train_validation_test", "test", "unlabelled")
+        for name in ("train", "train_test", "train_validation_test", "test", "unlabeled")
     ]
 
     def _info(self):
         features = {"image": tfds.features.Image(shape=(None, None, 1))}
-        if self.builder_config.name != "unlabelled":
+        if self.builder_config.name != "unlabeled":
             features["label"] = tfds.features.ClassLabel(names=["circle", "square"])
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
@@ -348,7 +348,7 @@ UNFIT = {
     "%": "failed",
     "tiny_shapes/no_such_config": "BuilderConfig no_such_config not found",
     "tiny_shapes/train:9.9.9": "only: 1.0.0",
-    "tiny_shapes/unlabelled": "found image",
+    "tiny_shapes/unlabeled": "found image",
     "tiny_shapes/test": "train",
 }
 

@@ -120,7 +120,7 @@ def test_crop_of_an_encoded_jpeg_is_the_crop_of_its_pixels():
         next(iter(dataset(part, augment=("paper",))))[0].numpy()
         for part in (Part([encoded] * 8, labels), Part(np.stack([decoded] * 8), labels))
     )
-    # At a window's edge libjpeg interpolates colour without the neighbours it did not decode.
+    # At a window's edge libjpeg interpolates color without the neighbors it did not decode.
     assert np.abs(of_jpeg - of_pixels).mean() < 0.01
 
 

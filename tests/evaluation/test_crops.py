@@ -56,7 +56,7 @@ def test_the_image_keeps_its_aspect_and_just_covers_the_scale(height, width, siz
 
 @given(SIDES, SIDES, SIZES, PROTOCOLS)
 def test_the_crops_are_symmetric(height, width, size, crops):
-    """Left and right: but for half a pixel of the centre. Portrait and landscape: exactly."""
+    """Left and right: but for half a pixel of the center. Portrait and landscape: exactly."""
     table = crop_table(height, width, size, crops)
     near = {crop._replace(left=crop.left + by) for crop in table for by in (0, 1, 2)}
     assert {flipped(crop) for crop in table} <= near
@@ -67,7 +67,7 @@ def test_the_144_crops_of_a_photograph():
     """500 x 375, at the paper's size."""
     table = crop_table(375, 500, 224, 144)
     assert list(dict.fromkeys(crop[:2] for crop in table)) == [(256, 341), (288, 384), (320, 427), (352, 469)]
-    first = table[:36:2]  # of the first scale: left, centre and right square
+    first = table[:36:2]  # of the first scale: left, center and right square
     assert [crop[2:5] for crop in first[:6]] == [
         (0, 0, 224), (0, 32, 224), (32, 0, 224), (32, 32, 224), (16, 16, 224), (0, 0, 256),
     ]  # fmt: skip
@@ -106,8 +106,8 @@ def test_an_image_of_the_exact_size_is_not_resampled(random):
     np.testing.assert_array_equal(taken[2], pixels[:224, -224:])
 
 
-def test_the_centre_crop_is_the_usual_one_of_published_weights(random):
-    """Shorter side to 256, centre crop of 224: torchvision's, and the fifth of 10."""
+def test_the_center_crop_is_the_usual_one_of_published_weights(random):
+    """Shorter side to 256, center crop of 224: torchvision's, and the fifth of 10."""
     pixels = random.integers(0, 256, (300, 400, 3), "uint8")
     taken = take_crops(pixels, crop_table(300, 400, 224, 10), 224).numpy()
     expected = resize(tf.constant(pixels), dataclasses.replace(TORCHVISION, mean=0, scale=1)).numpy()

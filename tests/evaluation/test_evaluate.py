@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_googlenet import Preprocessing, RunConfig, UserError, evaluate
 from keras_googlenet.data import numpy_batches
-from keras_googlenet.data.folders import labelled_folder
+from keras_googlenet.data.folders import labeled_folder
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.evaluation import evaluate as module
@@ -103,7 +103,7 @@ def test_a_failure_of_the_pictures_leaves_the_figures(run, image_folder, tmp_pat
 @pytest.mark.parametrize("views", [2, 6])
 def test_views_are_averaged(views, run, image_folder):
     """Against the mean over copies, the middle one twice, of what NumPy's pipeline prepares."""
-    chosen, part = network(run), labelled_folder(image_folder)[1]
+    chosen, part = network(run), labeled_folder(image_folder)[1]
     alone, mean = module.answers(chosen, part, 1, views=views, batch_size=7)
     batches = list(numpy_batches.batches(part, chosen.preprocessing, batch_size=24))
     images = np.concatenate([images for images, _ in batches])
@@ -131,7 +131,7 @@ def test_views_are_reported_beside_the_plain_figure(run, image_folder, tmp_path)
 def test_crops_are_averaged(crops, run, image_folder):
     """Against each image alone, its crops in one batch; the batches here end amid an image."""
     chosen = network(run)
-    part = labelled_folder(image_folder)[1].take(np.array([0, 20, 5]))
+    part = labeled_folder(image_folder)[1].take(np.array([0, 20, 5]))
     _, found = module.answers(chosen, part, crops, views=1, batch_size=33)
     for index, answer in enumerate(found):
         pixels = decode(part.images[index], 3)
@@ -140,8 +140,8 @@ def test_crops_are_averaged(crops, run, image_folder):
         np.testing.assert_allclose(answer, each.mean(axis=0), atol=1e-5)
 
 
-def test_grey_and_colour_and_sizes_are_mixed_freely(run, tmp_path, random):
-    """Encoded images of any size and colour, in files and in memory, through a network in colour."""
+def test_gray_and_color_and_sizes_are_mixed_freely(run, tmp_path, random):
+    """Encoded images of any size and color, in files and in memory, through a network in color."""
     paths = []
     for index, shape in enumerate([(30, 40), (50, 20, 3), (200, 90)]):
         paths.append(tmp_path / f"{index}.png")

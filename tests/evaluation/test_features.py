@@ -64,8 +64,8 @@ def test_tsne(random):
     points, names = project(far_apart, "tsne", seed=1)
     assert names == ("t-SNE, first axis", "t-SNE, second axis")
     np.testing.assert_array_equal(points, project(far_apart, "tsne", seed=1)[0])
-    centres = [points[start::2].mean(axis=0) for start in (0, 1)]
-    assert np.linalg.norm(centres[0] - centres[1]) > 2 * points[::2].std()
+    centers = [points[start::2].mean(axis=0) for start in (0, 1)]
+    assert np.linalg.norm(centers[0] - centers[1]) > 2 * points[::2].std()
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,14 @@ def test_thumbnails_keep_the_aspect():
     assert inside[:, TILE // 4 : -TILE // 4].all()
 
 
-def test_thumbnails_of_small_grey_images_are_crisp():
-    grey = np.arange(9, dtype=np.uint8).reshape(3, 3, 1)
-    expected = np.repeat(np.repeat(grey, TILE // 3, axis=0), TILE // 3, axis=1)
-    np.testing.assert_array_equal(thumbnail(grey), np.broadcast_to(expected, (TILE, TILE, 3)))
+def test_thumbnails_of_small_gray_images_are_crisp():
+    gray = np.arange(9, dtype=np.uint8).reshape(3, 3, 1)
+    expected = np.repeat(np.repeat(gray, TILE // 3, axis=0), TILE // 3, axis=1)
+    np.testing.assert_array_equal(thumbnail(gray), np.broadcast_to(expected, (TILE, TILE, 3)))
 
 
 def painted(classes, of_each):
-    """Class k has `of_each[k]` images of one colour, (k + 1, 2, 250)."""
+    """Class k has `of_each[k]` images of one color, (k + 1, 2, 250)."""
     labels = np.repeat(np.arange(classes), of_each)
     images = np.zeros((len(labels), 8, 8, 3), np.uint8)
     images[:] = np.stack([labels + 1, labels * 0 + 2, labels * 0 + 250], axis=1)[:, None, None]

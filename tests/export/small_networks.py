@@ -6,7 +6,7 @@ from keras import layers
 
 
 def with_random_statistics(model, random):
-    """As after training: no normalisation is the identity, and no bias is nought."""
+    """As after training: no normalization is the identity, and no bias is nought."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.set_weights([random.uniform(0.5, 1.5, each.shape) for each in layer.get_weights()])

@@ -65,7 +65,7 @@ def test_the_model_itself_stays_as_it_is(tiny, random):
 
 
 def test_windows_are_summed_by_a_matrix_in_bfloat16_alone(random):
-    """Activations so large that the normalisation counts."""
+    """Activations so large that the normalization counts."""
     model = GoogLeNet(
         variant=narrow(VARIANTS["paper"]), input_shape=(64, 64, 3), classes=7, classifier_activation=None
     )
@@ -161,10 +161,10 @@ def test_what_each_level_holds(versions, tiny):
     assert {name for name in weights(versions["cpu"]) if "save_counter" not in name} == {
         f"weights/{weight.path}" for weight in folded.weights
     }
-    normalised = "FusedBatchNormV3"
-    assert (normalised in operations(versions["none"])) or "Rsqrt" in operations(versions["none"])
+    normalized = "FusedBatchNormV3"
+    assert (normalized in operations(versions["none"])) or "Rsqrt" in operations(versions["none"])
     for level in ("fold", "cpu"):
-        assert not {normalised, "Rsqrt"} & set(operations(versions[level]))
+        assert not {normalized, "Rsqrt"} & set(operations(versions[level]))
         convolutions = [operations(versions[each]).count("Conv2D") for each in ("none", level)]
         assert convolutions[0] == convolutions[1]
     assert "ReadVariableOp" in operations(versions["fold"])

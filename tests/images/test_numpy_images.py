@@ -22,12 +22,12 @@ RESIZE_LEVELS = 1e-2  # TensorFlow computes the weights in float32, NumPy in flo
 decode_with_tensorflow = decoder()
 
 NOISE = np.random.default_rng(1).integers(0, 256, (6, 7, 3), dtype=np.uint8)
-COLOUR = cv2.resize(NOISE, (37, 29), interpolation=cv2.INTER_CUBIC)
+COLOR = cv2.resize(NOISE, (37, 29), interpolation=cv2.INTER_CUBIC)
 
 
 def pillow(kind: str, mode: str = "RGB", **options) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(COLOUR).convert(mode).save(buffer, kind, **options)
+    Image.fromarray(COLOR).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -61,30 +61,30 @@ TURNED = Image.Exif()
 TURNED[0x0112] = 6  # "rotate by 90 degrees"
 TEXT = PngImagePlugin.PngInfo()
 TEXT.add_text("Comment", "of no use for the pixels")
-LATER = Image.fromarray(255 - COLOUR)
+LATER = Image.fromarray(255 - COLOR)
 
 PNGS = {
-    "colour": PNG,
-    "grey": pillow("png", "L"),
+    "color": PNG,
+    "gray": pillow("png", "L"),
     "palette": pillow("png", "P"),
     "palette with transparency": pillow("png", "P", transparency=3),
     "transparency": pillow("png", "RGBA"),
-    "grey with transparency": pillow("png", "LA"),
+    "gray with transparency": pillow("png", "LA"),
     "one bit": pillow("png", "1"),
     "sixteen bits": sixteen_bits(9, 8, 3),
-    "sixteen bits of grey": sixteen_bits(9, 8),
+    "sixteen bits of gray": sixteen_bits(9, 8),
     "text": pillow("png", pnginfo=TEXT),
     "turned": pillow("png", exif=TURNED),
     "animated": pillow("png", save_all=True, append_images=[LATER]),
 }
 JPEGS = {
-    "colour": JPEG,
-    "grey": pillow("jpeg", "L"),
+    "color": JPEG,
+    "gray": pillow("jpeg", "L"),
     "cmyk": pillow("jpeg", "CMYK"),
     "progressive": pillow("jpeg", progressive=True),
     "full chroma": pillow("jpeg", quality=95, subsampling=0),
     "chroma halved once": pillow("jpeg", quality=95, subsampling=1),
-    "restart markers": cv2.imencode(".jpg", COLOUR, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes(),
+    "restart markers": cv2.imencode(".jpg", COLOR, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes(),
     "turned": pillow("jpeg", exif=TURNED),
     "thumbnail": pillow("jpeg", exif=b"Exif\0\0" + JPEG),
     "comment like an end": pillow("jpeg", comment=b"\xff\xd9 is the end marker"),
@@ -113,19 +113,19 @@ def test_png_is_decoded_exactly(encoded, channels):
 @pytest.mark.parametrize("encoded", JPEGS.values(), ids=JPEGS)
 def test_jpeg_is_decoded_alike(encoded, channels):
     pixels = decode(encoded, channels)
-    sides = COLOUR.shape[1::-1] if encoded == JPEGS["turned"] else COLOUR.shape[:2]
+    sides = COLOR.shape[1::-1] if encoded == JPEGS["turned"] else COLOR.shape[:2]
     assert (pixels.dtype, pixels.shape) == (np.uint8, (*sides, channels))
     assert largest_difference(pixels, decode_with_tensorflow(encoded, channels)) <= JPEG_LEVELS
 
 
 def test_png_has_the_pixels_that_were_written():
-    np.testing.assert_array_equal(decode(PNG, 3), COLOUR)
+    np.testing.assert_array_equal(decode(PNG, 3), COLOR)
 
 
-def test_channels_are_pillow_s_luma_and_repeated_grey():
-    grey = np.asarray(Image.fromarray(COLOUR).convert("L"))[..., np.newaxis]
-    assert largest_difference(to_channels(COLOUR, 1), grey) <= 1
-    np.testing.assert_array_equal(to_channels(grey, 3), np.concatenate([grey] * 3, axis=-1))
+def test_channels_are_pillow_s_luma_and_repeated_gray():
+    gray = np.asarray(Image.fromarray(COLOR).convert("L"))[..., np.newaxis]
+    assert largest_difference(to_channels(COLOR, 1), gray) <= 1
+    np.testing.assert_array_equal(to_channels(gray, 3), np.concatenate([gray] * 3, axis=-1))
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_a_large_jpeg_cut_short_is_refused():
 
 @given(st.sampled_from(list(PNGS)), KEPT)
 @settings(max_examples=150)
-@example("colour", 1 - 1 / len(PNG))  # the sum of the last chunk
+@example("color", 1 - 1 / len(PNG))  # the sum of the last chunk
 @example("animated", 0.2)  # the sums of an animation
 @example("text", 45 / len(PNGS["text"]))  # text, which neither reads
 def test_a_png_with_a_changed_byte_is_refused_or_the_same(name, place):
@@ -276,7 +276,7 @@ def test_images_are_resized_alike(height, width, new_height, new_width, channels
 @example(50, 30, 28, 28, 0.875, True)
 @example(30, 50, 28, 20, 1.0, True)
 @example(50, 30, 28, 28, 0.875, False)
-def test_the_same_centre_is_kept(height, width, new_height, new_width, crop_fraction, keep_aspect):
+def test_the_same_center_is_kept(height, width, new_height, new_width, crop_fraction, keep_aspect):
     pixels = random_image(height, width, 3)
     preprocessing = Preprocessing(new_height, new_width, crop_fraction=crop_fraction, keep_aspect=keep_aspect)
     resized = resize(pixels, preprocessing)
@@ -286,14 +286,14 @@ def test_the_same_centre_is_kept(height, width, new_height, new_width, crop_frac
 
 @pytest.mark.parametrize("size", [(9, 7), (20, 20), (28, 36)])
 def test_shrinking_is_pillow_s_antialiased_bilinear(size):
-    expected = Image.fromarray(COLOUR).resize(size[::-1], Image.Resampling.BILINEAR)
-    assert largest_difference(resize(COLOUR, Preprocessing(*size)), expected) <= 1.5
+    expected = Image.fromarray(COLOR).resize(size[::-1], Image.Resampling.BILINEAR)
+    assert largest_difference(resize(COLOR, Preprocessing(*size)), expected) <= 1.5
 
 
 @pytest.mark.parametrize("size", [(29, 80), (60, 37), (90, 122)])
 def test_enlarging_is_opencv_s_bilinear(size):
-    expected = cv2.resize(COLOUR.astype("float32"), size[::-1], interpolation=cv2.INTER_LINEAR)
-    assert largest_difference(resize(COLOUR, Preprocessing(*size)), expected) <= 0.5
+    expected = cv2.resize(COLOR.astype("float32"), size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert largest_difference(resize(COLOR, Preprocessing(*size)), expected) <= 0.5
 
 
 @pytest.mark.parametrize("shape", [(1, MAX_SIDE, 3), (MAX_SIDE, 1, 3)])
@@ -307,4 +307,4 @@ def test_long_images_are_resized_alike(shape, keep_aspect):
 
 
 def test_same_size_changes_nothing():
-    np.testing.assert_array_equal(resize(COLOUR, Preprocessing(29, 37)), COLOUR.astype("float32"))
+    np.testing.assert_array_equal(resize(COLOR, Preprocessing(29, 37)), COLOR.astype("float32"))

@@ -13,8 +13,8 @@ from keras_googlenet.images import tensorflow as images
 from keras_googlenet.images.spec import MAX_SCANS, MAX_SIDE, Preprocessing
 from keras_googlenet.images.tensorflow import MAX_PIXELS, antialiased, decode_image, load_images, resize
 
-COLOUR = np.random.default_rng(1).integers(0, 256, (45, 61, 3), dtype=np.uint8)  # RGB noise
-GREY = COLOUR[..., 0]
+COLOR = np.random.default_rng(1).integers(0, 256, (45, 61, 3), dtype=np.uint8)  # RGB noise
+GRAY = COLOR[..., 0]
 
 
 def encode(rgb: np.ndarray, suffix: str, *options: int) -> bytes:
@@ -37,29 +37,29 @@ def largest_difference(a, b) -> float:
     return np.abs(a - b).max()
 
 
-JPEG = encode(COLOUR, ".jpg")
-PNG = encode(COLOUR, ".png")
+JPEG = encode(COLOR, ".jpg")
+PNG = encode(COLOR, ".png")
 
 
 @pytest.mark.parametrize("quality", [50, 75, 95])
-def test_jpeg_has_opencvs_colours(quality):
-    encoded = encode(COLOUR, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+def test_jpeg_has_opencvs_colors(quality):
+    encoded = encode(COLOR, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
     assert largest_difference(decode_image(encoded, 3), opencv_rgb(encoded)) <= 1
 
 
 @pytest.mark.parametrize(
     "encoded",
-    [pillow(COLOUR, "jpeg", progressive=True), encode(GREY, ".jpg")],
-    ids=["progressive", "grey"],
+    [pillow(COLOR, "jpeg", progressive=True), encode(GRAY, ".jpg")],
+    ids=["progressive", "gray"],
 )
-def test_other_jpegs_have_opencvs_colours(encoded):
+def test_other_jpegs_have_opencvs_colors(encoded):
     assert largest_difference(decode_image(encoded, 3), opencv_rgb(encoded)) <= 1
 
 
 def test_png_is_exact():
     pixels = decode_image(PNG, 3)
     assert pixels.dtype == tf.uint8
-    np.testing.assert_array_equal(pixels, COLOUR)
+    np.testing.assert_array_equal(pixels, COLOR)
 
 
 @pytest.mark.parametrize("encoded", [JPEG, PNG], ids=["jpeg", "png"])
@@ -71,27 +71,27 @@ def test_one_channel_is_opencvs_luma(encoded):
 
 
 def test_alpha_is_dropped():
-    alpha = np.full((*GREY.shape, 1), 7, np.uint8)
-    encoded = cv2.imencode(".png", np.concatenate([COLOUR[..., ::-1], alpha], axis=-1))[1].tobytes()
-    np.testing.assert_array_equal(decode_image(encoded, 3), COLOUR)
+    alpha = np.full((*GRAY.shape, 1), 7, np.uint8)
+    encoded = cv2.imencode(".png", np.concatenate([COLOR[..., ::-1], alpha], axis=-1))[1].tobytes()
+    np.testing.assert_array_equal(decode_image(encoded, 3), COLOR)
 
 
-def test_grey_png_is_repeated_in_three_channels():
-    np.testing.assert_array_equal(decode_image(encode(GREY, ".png"), 3), np.stack([GREY] * 3, axis=-1))
+def test_gray_png_is_repeated_in_three_channels():
+    np.testing.assert_array_equal(decode_image(encode(GRAY, ".png"), 3), np.stack([GRAY] * 3, axis=-1))
 
 
-def test_grey_png_keeps_its_values_in_one_channel():
-    np.testing.assert_array_equal(decode_image(encode(GREY, ".png"), 1)[..., 0], GREY)
+def test_gray_png_keeps_its_values_in_one_channel():
+    np.testing.assert_array_equal(decode_image(encode(GRAY, ".png"), 1)[..., 0], GRAY)
 
 
 def test_palette_png():
-    encoded = pillow(COLOUR, "png", mode="P")
+    encoded = pillow(COLOR, "png", mode="P")
     np.testing.assert_array_equal(decode_image(encoded, 3), opencv_rgb(encoded))
 
 
 def test_sixteen_bit_png_keeps_the_high_byte():
-    encoded = cv2.imencode(".png", COLOUR[..., ::-1].astype("uint16") * 257)[1].tobytes()
-    np.testing.assert_array_equal(decode_image(encoded, 3), COLOUR)
+    encoded = cv2.imencode(".png", COLOR[..., ::-1].astype("uint16") * 257)[1].tobytes()
+    np.testing.assert_array_equal(decode_image(encoded, 3), COLOR)
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def black_png(width: int, height: int, before: bytes = b"") -> bytes:
 
 def jpeg_of_scans(count: int) -> bytes:
     """A progressive JPEG whose last scan is repeated until there are so many."""
-    encoded = pillow(COLOUR, "jpeg", progressive=True)
+    encoded = pillow(COLOR, "jpeg", progressive=True)
     last = encoded[encoded.rindex(b"\xff\xda") : -2]
     scans = encoded.count(b"\xff\xda\0")
     return encoded[:-2] + last * (count - scans) + b"\xff\xd9"
@@ -131,7 +131,7 @@ def flip_byte(encoded: bytes, index: int) -> bytes:
     return encoded[:index] + bytes([encoded[index] ^ 0xFF]) + encoded[index + 1 :]
 
 
-OTHER = {"empty": b"", "text": b"text", "gif": pillow(COLOUR, "gif"), "bmp": encode(COLOUR, ".bmp")}
+OTHER = {"empty": b"", "text": b"text", "gif": pillow(COLOR, "gif"), "bmp": encode(COLOR, ".bmp")}
 CORRUPT = {
     "truncated png": PNG[: len(PNG) // 2],
     "png without its end": PNG[:-12],
@@ -197,7 +197,7 @@ def test_a_side_that_is_too_long_is_refused(size):
 
 def test_a_jpeg_of_many_scans_is_refused():
     """20,000 of them, 1.6 MB, kept a core busy for 73 s."""
-    assert decode_image(jpeg_of_scans(MAX_SCANS), 3).shape == COLOUR.shape
+    assert decode_image(jpeg_of_scans(MAX_SCANS), 3).shape == COLOR.shape
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {MAX_SCANS} JPEG scans"):
         decode_image(jpeg_of_scans(MAX_SCANS + 1), 3)
 
@@ -205,29 +205,29 @@ def test_a_jpeg_of_many_scans_is_refused():
 def test_a_large_jpeg_may_have_fewer_scans():
     """Their time is that of scans x pixels."""
     encoded = jpeg_of_scans(40)
-    assert decode_image(encoded, 3, 2 * GREY.size).shape == COLOUR.shape
+    assert decode_image(encoded, 3, 2 * GRAY.size).shape == COLOR.shape
     with pytest.raises(tf.errors.InvalidArgumentError, match="20 where it has 5489 pixels"):
-        decode_image(encoded, 3, 2 * GREY.size - 1)
+        decode_image(encoded, 3, 2 * GRAY.size - 1)
 
 
 def test_bytes_like_a_scan_in_a_comment_are_none():
-    encoded = pillow(COLOUR, "jpeg", comment=b"\xff\xda\xff" * 100)
-    assert decode_image(encoded, 3).shape == COLOUR.shape
+    encoded = pillow(COLOR, "jpeg", comment=b"\xff\xda\xff" * 100)
+    assert decode_image(encoded, 3).shape == COLOR.shape
 
 
 @pytest.mark.parametrize("encoded", [JPEG, PNG], ids=["jpeg", "png"])
 def test_load_images_refuses_more_pixels_than_max_pixels(encoded):
     load = tf.function(lambda images, most: load_images(images, Preprocessing(8, 8), most))
-    assert load(tf.constant([encoded]), GREY.size).shape == (1, 8, 8, 3)
+    assert load(tf.constant([encoded]), GRAY.size).shape == (1, 8, 8, 3)
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=f"Expected an image of 1 to {GREY.size - 1} pixels"
+        tf.errors.InvalidArgumentError, match=f"Expected an image of 1 to {GRAY.size - 1} pixels"
     ):
-        load(tf.constant([encoded]), GREY.size - 1)
+        load(tf.constant([encoded]), GRAY.size - 1)
 
 
 def test_images_of_more_pixels_together_are_decoded_one_at_a_time(monkeypatch):
     """No image is refused for another's; what is decoded at once stays within the bound."""
-    encoded = [JPEG, PNG, encode(GREY[:20, :30], ".png")] * 5
+    encoded = [JPEG, PNG, encode(GRAY[:20, :30], ".png")] * 5
     preprocessing = Preprocessing(50, 40)
 
     def load(most):
@@ -245,7 +245,7 @@ def test_images_of_more_pixels_together_are_decoded_one_at_a_time(monkeypatch):
         return map_fn(*arguments, parallel_iterations=parallel_iterations, **options)
 
     monkeypatch.setattr(images.tf, "map_fn", spied)
-    one_at_a_time, together = load(GREY.size), load(MAX_PIXELS)
+    one_at_a_time, together = load(GRAY.size), load(MAX_PIXELS)
     np.testing.assert_array_equal(one_at_a_time, together)
     assert at_once == [None, None, 1] * 2  # the headers, and the two ways to decode
 
@@ -255,19 +255,19 @@ def test_images_of_more_pixels_together_are_decoded_one_at_a_time(monkeypatch):
 
 @pytest.mark.parametrize("size", [(45, 100), (80, 61), (90, 122), (224, 224)])
 def test_enlarging_is_opencvs_bilinear(size):
-    expected = cv2.resize(COLOUR.astype("float32"), size[::-1], interpolation=cv2.INTER_LINEAR)
-    assert largest_difference(resize(COLOUR, Preprocessing(*size)), expected) <= 0.5
+    expected = cv2.resize(COLOR.astype("float32"), size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert largest_difference(resize(COLOR, Preprocessing(*size)), expected) <= 0.5
 
 
 @pytest.mark.parametrize("size", [(9, 7), (31, 31), (44, 60), (20, 200)])
 def test_shrinking_is_pillows_antialiased_bilinear(size):
-    expected = Image.fromarray(COLOUR).resize(size[::-1], Image.Resampling.BILINEAR)
-    assert largest_difference(resize(COLOUR, Preprocessing(*size)), expected) <= 1.5
+    expected = Image.fromarray(COLOR).resize(size[::-1], Image.Resampling.BILINEAR)
+    assert largest_difference(resize(COLOR, Preprocessing(*size)), expected) <= 1.5
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(9, 7), (31, 31), (20, 200), (90, 122)])
-@pytest.mark.parametrize("pixels", [COLOUR, GREY[..., None], np.stack([COLOUR] * 2)], ids=["3", "1", "batch"])
+@pytest.mark.parametrize("pixels", [COLOR, GRAY[..., None], np.stack([COLOR] * 2)], ids=["3", "1", "batch"])
 def test_antialiased_is_tensorflow_s_to_the_bit(pixels, size, method):
     expected = tf.image.resize(pixels, size, method, antialias=True)
     np.testing.assert_array_equal(antialiased(pixels, size, method), expected)
@@ -320,12 +320,12 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_same_size_changes_nothing():
-    np.testing.assert_array_equal(resize(COLOUR, Preprocessing(*GREY.shape)), COLOUR.astype("float32"))
+    np.testing.assert_array_equal(resize(COLOR, Preprocessing(*GRAY.shape)), COLOR.astype("float32"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_load_images_is_each_image_alone(channels):
-    encoded = [JPEG, PNG, encode(GREY[:20, :30], ".png")]
+    encoded = [JPEG, PNG, encode(GRAY[:20, :30], ".png")]
     preprocessing = Preprocessing(50, 40, channels)
     batch = load_images(tf.constant(encoded), preprocessing)
     assert batch.dtype == tf.float32
@@ -350,7 +350,7 @@ def test_graph_refuses_a_batch_with_one_corrupt_image():
 
 @pytest.mark.parametrize("size", [(300, 400), (400, 300), (100, 90)])
 @pytest.mark.parametrize("keep_aspect", [False, True])
-def test_centre_crop_is_pillow_s(size, keep_aspect, random):
+def test_center_crop_is_pillow_s(size, keep_aspect, random):
     """The whole image, or its shorter side, to 64 pixels; then the middle 56."""
     smooth = cv2.GaussianBlur(random.integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 3)
     height, width = size

@@ -70,8 +70,8 @@ def test_a_run_and_its_export_answer_alike(of_run):
 
 def test_paths_bytes_and_arrays(of_run):
     pixels = np.asarray(Image.open(SNEAKER).convert("RGB"))
-    grey = np.asarray(Image.open(SNEAKER).convert("L"))
-    found = of_run.predict([SNEAKER, str(SNEAKER), SNEAKER.read_bytes(), pixels, grey, grey[..., np.newaxis]])
+    gray = np.asarray(Image.open(SNEAKER).convert("L"))
+    found = of_run.predict([SNEAKER, str(SNEAKER), SNEAKER.read_bytes(), pixels, gray, gray[..., np.newaxis]])
     assert [one.image for one in found] == [str(SNEAKER)] * 2 + [f"image {n}" for n in range(2, 6)]
     for one in found[1:]:
         np.testing.assert_allclose(one.probabilities, found[0].probabilities, atol=1e-5)

@@ -69,7 +69,7 @@ def test_local_response_norm_is_float32_under_mixed_precision(random):
 
 
 def test_first_convolution_is_padded_by_3_on_every_side(random):
-    """A kernel with a single 1 in its corner reads the pixel 3 up and 3 left of each window's centre."""
+    """A kernel with a single 1 in its corner reads the pixel 3 up and 3 left of each window's center."""
     x = random.random((1, 8, 8, 1), dtype="float32")
     inputs = keras.Input(x.shape[1:])
     stage = Conv("conv", filters=1, kernel=7, stride=2, padding=3)

@@ -19,7 +19,7 @@ from keras_googlenet.training import network
 
 #                      channels, classes, outputs, parameters
 NETWORKS = {
-    "fashion_mnist_d2l": (1, 10, 1, 6_998_552 - 990 * 1025 - 2 * 49 * 64),  # of 1000 classes, in colour
+    "fashion_mnist_d2l": (1, 10, 1, 6_998_552 - 990 * 1025 - 2 * 49 * 64),  # of 1000 classes, in color
     "fashion_mnist_best": (1, 10, 3, 1_868_798),  # by hand from Table 1, each channel halved
     "fashion_mnist_fast": (1, 10, 1, 495_290 - 2 * 4 * 16),  # of one channel, by 2 x 2 and 16 filters
     "nin_fashion_mnist": (1, 10, 1, 149_542),  # by hand
@@ -300,7 +300,7 @@ def test_a_record_of_an_older_version_is_read(tmp_path):
         "data": "flowers", "run": "runs/old", "variant": "paper", "image_size": 96,
         "epochs": 4, "batch_size": 16, "learning_rate": 0.02, "momentum": 0.9, "decay_rate": 0.9,
         "decay_epochs": 2, "aux_heads": True, "aux_weight": 0.3, "validation_fraction": 0.1,
-        "precision": "auto", "seed": 3, "weights": None, "freeze": None, "colour_jitter": True,
+        "precision": "auto", "seed": 3, "weights": None, "freeze": None, "color_jitter": True,
         "preprocessing": Preprocessing(96, 96).to_dict(), "dtype_policy": "float32",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(old))

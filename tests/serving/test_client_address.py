@@ -72,6 +72,6 @@ def test_refused(url, given, message):
 
 
 def test_pinned_to_a_version():
-    labelled = Address("http", "host", "", "m", label="stable")
-    assert str(labelled.pinned(5)) == "http://host/v1/models/m/versions/5"
-    assert labelled.pinned(None) is labelled
+    labeled = Address("http", "host", "", "m", label="stable")
+    assert str(labeled.pinned(5)) == "http://host/v1/models/m/versions/5"
+    assert labeled.pinned(None) is labeled

@@ -55,7 +55,7 @@ def test_bytes_of_every_kind_are_one_image(kind):
     assert script.asked[0][2] == [GOOD_PNG]
 
 
-def test_grey_pixels_may_have_a_channel():
+def test_gray_pixels_may_have_a_channel():
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
     assert images.encode(pixels, "a") == images.encode(pixels[..., 0], "a")
 

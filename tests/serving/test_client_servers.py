@@ -44,11 +44,11 @@ def test_images_of_every_kind_come_as_they_are(connect, tmp_path):
         np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), pixels)
 
 
-@pytest.mark.parametrize("kind", ["path", "bytes", "pixels", "grey"])
+@pytest.mark.parametrize("kind", ["path", "bytes", "pixels", "gray"])
 def test_one_image_needs_no_list(connect, tmp_path, kind):
     (tmp_path / "a.png").write_bytes(pixel_png(255))
     pixels = np.full((1, 1, 3), 255, np.uint8)
-    image = {"path": tmp_path / "a.png", "bytes": pixel_png(255), "pixels": pixels, "grey": pixels[..., 0]}[
+    image = {"path": tmp_path / "a.png", "bytes": pixel_png(255), "pixels": pixels, "gray": pixels[..., 0]}[
         kind
     ]
     (answer,) = connect(Script()).predict(image)

@@ -31,7 +31,7 @@ DATA = ImageData.from_arrays((IMAGES[:16], LABELS[:16]), (IMAGES[16:], LABELS[16
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """Of a run that takes a second: a network without batch normalisation or dropout, at a constant rate."""
+    """Of a run that takes a second: a network without batch normalization or dropout, at a constant rate."""
     block = Inception("3a", 8, 8, 8, 8, 8, 8)
     tiny = replace(D2L, name="tiny", stages=(Conv("conv1_3x3", 8, kernel=3, padding=1), block))
     path = tmp_path_factory.mktemp("variant") / "tiny.json"
@@ -219,22 +219,22 @@ def test_a_clipped_update_is_as_long_as_its_norm(options, start, tmp_path):
 
 
 # --- labels --------------------------------------------------------------------------------------
-# Nothing tells the classes of grey images apart, so that a network learns how frequent each is.
+# Nothing tells the classes of gray images apart, so that a network learns how frequent each is.
 
-GREY = np.full((28, SIDE, SIDE, 1), 128, "uint8")  # nearly 0 as the network sees it
+GRAY = np.full((28, SIDE, SIDE, 1), 128, "uint8")  # nearly 0 as the network sees it
 FREQUENT = {"learning_rate": 1.0, "epochs": 10}
 
 
 def learnt_frequency(run) -> float:
     """The probability of the first class."""
-    images = Preprocessing(SIDE, SIDE, 1).normalize(GREY[:1].astype("float32"))
+    images = Preprocessing(SIDE, SIDE, 1).normalize(GRAY[:1].astype("float32"))
     return float(run_folder.load(run).model.predict(images, verbose=0)[0, 0])
 
 
 @pytest.mark.ci
 def test_label_smoothing_moves_what_is_learnt_to_even_odds(options, tmp_path):
     labels = np.array([0] * 12 + [1] * 4)
-    data = ImageData.from_arrays((GREY[:16], labels), (GREY[:2], np.array([0, 1])), validation=ALIKE)
+    data = ImageData.from_arrays((GRAY[:16], labels), (GRAY[:2], np.array([0, 1])), validation=ALIKE)
     config = RunConfig(run=tmp_path / "run", label_smoothing=0.4, **options | FREQUENT)
     train(config, data=data)
     assert learnt_frequency(config.run) == pytest.approx(0.6 * 12 / 16 + 0.4 / 2, abs=0.01)
@@ -248,7 +248,7 @@ def test_class_weights_even_out_a_folder(options, tmp_path):
         for name, count in zip(("common", "rare"), counts, strict=True):
             (folder / part / name).mkdir(parents=True)
             for index in range(count):
-                cv2.imwrite(str(folder / part / name / f"{index}.png"), GREY[0])
+                cv2.imwrite(str(folder / part / name / f"{index}.png"), GRAY[0])
     broken = folder / "train/rare/broken.png"
     broken.write_bytes((folder / "train/rare/0.png").read_bytes()[:-9])
     changes = {"data": str(folder), "channels": 1, "batch_size": 500} | FREQUENT

@@ -72,7 +72,7 @@ def test_every_layer_of_ours_is_among_those_compared():
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize(("policy", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
-def test_batch_normalisation(scale, policy, rtol):
+def test_batch_normalization(scale, policy, rtol):
     """Its moving variance too, which is the batch's own and not that of a sample."""
     layer = keras.layers.BatchNormalization(scale=scale, momentum=0.5, dtype=policy)
     model, fast = copies(layer)
@@ -80,7 +80,7 @@ def test_batch_normalisation(scale, policy, rtol):
     check_alike(model, fast, 16, rtol)
 
 
-def test_frozen_batch_normalisation_stays_as_it_is():
+def test_frozen_batch_normalization_stays_as_it_is():
     layer = keras.layers.BatchNormalization()
     layer.trainable = False
     model, fast = copies(layer)

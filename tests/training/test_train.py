@@ -228,7 +228,7 @@ def test_width_multiplies_the_channels_of_a_variant_s_file(tiny_variant):
     """Parameters by hand: of the file's stem 8, 24 and block 8, 16, 16, 8, 8, 8, and of twice as many."""
 
     def parameters(stem1, stem2, conv1, reduce3, conv3, reduce5, conv5, pool):
-        def unit(kernel, inputs, filters):  # a convolution and its batch normalisation
+        def unit(kernel, inputs, filters):  # a convolution and its batch normalization
             return kernel**2 * inputs * filters + 4 * filters
 
         stem = unit(3, 1, stem1) + unit(3, stem1, stem2)

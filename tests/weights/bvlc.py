@@ -40,7 +40,7 @@ def random_tensors(random, classes=1000):
     tensors = {}
     for name, shape in shapes(classes).items():
         fan_in = np.prod(shape[1:])
-        # Activations stay at the size of the pixels, where normalisation matters; logits are small.
+        # Activations stay at the size of the pixels, where normalization matters; logits are small.
         size = 0.02 if name.endswith("classifier") else 1
         kernel = random.normal(0, size * np.sqrt(2 / fan_in), shape).astype("float32")
         tensors[name] = (kernel, random.normal(0, 0.1, shape[0]).astype("float32"))

@@ -30,7 +30,7 @@ def test_published_rows_are_complete():
         assert spec.address.endswith(spec.file)
         assert set(spec.sha256) <= set("0123456789abcdef")
         assert len(spec.sha256) == (8 if spec.name == "torchvision" else 64)
-        assert spec.licence
+        assert spec.license
         assert 60 < spec.top1 < spec.top5 < 100
 
 

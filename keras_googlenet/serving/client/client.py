@@ -117,7 +117,7 @@ class Client:
 
         Args:
             images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
-                has them, uint8 (height, width, 3) in the order blue, green, red, or grey, (height, width) or
+                has them, uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or
                 (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats as PNG, which
                 changes no pixel. Those are turned upright as EXIF tells.
 

@@ -96,7 +96,7 @@ class Models:
         if not name:
             raise invalid("ModelSpec has no name specified.")
         if label is not None:
-            version = self.labelled(name, label)
+            version = self.labeled(name, label)
         used = self._acquire(name, version)
         try:
             assert used.runner is not None
@@ -104,7 +104,7 @@ class Models:
         finally:
             self._release(used)
 
-    def labelled(self, name: str, label: str) -> int:
+    def labeled(self, name: str, label: str) -> int:
         """The version that a label names.
 
         Raises:
@@ -124,7 +124,7 @@ class Models:
             StatusError: There is no such model or version.
         """
         if label is not None:
-            version = self.labelled(name, label)
+            version = self.labeled(name, label)
         with self._lock:
             known = self._versions.get(name, {})
             if version is not None and version not in known:
