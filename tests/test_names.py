@@ -188,7 +188,7 @@ def test_a_list_of_test_images_may_name_files_of_any_encoding(tmp_path):
 def test_a_traceback_cannot_control_the_terminal():
     code = f"""
 import sys
-from keras_googlenet.cli.quiet import set_up
+from keras_googlenet.quiet import set_up
 set_up()
 sys.excepthook(*(lambda error: (type(error), error, None))(RuntimeError({ESCAPE!r})))
 """

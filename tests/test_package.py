@@ -1,6 +1,7 @@
 """What is shipped: the wheel and the README."""
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -155,3 +156,24 @@ def test_demo_reaches_what_the_readme_says(tmp_path):
         assert summary["test_accuracy"] >= 0.75
         assert "truth 'Ankle boot'" in result.stdout
     assert (tmp_path / "runs/demo-1/summary.json").is_file()
+
+
+PROGRAM = """
+import numpy as np
+from keras_googlenet import GoogLeNet, load
+model = GoogLeNet(variant="short", classes=3, input_shape=(32, 32, 3), aux_heads=False)
+model.predict(np.zeros((2, 32, 32, 3)), verbose=0)
+load("cifar10").predict(np.zeros((32, 32, 3), np.uint8))
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("level", [None, "0"])
+def test_tensorflow_logs_nothing_unless_asked_to(level):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    if level is not None:
+        environment["TF_CPP_MIN_LOG_LEVEL"] = level
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert (done.stderr == "") == (level is None)
+    assert done.stdout == ""

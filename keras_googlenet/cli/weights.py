@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cyclopts
 
-from keras_googlenet.cli.quiet import import_tensorflow
+from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
 

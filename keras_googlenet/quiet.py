@@ -1,4 +1,4 @@
-"""What a command sets before it imports TensorFlow: fast kernels, and no notes for developers."""
+"""Keep TensorFlow's log and C libraries' messages off the terminal; choose fast kernels for commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from types import TracebackType
 from keras_googlenet.text import say
 
 X86 = ("x86_64", "AMD64")
+LOG_LEVEL, OFF = "TF_CPP_MIN_LOG_LEVEL", "3"
 
 
 def set_up() -> None:
@@ -22,7 +23,7 @@ def set_up() -> None:
     # TensorFlow takes them by itself only with AVX-512 VNNI or AMX; with AVX2 they halve a step's time.
     if platform.machine() in X86:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault(LOG_LEVEL, OFF)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     sys.excepthook = _printable_traceback
@@ -44,12 +45,25 @@ def silenced_libraries() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow, where installed, without the notes that it prints before its log level holds."""
+    """Import TensorFlow, if installed, without its log."""
     if importlib.util.find_spec("tensorflow") is None:
         return
-    with _dropped_stderr():
+    with without_log():
         import tensorflow as tf
     tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def without_log() -> Iterator[None]:
+    """Turn off TensorFlow's C++ log, and drop what it prints during an import before its level applies.
+
+    A `TF_CPP_MIN_LOG_LEVEL` that the user has set applies instead.
+    """
+    if os.environ.setdefault(LOG_LEVEL, OFF) != OFF:
+        yield
+        return
+    with _dropped_stderr():
+        yield
 
 
 @contextlib.contextmanager
