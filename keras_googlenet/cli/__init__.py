@@ -11,8 +11,8 @@ import cyclopts
 
 from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
-from keras_googlenet.quiet import set_up
 from keras_googlenet.errors import UserError, reported
+from keras_googlenet.quiet import set_up
 from keras_googlenet.text import is_utf8
 
 app = cyclopts.App(

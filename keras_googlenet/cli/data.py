@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
+from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import listed, say
 
 NAMED = 20  # unreadable files in an error of one line

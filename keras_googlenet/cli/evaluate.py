@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.text import say
 from keras_googlenet.weights.shipped import is_shipped
 

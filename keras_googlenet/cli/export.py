@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.export.formats import SAVED_MODEL, format_help, format_named
+from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.text import say
 
 MOST_CLASSES = 100_000  # with --compare the classics are built to be counted: more do not fit in memory

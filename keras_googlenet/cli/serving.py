@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import CONFIG
+from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.text import say
 

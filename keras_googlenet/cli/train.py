@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.run.recipes import RECIPES, recipe_options
 from keras_googlenet.text import say

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.cli.train import as_typed
 from keras_googlenet.errors import UserError
+from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.text import say
 from keras_googlenet.tuning.config import Algorithm, TuneConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cyclopts
 
-from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.errors import UserError
+from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.text import say
 
 app = cyclopts.App(name="weights", help="List, fetch and convert published weights.")

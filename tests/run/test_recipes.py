@@ -104,6 +104,8 @@ OTHERS = {
     "min_area": (0.5, "--min-area 0.5"),
     "label_smoothing": (0.2, "--label-smoothing 0.2"),
     "class_weights": (True, "--class-weights"),
+    "balance": (True, "--balance"),
+    "groups": (Path("groups.csv"), "--groups groups.csv"),
     "variant": ("v2", "--variant v2"),
     "width": (2.0, "--width 2"),
     "dropout": (0.7, "--dropout 0.7"),
@@ -134,6 +136,7 @@ OTHERS = {
     "aux_heads": ...,
     "nesterov": ...,
     "schedule": ...,
+    "group_duplicates": ...,
 }
 
 
@@ -152,6 +155,10 @@ def test_an_option_beside_a_recipe_wins(recipe):
         "aux_heads": (not start.aux_heads, "--no-aux-heads" if start.aux_heads else "--aux-heads"),
         "nesterov": (not start.nesterov, "--no-nesterov" if start.nesterov else "--nesterov"),
         "schedule": (schedule, f"--schedule {schedule}"),
+        "group_duplicates": (
+            not start.group_duplicates,
+            "--no-group-duplicates" if start.group_duplicates else "--group-duplicates",
+        ),
     }
     for name, (value, flag) in cases.items():
         line = command_of(recipe)

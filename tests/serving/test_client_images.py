@@ -112,10 +112,13 @@ def test_predict_command_tells_a_float_tiff_in_one_line(tmp_path, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["keras-googlenet", "predict", str(tmp_path / "a.tif"), "--url", url])
     with pytest.raises(SystemExit) as end:
         cli.main()
-    assert end.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith(f"error: cannot read {tmp_path / 'a.tif'}: expected a JPEG or PNG")
+    assert end.value.code == 1
+    out, err = capfd.readouterr()
+    (line,) = out.splitlines()
+    name = tmp_path / "a.tif"
+    assert line.startswith(f"{name}  error: cannot read {name}: expected a JPEG or PNG")
     assert "TIFF of 8 bits" in line
+    assert err == "1 of 1 images failed: see their errors\n"
 
 
 # --- images that the server does not take --------------------------------------------------------

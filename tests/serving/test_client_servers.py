@@ -153,7 +153,7 @@ def test_predict_command(transport, option, tmp_path, monkeypatch, capsys):
         expected = {"image": str(tmp_path / "a.png"), "label": "blue", "probability": 1, "top": top}
         assert json.loads(out) == [expected]
     elif option == "--csv":
-        assert out == f"image,label,probability\n{tmp_path / 'a.png'},blue,1.000000\n"
+        assert out == f"image,label,probability,error\n{tmp_path / 'a.png'},blue,1.000000,\n"
     else:
         assert out == f"{tmp_path / 'a.png'}  blue  1.0000\n"
 
