@@ -17,7 +17,7 @@ from tqdm import tqdm
 THUMBNAIL = 32  # pixels per side, of the first alignment
 COARSE = 16  # pixels per side, of the comparison of all pairs
 FINE = 64  # pixels per side, of the second alignment
-MIN_COARSE = 0.7  # correlation of a pair to align
+MIN_COARSE = 0.5  # correlation of a pair to align
 MAX_ALIGNED = 30_000  # pairs: half a minute on two cores
 MIN_THUMBNAILS = 0.9  # correlation of aligned thumbnails
 MIN_COLORS = 0.965  # correlation of aligned colors: different photos of a flower reach 0.94, copies 0.98

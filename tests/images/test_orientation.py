@@ -79,11 +79,12 @@ def test_orientations_are_found(files):
 
 
 def test_both_decoders(trained_on, picture):
+    by_tensorflow, as_it_is = decoder(), decoder(turns=False)
     for encoded in trained_on.values():
-        for pixels in (decode(encoded, 3), decoder()(encoded, 3)):
+        for pixels in (decode(encoded, 3), by_tensorflow(encoded, 3)):
             assert pixels.shape == picture.shape
             np.testing.assert_allclose(pixels.astype(int), picture, atol=OF_A_CODEC)
-        as_stored = decoder(turns=False)(encoded, 3)
+        as_stored = as_it_is(encoded, 3)
         np.testing.assert_array_equal(decode(encoded, 3, turns=False), as_stored)
         assert (as_stored.shape == picture.shape) == (exif.orientation(encoded) < exif.TRANSPOSED)
 

@@ -72,8 +72,8 @@ def test_no_try_starts_after_the_deadline(connect):
     error = failure(client.predict, GOOD_PNG)
     assert time.monotonic() - start < 0.9
     assert error.code == "DEADLINE_EXCEEDED"
-    assert str(error).startswith("no answer in 0.4 s, ")
-    assert "scripted UNAVAILABLE" in str(error)
+    # On a busy machine the deadline may cut a try short, which then has no reason to give.
+    assert re.match("no answer in 0.4 s, .*scripted UNAVAILABLE|no answer from .* in 0.4 s", str(error))
     assert 2 <= len(script.asked) < 100
 
 
