@@ -155,7 +155,7 @@ def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator
 
 def _print(found: Iterator[Answer], as_json: bool, as_csv: bool, top: int) -> tuple[int, int]:
     """Print answers as they arrive; returns the number of images and of failed ones."""
-    from keras_googlenet.inference.tables import csv_columns, csv_line, csv_row, json_row
+    from keras_googlenet.inference.tables import csv_columns, csv_line, csv_row, in_one_line, json_row
     from keras_googlenet.serving.client.answers import Failure
 
     count = failed = 0
@@ -168,10 +168,10 @@ def _print(found: Iterator[Answer], as_json: bool, as_csv: bool, top: int) -> tu
         elif as_csv:
             say(csv_line(csv_row(answer, top)), end="")
         elif isinstance(answer, Failure):
-            say(f"{answer.image}  error: {answer.error}")
+            say(f"{in_one_line(answer.image)}  error: {in_one_line(answer.error)}")
         else:
             best = "  ".join(f"{label}  {probability:.4f}" for label, probability in answer.top[:top])
-            say(f"{answer.image}  {best}")
+            say(f"{in_one_line(answer.image)}  {best}")
         count += 1
         failed += isinstance(answer, Failure)
     if as_json:
