@@ -55,7 +55,7 @@ def folder_data(
     numbers = groups_of(paths, folder, groups, duplicates=group_duplicates)
     group_of = dict(zip(paths, numbers.tolist(), strict=True)) if numbers is not None else {}
     if group_of:
-        _part_no_group(found, group_of, folder)
+        _keep_groups_whole(found, group_of, folder)
     for part, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
         if part not in found and found["train"]:
             labels = [label for _, label in found["train"]]
@@ -185,7 +185,7 @@ def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:
     found["test"] = [file for file, is_test in zip(files, test, strict=True) if is_test]
 
 
-def _part_no_group(found: dict[str, Files], group_of: dict[Path, int], folder: Path) -> None:
+def _keep_groups_whole(found: dict[str, Files], group_of: dict[Path, int], folder: Path) -> None:
     """If the folder defines the parts, skip images that belong together with images held out."""
     taken: set[int] = set()
     left_out = 0

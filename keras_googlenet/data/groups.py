@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 
-from keras_googlenet.data.near_duplicates import grouped, near_duplicates, thumbnail
+from keras_googlenet.data.inspection import ImageFacts, copies, look
+from keras_googlenet.data.near_duplicates import grouped
+from keras_googlenet.data.parts import Part
 from keras_googlenet.errors import UserError
-from keras_googlenet.images.numpy import decode_any_size
 
 PAIRS = ["first", "second"]  # columns of what `inspect` writes
 MEMBERS = ["file", "group"]
@@ -40,19 +40,10 @@ def groups_of(
         return None
     pairs = list(_listed(paths, folder, listed_in)) if listed_in is not None else []
     if duplicates:
-        pairs += copies(paths)
+        parts = {"": Part(paths, np.zeros(len(paths), "int32"))}
+        facts = [image for image in look(parts) if isinstance(image, ImageFacts)]
+        pairs += [(first, second) for (_, first), (_, second) in copies(parts, facts)]
     return grouped(len(paths), pairs)
-
-
-def copies(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Pairs of indices of image files that show the same picture."""
-
-    def load(index: int) -> np.ndarray:
-        return decode_any_size(paths[index].read_bytes())
-
-    with ThreadPool() as pool:
-        thumbnails = pool.map(lambda index: thumbnail(load(index)), range(len(paths)))
-    return near_duplicates(np.stack(thumbnails), load)
 
 
 def _listed(paths: Sequence[Path], folder: Path, file: Path) -> Iterable[tuple[int, int]]:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from multiprocessing.pool import ThreadPool
 from statistics import median
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from keras_googlenet.data.near_duplicates import near_duplicates, thumbnail
 from keras_googlenet.data.parts import ImageData, Part
+from keras_googlenet.data.threads import in_threads
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.numpy import decode_any_size
 
 PARTS = ("train", "validation", "test")
 LISTED = 5  # of duplicates, and of corrupt files on the terminal
-IMAGES_AT_ONCE = 16  # for a thread
 
 Place = tuple[str, int]  # of an image: its part and index
 
@@ -84,7 +82,7 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
     Raises:
         UserError: No image can be read.
     """
-    looked_at = list(_look(data))
+    looked_at = list(look(parts_of(data)))
     facts = [image for image in looked_at if isinstance(image, ImageFacts)]
     if not facts:
         raise UserError("expected images, and none can be read")
@@ -94,7 +92,7 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
     gray = sum(image.gray for image in facts)
     parts = parts_of(data)
     counts = {name: np.bincount(p.labels, minlength=len(data.class_names)) for name, p in parts.items()}
-    pairs = _near_duplicates(data, facts)
+    pairs = copies(parts, facts)
     report = {
         "images": {name: part.count for name, part in parts.items()},
         "classes": {
@@ -120,12 +118,11 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
     return report, pairs
 
 
-def _look(data: ImageData) -> Iterator[ImageFacts | str]:
+def look(parts: Mapping[str, Part]) -> Iterator[ImageFacts | str]:
     """Every image's facts, or the name of a corrupt one, in order."""
-    parts = parts_of(data)
     places = [(name, index) for name, part in parts.items() for index in range(part.count)]
 
-    def look(place: tuple[str, int]) -> ImageFacts | str:
+    def facts_of(place: Place) -> ImageFacts | str:
         part_name, index = place
         name = image_name(part_name, parts[part_name], index)
         try:
@@ -137,13 +134,7 @@ def _look(data: ImageData) -> Iterator[ImageFacts | str]:
         digest.update(found.data)
         return ImageFacts(place, name, height, width, channels == 1, digest.digest(), thumbnail(found))
 
-    with ThreadPool() as pool:
-        results = pool.imap(look, places, chunksize=IMAGES_AT_ONCE)
-        try:
-            yield from tqdm(results, "looking at images", len(places), leave=False, disable=None)
-        finally:  # a thread that is still in OpenCV aborts a process that ends
-            pool.terminate()
-            pool.join()
+    return in_threads(facts_of, places, "looking at images")
 
 
 def _duplicates(facts: list[ImageFacts]) -> dict[str, Any]:
@@ -168,9 +159,8 @@ def _duplicates(facts: list[ImageFacts]) -> dict[str, Any]:
     }
 
 
-def _near_duplicates(data: ImageData, facts: list[ImageFacts]) -> list[tuple[Place, Place]]:
-    """Pairs of copies: of equal images, each with the first of them alone."""
-    parts = parts_of(data)
+def copies(parts: Mapping[str, Part], facts: Sequence[ImageFacts]) -> list[tuple[Place, Place]]:
+    """Pairs of images that show the same picture; of equal images, each with the first one only."""
     first: dict[bytes, ImageFacts] = {}
     pairs = [
         (earlier.place, image.place)
@@ -183,9 +173,10 @@ def _near_duplicates(data: ImageData, facts: list[ImageFacts]) -> list[tuple[Pla
         part, at = different[index].place
         return pixels(parts[part], at)
 
+    order = list(parts)
     found = near_duplicates(np.stack([image.thumbnail for image in different]), load)
     pairs += [(different[one].place, different[other].place) for one, other in found]
-    return sorted(pairs, key=lambda pair: [(PARTS.index(part), index) for part, index in pair])
+    return sorted(pairs, key=lambda pair: [(order.index(part), index) for part, index in pair])
 
 
 def _by_parts(pairs: list[tuple[Place, Place]]) -> dict[str, int]:

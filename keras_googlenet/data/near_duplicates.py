@@ -8,11 +8,12 @@ Correlation Coefficient Maximization", 2008) and then compares their colors and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from multiprocessing.pool import ThreadPool
 
 import cv2
 import numpy as np
 from tqdm import tqdm
+
+from keras_googlenet.data.threads import in_threads
 
 THUMBNAIL = 32  # pixels per side, of the first alignment
 COARSE = 16  # pixels per side, of the comparison of all pairs
@@ -59,10 +60,8 @@ def near_duplicates(thumbnails: np.ndarray, load: Load) -> list[tuple[int, int]]
         return _agree(one, other, MIN_GRAY if gray else MIN_COLORS, MIN_DETAIL)
 
     pairs = most_alike(thumbnails)
-    with ThreadPool() as pool:
-        found = pool.imap(is_copy, pairs, chunksize=8)
-        shown = tqdm(found, "comparing similar pairs", len(pairs), leave=False, disable=None)
-        return [pair for pair, copy in zip(pairs, shown, strict=True) if copy]
+    found = in_threads(is_copy, pairs, "comparing similar pairs")
+    return [pair for pair, copy in zip(pairs, found, strict=True) if copy]
 
 
 def most_alike(thumbnails: np.ndarray) -> list[tuple[int, int]]:

@@ -7,14 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from keras_googlenet.data.threads import in_threads
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
 from keras_googlenet.images.exif import orientation, upright
@@ -25,7 +24,6 @@ from keras_googlenet.text import listed
 
 STAGING = ".prepare"  # in the new folder: holds files being written
 LONGEST_SIDE = 65_500  # libjpeg's
-FILES_AT_ONCE = 8  # for a thread
 NAMES = ", ".join(sorted(TRAINED | CONVERTED))
 
 
@@ -143,14 +141,8 @@ def _check_arguments(source: Path, target: Path, size: int, quality: int) -> Non
 
 
 def _each(work: Callable[[Path], Any], files: Sequence[Path], title: str) -> Iterator[tuple[Path, Any]]:
-    """Each file with the result of its work, done in threads: OpenCV lets go of Python's lock."""
-    with ThreadPool() as pool:
-        results = pool.imap(work, files, chunksize=FILES_AT_ONCE)
-        try:
-            yield from zip(files, tqdm(results, title, len(files), leave=False, disable=None), strict=True)
-        finally:  # a thread that is still in OpenCV aborts a process that ends
-            pool.terminate()
-            pool.join()
+    """Each file with the result of its work."""
+    return zip(files, in_threads(work, files, title), strict=True)
 
 
 def _is_done(source: Path, target: Path, size: int, enlarge: bool, file: Path) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_googlenet.data import near_duplicates
 from keras_googlenet.data.groups import groups_of
 from keras_googlenet.data.parts import stratified_split
 from keras_googlenet.data.sources import load_data
@@ -137,3 +138,29 @@ def test_other_data_has_no_groups():
     with pytest.raises(UserError, match="expected no group_duplicates with the data 'sample'"):
         load_data("sample", group_duplicates=True)
     assert groups_of([], None, None) is None
+
+
+def test_gray_pictures_stored_in_color_are_compared_as_gray_ones(tmp_path, random):
+    """As `inspect` compares them: look-alikes need to be closer without colors."""
+    gray = picture(random, 64, 64, channels=1)
+    like = (0.85 * gray + 0.15 * picture(random, 64, 64, channels=1)).astype(np.uint8)
+    assert 0.97 < np.corrcoef(gray.ravel(), like.ravel())[0, 1] < 0.99
+    cv2.imwrite(str(tmp_path / "1.png"), gray)
+    cv2.imwrite(str(tmp_path / "2.png"), like)
+    cv2.imwrite(str(tmp_path / "3.png"), np.dstack([gray] * 3))
+    cv2.imwrite(str(tmp_path / "4.png"), np.dstack([like] * 3))
+    paths = sorted(tmp_path.iterdir())
+    found = groups_of(paths, tmp_path, None, duplicates=True)
+    assert found.tolist() == [0, 1, 0, 1]
+
+
+def test_many_equal_images_leave_room_for_others(tmp_path, random, monkeypatch):
+    """They are one image to the comparison of pairs, however many there are."""
+    monkeypatch.setattr(near_duplicates, "MAX_ALIGNED", 3)
+    one, other = picture(random, 64, 64), picture(random, 64, 64)
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f"{index:02}.png"), one)
+    cv2.imwrite(str(tmp_path / "20.png"), other)
+    cv2.imwrite(str(tmp_path / "21.jpg"), other)
+    found = groups_of(sorted(tmp_path.iterdir()), tmp_path, None, duplicates=True)
+    assert found.tolist() == [0] * 12 + [12, 12]
