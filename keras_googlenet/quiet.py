@@ -39,6 +39,9 @@ def _printable_traceback(
 @contextlib.contextmanager
 def silenced_libraries() -> Iterator[None]:
     """Drop what libraries in C, such as libjpeg, write to standard error; Python's own still gets there."""
+    if sys.stderr is None:  # a process without standard error
+        yield
+        return
     terminal = os.fdopen(os.dup(2), "w", buffering=1)  # left open: loggers made meanwhile may keep it
     with _dropped_stderr(), contextlib.redirect_stderr(terminal):
         yield
@@ -55,11 +58,11 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def without_log() -> Iterator[None]:
-    """Turn off TensorFlow's C++ log, and drop what it prints during an import before its level applies.
+    """Turn off TensorFlow's C++ log, and drop what its first import prints before the level applies.
 
     A `TF_CPP_MIN_LOG_LEVEL` that the user has set applies instead.
     """
-    if os.environ.setdefault(LOG_LEVEL, OFF) != OFF:
+    if os.environ.setdefault(LOG_LEVEL, OFF) != OFF or "tensorflow" in sys.modules:
         yield
         return
     with _dropped_stderr():
@@ -68,6 +71,9 @@ def without_log() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dropped_stderr() -> Iterator[None]:
+    if sys.stderr is None:  # a process without standard error
+        yield
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:

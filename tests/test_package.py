@@ -177,3 +177,15 @@ def test_tensorflow_logs_nothing_unless_asked_to(level):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert (done.stderr == "") == (level is None)
     assert done.stdout == ""
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-c 'from keras_googlenet import GoogLeNet'",
+        f"-m keras_googlenet predict {ROOT}/docs/demo_confusion.png --weights fashion_mnist",
+    ],
+)
+def test_a_process_without_standard_error_works(line):
+    subprocess.run(["sh", "-c", f"{sys.executable} {line} 2>&-"], check=True, stdout=subprocess.DEVNULL)
