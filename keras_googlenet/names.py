@@ -1,4 +1,4 @@
-"""Names that several rooms share: of a network's layers, and of the files in a run's folder.
+"""Names that several rooms share: of a network's layers, of the files in a run's folder; and a number.
 
 Trained weights, exports and surgery find layers by them.
 A convolution of a block is `inception_3a_3x3_reduce`, its normalization `..._bn`, its activation `..._relu`.
@@ -14,6 +14,8 @@ MODEL = "model.keras"
 SUMMARY = "summary.json"
 METRICS = "metrics.csv"
 DIVISION = "division.json.gz"
+
+TOP_K = 5  # best classes that an evaluation counts and a served answer lists
 
 MAIN = "main"  # the classifier's layer, and the network's first output
 BLOCK = "inception_"  # what a block's layers begin with

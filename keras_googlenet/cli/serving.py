@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.names import CONFIG
+from keras_googlenet.names import CONFIG, TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.text import say
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from keras_googlenet.inference.tables import Answer
 
 DEFAULTS = Options()
-MOST_TOP = 5  # classes that an exported version tells
-BATCH = 32  # images a step
 
 
 def serve(
@@ -100,8 +98,8 @@ def predict(
         raise UserError("expected one of --model FOLDER, --url http://... and --weights NAME")
     if copy_to is not None and to is None:
         raise UserError("--copy-to needs --to FILE, which records what is already copied")
-    if top is not None and not 1 <= top <= MOST_TOP:
-        raise UserError(f"expected --top to be between 1 and {MOST_TOP}, got {top}")
+    if top is not None and not 1 <= top <= TOP_K:
+        raise UserError(f"expected --top to be between 1 and {TOP_K}, got {top}")
     from keras_googlenet.inference.predict import predict_to
     from keras_googlenet.inference.sources import Sources, seconds
     from keras_googlenet.inference.tables import table_at
@@ -109,7 +107,7 @@ def predict(
     sources = Sources(images, seconds(every))
     sources.check()
     of_json = as_json or (to is not None and to.suffix != ".csv")
-    classes = top or (MOST_TOP if of_json else 1)
+    classes = top or (TOP_K if of_json else 1)
     if to is not None:
         table_at(to, classes)
     if url is None or url.startswith("grpc"):
@@ -146,7 +144,7 @@ def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator
         from keras_googlenet.serving.client.local import local_model
 
         run = local_model(model)
-        yield lambda items: answers.each(run, items, BATCH, source=str(model))
+        yield lambda items: answers.each(run, items, answers.BATCH, source=str(model))
     else:
         from keras_googlenet.inference.classifier import load
 

@@ -16,11 +16,12 @@ THUMBNAIL_SIDE = 256  # pixels, at most
 SMALL_SIDE = 100  # what a browser enlarges is smoothed from here on
 
 
-def filled(template: str, **values: str) -> str:
-    """One of this folder's templates with its values, which are HTML, and the style that all share."""
+def filled(template: str, title: str, **values: str) -> str:
+    """A page whose content is one of this folder's templates; the values are HTML."""
     folder = resources.files("keras_googlenet") / "evaluation"
+    page, body = (Template((folder / name).read_text(encoding="utf-8")) for name in ("page.html", template))
     style = (folder / "page.css").read_text(encoding="utf-8")
-    return Template((folder / template).read_text(encoding="utf-8")).substitute(style=style, **values)
+    return page.substitute(style=style, title=title, body=body.substitute(title=title, **values))
 
 
 def escape(text: str) -> str:

@@ -16,12 +16,12 @@ from keras_googlenet.evaluation.plots import (
     plot_mistakes,
 )
 from keras_googlenet.evaluation.results import (
-    TOP_K,
     ClassRow,
     Evaluation,
     Mistake,
     confusions,
 )
+from keras_googlenet.names import TOP_K
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"

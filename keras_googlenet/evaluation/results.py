@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_googlenet.evaluation import metrics
 from keras_googlenet.evaluation.metrics import CalibrationBin
+from keras_googlenet.names import TOP_K
 
-TOP_K = 5
 WORST = 24  # mistakes that are shown
 
 

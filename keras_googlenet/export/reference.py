@@ -10,12 +10,11 @@ import tensorflow as tf
 
 from keras_googlenet.export.calibration import softmax
 from keras_googlenet.export.network import POLICIES, ServedNetwork
-from keras_googlenet.export.signatures import TOP_K
 from keras_googlenet.export.verify import Values
 from keras_googlenet.export.warmup import encoded_images, example
 from keras_googlenet.images.spec import MAX_PIXELS, Preprocessing
 from keras_googlenet.images.tensorflow import load_images
-from keras_googlenet.names import MAIN
+from keras_googlenet.names import MAIN, TOP_K
 from keras_googlenet.network.surgery import features_of, pooled_map, strip_aux, with_dtype_policy
 from keras_googlenet.weights.imagenet import preprocess_input
 

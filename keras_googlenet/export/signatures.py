@@ -14,10 +14,10 @@ import tensorflow as tf
 from keras_googlenet.export.network import ServedNetwork
 from keras_googlenet.images.spec import SERVED_PIXELS
 from keras_googlenet.images.tensorflow import load_images
+from keras_googlenet.names import TOP_K
 
 Tensor = Any
 
-TOP_K = 5
 EXAMPLE_FEATURE = "image/encoded"  # the name that TensorFlow's own image data sets use
 BYTES_SHAPE = (None,)
 

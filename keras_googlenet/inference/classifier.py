@@ -12,17 +12,25 @@ import keras
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.evaluation.results import TOP_K
 from keras_googlenet.evaluation.views import VIEWS, views_of
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.inference.explain import Explanation, explanation
+from keras_googlenet.names import TOP_K
 from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import CONFIG
-from keras_googlenet.serving.client.answers import Failure, Item, Prediction, Run, each, predictions
+from keras_googlenet.serving.client.answers import (
+    BATCH,
+    Failure,
+    Item,
+    Prediction,
+    Run,
+    each,
+    predictions,
+)
 from keras_googlenet.serving.client.images import Image, batches, unreadable
 from keras_googlenet.serving.client.retries import ServingError
 from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
@@ -32,7 +40,6 @@ from keras_googlenet.weights.published import imagenet_spec
 from keras_googlenet.weights.shipped import is_shipped, located, shipped_names
 
 IMAGENET = "imagenet"
-BATCH = 32  # images in a step
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,8 +45,8 @@ def table_at(path: Path, top: int) -> Table:
         UserError: Another suffix, a missing folder, or pyarrow is not installed.
     """
     kinds: dict[str, Callable[[Path, int], Table]] = {
-        ".csv": CsvTable,
-        ".jsonl": JsonTable,
+        ".csv": csv_table,
+        ".jsonl": json_table,
         ".parquet": ParquetTable,
     }
     if path.suffix not in kinds:
@@ -88,19 +89,21 @@ def json_row(answer: Answer, top: int) -> dict[str, Any]:
     }
 
 
-class _Lines:
-    """A text file of a row a line, after a first line that may be empty."""
+@dataclass(frozen=True)
+class Lines:
+    """A text file with one row per line.
 
-    def __init__(self, path: Path, top: int) -> None:
-        self.path, self.top = path, top
+    Attributes:
+        path: The file.
+        first: Its first line, or "".
+        line: A row's line.
+        read: What `rows` needs of a line.
+    """
 
-    first = ""
-
-    def line(self, answer: Answer) -> str:
-        raise NotImplementedError
-
-    def read(self, line: str) -> Row:
-        raise NotImplementedError
+    path: Path
+    first: str
+    line: Callable[[Answer], str]
+    read: Callable[[str], Row]
 
     def rows(self) -> Iterator[Row]:
         if not self.path.exists():
@@ -137,30 +140,25 @@ class _Lines:
         return UserError(f"{self.path} is not a table that this command wrote: choose another file")
 
 
-class CsvTable(_Lines):
+def csv_table(path: Path, top: int) -> Lines:
     """CSV; see `csv_columns`."""
+    columns = csv_columns(top)
 
-    def __init__(self, path: Path, top: int) -> None:
-        super().__init__(path, top)
-        self.first = csv_line(csv_columns(top))
-
-    def line(self, answer: Answer) -> str:
-        return csv_line(csv_row(answer, self.top))
-
-    def read(self, line: str) -> Row:
+    def read(line: str) -> Row:
         (row,) = csv.reader([line])
-        return row[0], bool(row[len(csv_columns(self.top)) - 1])
+        return row[0], bool(row[len(columns) - 1])
+
+    return Lines(path, csv_line(columns), lambda answer: csv_line(csv_row(answer, top)), read)
 
 
-class JsonTable(_Lines):
-    """An object of JSON in each line."""
+def json_table(path: Path, top: int) -> Lines:
+    """A JSON object per line."""
 
-    def line(self, answer: Answer) -> str:
-        return json.dumps(json_row(answer, self.top)) + "\n"
-
-    def read(self, line: str) -> Row:
+    def read(line: str) -> Row:
         row = json.loads(line)
         return row["image"], "error" in row
+
+    return Lines(path, "", lambda answer: json.dumps(json_row(answer, top)) + "\n", read)
 
 
 class ParquetTable:

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from serving.classified import classify
 
 from keras_googlenet import GoogLeNet, UserError, load, shipped_names
 from keras_googlenet.inference.explain import draw
-from keras_googlenet.serving.client.client import classify
 from keras_googlenet.weights import fetch, imagenet, shipped
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from conformance.server import preview
 from scripted_server import Script, rest_server
+from serving.classified import classify
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client
-from keras_googlenet.serving.client.client import classify
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from scripted_server import GOOD_PNG, Script, failure, outputs, rest_server
+from serving.classified import classify
 
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import MAX_SIDE, SERVED_PIXELS
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.client import images
-from keras_googlenet.serving.client.client import classify
 
 pytest_plugins = ["scripted_clients"]
 

@@ -30,6 +30,8 @@ GOOD_IMAGE = base64.b64decode(
 # How a model refuses an image for its size, among what TensorFlow puts around it.
 WRONG_SIZE = re.compile(r"E(xpected an image of [^\]]*)\] \[(\d+)\] \[(\d+)\]")
 
+BATCH = 32  # images per request: the largest batch that our batching parameters allow
+
 NUMBERS, TEXT = "fiu", "U"  # kinds of NumPy's dtypes
 
 # Runs a signature on encoded images; raises ServingError.

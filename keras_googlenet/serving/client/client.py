@@ -14,17 +14,16 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client import address, answers
-from keras_googlenet.serving.client.answers import Failure, Item, Prediction, Run
-from keras_googlenet.serving.client.images import Image, find_files
+from keras_googlenet.serving.client.answers import BATCH, Failure, Item, Prediction, Run
+from keras_googlenet.serving.client.images import Image
 from keras_googlenet.serving.client.rest import RestModel
 from keras_googlenet.serving.client.retries import PASSING, Deadline, ServingError, with_retries
 
 if TYPE_CHECKING:
     from keras_googlenet.serving.client.rpc import GrpcModel
 
-__all__ = ["Client", "Prediction", "ServingError", "VersionStatus", "classify"]
+__all__ = ["Client", "Prediction", "ServingError", "VersionStatus"]
 
-BATCH = 32  # images a request; the largest batch that our batching parameters let through
 TIMEOUT_SECONDS = 60.0
 RETRIES = 4
 POLL_SECONDS = 0.5  # between two questions whether a model is ready
@@ -245,32 +244,3 @@ class Client:
 
     def _retried(self, attempt: Callable[[], Any], deadline: Deadline) -> Any:
         return with_retries(attempt, deadline=deadline, retries=self.retries)
-
-
-def classify(
-    images: Sequence[Path], *, model: Path | None = None, url: str | None = None
-) -> list[Prediction]:
-    """Classify image files.
-
-    Args:
-        images: Image files, and folders to search for image files.
-        model: A version folder, or a model's directory, whose highest version is taken.
-        url: A served model's address, as `Client` takes it. Give either this or `model`.
-
-    Returns:
-        A prediction for each image file, in order.
-
-    Raises:
-        UserError: An image cannot be read, or the model cannot be had.
-    """
-    if (model is None) == (url is None):
-        raise UserError("expected either --model FOLDER or --url http://..., and not both")
-    paths = find_files(images)
-    if model is not None:
-        from keras_googlenet.serving.client.local import local_model
-
-        return answers.predictions(local_model(model), paths, BATCH, source=str(model))
-    with Client(str(url)) as client:
-        # The client's time is a call's; a folder of any size has no such limit.
-        starts = range(0, len(paths), BATCH)
-        return [one for start in starts for one in client.predict(paths[start : start + BATCH])]
