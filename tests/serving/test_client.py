@@ -149,12 +149,6 @@ def test_no_image_is_refused(exported):
 # --- models that cannot be had -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("both", [False, True])
-def test_either_model_or_url(image_folder, exported, both):
-    target = {"model": exported, "url": "http://127.0.0.1:1/v1/models/shoes"} if both else {}
-    assert "either --model" in refusal([image_folder], **target)
-
-
 def test_missing_model_is_named(tmp_path, image_folder):
     assert str(tmp_path / "absent") in refusal([image_folder], model=tmp_path / "absent")
 
