@@ -112,7 +112,7 @@ MISTAKES = [
     ("train --data {data} --run {run}", "exists: choose another run folder"),
     ("train --data {data} --run {new} --epochs -1", "expected epochs to be between 1 and 100,000, got -1"),
     ("train --data {data} --run {new} --epochs many", "--epochs.*many"),
-    ("train --data {data} --run {new} --bogus 1", "Unknown option: --bogus"),
+    ("train --data {data} --run {new} --bogus 1", "unknown option --bogus"),
     ("train --data {data}", "--run"),
     ("train --data {data} --run {new} --image-size 60", "at least 79 x 79"),
     ("bogus", "Unknown command .bogus."),

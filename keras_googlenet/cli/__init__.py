@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import cyclopts
 
 from keras_googlenet import __version__
-from keras_googlenet.cli import data, evaluate, export, profile, serving, train, tune, weights
+from keras_googlenet.cli import data, evaluate, explain, export, help, profile, serving, train, tune, weights
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.quiet import set_up
 from keras_googlenet.text import is_utf8
@@ -21,22 +21,28 @@ app = cyclopts.App(
     version=__version__,
     config=train.fill_in,
     suppress_keyboard_interrupt=False,
+    default_parameter=cyclopts.Parameter(negative_iterable=()),
+    help_formatter=help.Formatter(),
+    help_epilogue=help.epilogue(""),
 )
-for command in (
+COMMANDS = (  # as a newcomer meets them
     data.sample,
-    data.prepare,
-    data.inspect,
+    serving.predict,
+    explain.explain,
+    serving.serve,
     train.train,
     train.recipes,
-    tune.tune,
     evaluate.evaluate,
     export.export,
-    serving.serve,
-    serving.predict,
-    weights.app,
+    tune.tune,
+    data.inspect,
+    data.prepare,
     profile.profile,
-):
-    app.command(command)
+)
+for place, command in enumerate(COMMANDS):
+    app.command(command, sort_key=place, help_epilogue=help.epilogue(command.__name__) or "")
+app.command(weights.app)
+app.register_install_completion_command()
 
 
 def main() -> None:
@@ -46,12 +52,15 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     with reported(cyclopts.CycloptsError), without_tensorflow():
         _check_encoding(sys.argv[1:])
-        app(exit_on_error=False, print_error=False, result_action="return_value")
+        try:
+            app(exit_on_error=False, print_error=False, result_action="return_value")
+        except cyclopts.UnknownOptionError as error:
+            raise UserError(help.instead(error)) from None
 
 
 def _check_encoding(words: list[str]) -> None:
     """Refuse a path that is not UTF-8 where Keras or TensorFlow might have to open it."""
-    if words[:1] in (["predict"], ["prepare"]):  # which read and copy files of any name
+    if words[:1] in (["predict"], ["prepare"], ["explain"]):  # which read and copy files of any name
         return
     for word in words:
         if not is_utf8(word):

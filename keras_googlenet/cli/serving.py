@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,24 +19,33 @@ from keras_googlenet.names import CONFIG, TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.text import say
+from keras_googlenet.weights.shipped import is_shipped
 
 if TYPE_CHECKING:
     from keras_googlenet.inference.predict import Each
     from keras_googlenet.inference.tables import Answer
 
 DEFAULTS = Options()
+SERVED = "cifar10"  # where no model is named
 
 
 def serve(
-    directory: Path, /, *, options: Annotated[Options, cyclopts.Parameter(name="*")] = DEFAULTS
+    directory: str | None = None,
+    /,
+    *,
+    options: Annotated[Options, cyclopts.Parameter(name="*")] = DEFAULTS,
 ) -> None:
-    """Serve exports with a local preview of TensorFlow Serving (REST and gRPC).
+    """Serve exports with a local preview of TensorFlow Serving (REST and gRPC), and a page to try images on.
 
     Parameters
     ----------
     directory
-        One model's directory, as given to export, or a folder of such directories.
+        One model's directory, as given to export, a folder of such directories, or a network of the package;
+        by default the network cifar10.
     """
+    if directory is None and options.model_config_file is not None:
+        raise UserError("--model-config-file needs the folder that holds its models' folders")
+    name = SERVED if directory is None else directory
     # As the deployments in serving/ do: oneDNN then reorders a convolution's weights once.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     if options.tensorflow_intra_op_parallelism > 0:
@@ -48,7 +58,16 @@ def serve(
     except ModuleNotFoundError as error:
         raise UserError(f'{error.name} is not installed: pip install "keras-googlenet[serving]"') from None
 
-    serve_preview(directory, options)
+    if not is_shipped(name):
+        serve_preview(Path(name), options)
+        return
+    options.check()
+    from keras_googlenet.export.from_run import export_run
+
+    say(f"exporting {name}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        export_run(name, Path(folder) / name, cam=True, warmup_batch_sizes=(1,))
+        serve_preview(Path(folder) / name, options)
 
 
 def predict(

@@ -47,7 +47,8 @@ def signatures(
       order of `probabilities`.
     - `cam`, on request: `images`, string (batch,), to `cam`, float32 (batch, height, width) of the last
       feature map, the best class's share of its logit by place (Zhou et al. 2016, "Learning Deep
-      Features for Discriminative Localization"), and that class as `classes` and `scores`, (batch,).
+      Features for Discriminative Localization"), and that class as `classes` and `scores`, (batch,);
+      `maps`, float32 (batch, 5, height, width), has the maps of the best five (or fewer), best first.
 
     Args:
         network: The network, with its feature map if `cam`.
@@ -101,12 +102,11 @@ def signatures(
 
     def class_maps(images: Tensor) -> dict[str, Tensor]:
         outputs = run(load(images))
-        index = tf.argmax(outputs["probabilities"], axis=-1)
-        of_best = tf.gather(tf.transpose(classifier), index)  # (batch, channels)
-        first = best(outputs["probabilities"], 1)
-        return {"cam": tf.einsum("bhwc,bc->bhw", outputs["map"], of_best)} | {
-            name: value[:, 0] for name, value in first.items()
-        }
+        scores, indices = tf.math.top_k(outputs["probabilities"], k=min(TOP_K, len(network.class_names)))
+        of_best = tf.gather(tf.transpose(classifier), indices)  # (batch, best, channels)
+        maps = tf.einsum("bhwc,bkc->bkhw", outputs["map"], of_best)
+        first = {"classes": tf.gather(names, indices[:, 0]), "scores": scores[:, 0]}
+        return {"cam": maps[:, 0], "maps": maps} | first
 
     pixels_shape = network.pixels_shape
     found = {

@@ -16,7 +16,7 @@ from keras_googlenet.evaluation.views import VIEWS, views_of
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
 from keras_googlenet.images.spec import Preprocessing
-from keras_googlenet.inference.explain import Explanation, explanation
+from keras_googlenet.inference.explain import Explanation, as_shown, enlarged, explanation
 from keras_googlenet.names import TOP_K
 from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.surgery import strip_aux
@@ -31,7 +31,7 @@ from keras_googlenet.serving.client.answers import (
     each,
     predictions,
 )
-from keras_googlenet.serving.client.images import Image, batches, unreadable
+from keras_googlenet.serving.client.images import Encoded, Image, batches, unreadable
 from keras_googlenet.serving.client.retries import ServingError
 from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
 from keras_googlenet.weights.fetch import is_address, published_run
@@ -58,6 +58,7 @@ class Classifier:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     _run: Run | None = field(default=None, repr=False)  # of an exported version
+    _with_heads: keras.Model | None = field(default=None, repr=False)  # of a run
 
     def predict(
         self,
@@ -100,21 +101,25 @@ class Classifier:
         return each(self._run or _asked(self, views=1), items, batch_size, self.name)
 
     def explain(
-        self, image: Image, *, top: int = 3, channel_order: Literal["rgb", "bgr"] = "rgb"
+        self,
+        image: Image,
+        *,
+        top: int = 3,
+        blocks: Sequence[str] = (),
+        channel_order: Literal["rgb", "bgr"] = "rgb",
     ) -> Explanation:
         """Where in an image the network sees its best classes: their class activation maps.
 
         Args:
             image: As for `predict`.
-            top: How many classes.
+            top: How many classes; of an exported version 5 at most.
+            blocks: Names of Inception blocks, such as `["3b", "5b"]`, whose output to return, too.
             channel_order: Of an array of pixels.
 
         Raises:
-            UserError: The image cannot be read, the network is an exported version, or does not end in a
-                global pool and a Dense layer.
+            UserError: The image cannot be read, the network does not end in a global pool and a Dense layer
+                or has no such block, or it is a version that was exported without its maps.
         """
-        if self.model is None:
-            raise UserError(f"{self.name} is an exported version: ask it for its signature cam")
         if not top >= 1:
             raise UserError(f"expected top to be at least 1, got {top}")
         ((one,),) = batches(as_opencv(image, channel_order), 1)
@@ -124,7 +129,13 @@ class Classifier:
         except ValueError:
             raise UserError(unreadable(one.name)) from None
         resized = resize(pixels, self.preprocessing)
-        return explanation(self.model, self.preprocessing, self.class_names, resized, top)
+        network = self._with_heads or self.model
+        if network is not None:
+            return explanation(network, self.preprocessing, self.class_names, resized, top, blocks)
+        assert self._run is not None
+        if blocks:
+            raise UserError(f"{self.name} is an exported version, which has no blocks: explain its run")
+        return _exported_explanation(self._run, self.name, one, resized, top)
 
 
 def load(name: str | Path, *, variant: str = "paper") -> Classifier:
@@ -188,6 +199,21 @@ def _asked(classifier: Classifier, views: int) -> Run:
     return run
 
 
+def _exported_explanation(run: Run, name: str, image: Encoded, pixels: np.ndarray, top: int) -> Explanation:
+    """An explanation by an exported version's signature `cam`."""
+    answer = run("serving_default", [image.data])
+    try:
+        maps = run("cam", [image.data])["maps"][0]
+    except KeyError:
+        raise UserError(f"{name} has no class activation maps: export it again with --cam") from None
+    best = zip(answer["classes"][0], answer["scores"][0], strict=True)
+    return Explanation(
+        pixels=as_shown(pixels),
+        classes=tuple((str(label), float(score)) for label, score in best)[:top],
+        maps=enlarged(maps[:top], pixels.shape[:2]),
+    )
+
+
 def _imagenet(variant: str) -> Classifier:
     spec = imagenet_spec(variant, aux_heads=False)
     names = imagenet_class_names()
@@ -197,7 +223,8 @@ def _imagenet(variant: str) -> Classifier:
 
 def _of_run(name: str, folder: Path) -> Classifier:
     run = run_folder.load(folder)
-    return Classifier(name, strip_aux(run.model), run.class_names, run.preprocessing)
+    main = strip_aux(run.model)
+    return Classifier(name, main, run.class_names, run.preprocessing, _with_heads=run.model)
 
 
 def _of_export(folder: Path) -> Classifier:

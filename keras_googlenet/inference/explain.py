@@ -1,6 +1,6 @@
-"""Where in an image a network sees a class: class activation maps.
+"""Where in an image a network sees a class: class activation maps, its heads' opinions, its blocks' features.
 
-Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization".
+Source of the maps: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization".
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from matplotlib.figure import Figure
 from keras_googlenet.evaluation.plots import AS_WRITTEN, DPI, shortened
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.names import MAIN
-from keras_googlenet.network.surgery import features_of, pooled_map
+from keras_googlenet.network.surgery import feature_model, features_of, pooled_map, strip_aux
 
 INCHES = 2.4  # of each picture
 STRENGTH = 0.55  # of a map over its image
+SHOWN = 4  # pictures in a row, at least: channels of a block
+
+Classes = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -31,58 +34,107 @@ class Explanation:
         pixels: The image as the network takes it, uint8 (height, width, 1 or 3), in RGB.
         classes: The best classes with their probabilities, best first.
         maps: float32 (classes, height, width): each class's share of its logit by place, at the image's size.
+        heads: For a network with auxiliary heads: each head's probabilities of `classes`.
+        features: The outputs of Inception blocks by name, float32 (height, width, channels).
     """
 
     pixels: np.ndarray = field(repr=False)
-    classes: tuple[tuple[str, float], ...]
+    classes: Classes
     maps: np.ndarray = field(repr=False)
+    heads: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    features: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
 
 def explanation(
-    model: keras.Model, preprocessing: Preprocessing, class_names: Sequence[str], pixels: np.ndarray, top: int
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    pixels: np.ndarray,
+    top: int,
+    blocks: Sequence[str] = (),
 ) -> Explanation:
     """The maps of the best `top` classes.
 
     Args:
-        model: A network that ends in a global pool and a Dense layer, its main head alone.
+        model: A network whose main head is a global pool and a Dense layer, with or without auxiliary heads.
         preprocessing: What it expects.
         class_names: In label order.
         pixels: float32 (height, width, channels) of its size, in 0..255.
         top: How many.
+        blocks: Names of Inception blocks whose output is wanted.
 
     Raises:
-        UserError: The network ends otherwise.
+        UserError: The network ends otherwise, or has no such block.
     """
-    features = pooled_map(model, features_of(model))
-    outputs = keras.Model(model.inputs[0], [model.output, features])(
-        preprocessing.normalize(pixels[np.newaxis])
-    )
-    probabilities, maps = (keras.ops.convert_to_numpy(output)[0] for output in outputs)
+    of_blocks = feature_model(model, blocks).outputs if blocks else []
+    wanted = [pooled_map(model, features_of(model)), strip_aux(model).output, *of_blocks, *model.outputs]
+    outputs = keras.Model(model.inputs[0], wanted)(preprocessing.normalize(pixels[np.newaxis]))
+    maps, probabilities, *others = (keras.ops.convert_to_numpy(output)[0] for output in outputs)
     best = np.argsort(-probabilities, kind="stable")[:top]
     weights = keras.ops.convert_to_numpy(model.get_layer(MAIN).kernel)[:, best]
-    of_classes = np.moveaxis(maps.astype("float32") @ weights, -1, 0)
-    height, width = pixels.shape[:2]
-    resized = [cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in of_classes]
+    of_heads = dict(zip(model.output_names, others[len(blocks) :], strict=True))
     return Explanation(
-        pixels=np.rint(pixels).clip(0, 255).astype("uint8"),
+        pixels=as_shown(pixels),
         classes=tuple((class_names[label], float(probabilities[label])) for label in best),
-        maps=np.stack(resized),
+        maps=enlarged(np.moveaxis(maps.astype("float32") @ weights, -1, 0), pixels.shape[:2]),
+        heads={name: tuple(map(float, head[best])) for name, head in of_heads.items()}
+        if len(of_heads) > 1
+        else {},
+        features=dict(zip(blocks, others[: len(blocks)], strict=True)),
     )
 
 
-def draw(found: Explanation, path: Path, title: str = "") -> None:
-    """A picture: the image, and each class's map over it; red is where the class gets most of its logit."""
+def as_shown(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of a network's input, float in 0..255, as uint8."""
+    return np.rint(pixels).clip(0, 255).astype("uint8")
+
+
+def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Maps (count, rows, columns) at an image's height and width."""
+    height, width = size
+    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in maps])
+
+
+def draw(found: Explanation, path: Path | str, title: str = "") -> None:
+    """Draw a picture: the image, and each class's map over it; red is where the class gets most of its logit.
+
+    Further rows show the heads' opinions and, for each block, the channels that respond most.
+    """
     image = np.repeat(found.pixels, 3, axis=-1) if found.pixels.shape[-1] == 1 else found.pixels
-    count = len(found.classes) + 1
-    figure = Figure(figsize=(INCHES * count, INCHES + 0.5), layout="constrained")
-    first, *others = figure.subplots(1, count)
+    rows = 1 + bool(found.heads) + len(found.features)
+    columns = max(len(found.classes) + 1, SHOWN if rows > 1 else 0)
+    figure = Figure(figsize=(INCHES * columns, (INCHES + 0.5) * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, columns)
+    first = figure.add_subplot(grid[0, 0])
     first.imshow(image)
     first.set_title(shortened(title), fontsize=10, **AS_WRITTEN)
+    first.set_axis_off()
     largest = max(np.abs(found.maps).max(), 1e-6)
-    for axes, (label, probability), values in zip(others, found.classes, found.maps, strict=True):
+    for column, ((label, probability), values) in enumerate(zip(found.classes, found.maps, strict=True), 1):
+        axes = figure.add_subplot(grid[0, column])
         axes.imshow(image)
         axes.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest, alpha=STRENGTH)
         axes.set_title(f"{shortened(label)}\n{probability:.1%}", fontsize=10, **AS_WRITTEN)
-    for axes in (first, *others):
         axes.set_axis_off()
+    if found.heads:
+        axes = figure.add_subplot(grid[1, :])
+        places = np.arange(len(found.classes))
+        share = 0.8 / len(found.heads)
+        for number, (head, opinions) in enumerate(found.heads.items()):
+            bars = axes.bar(
+                places + share * (number - (len(found.heads) - 1) / 2), opinions, share, label=head
+            )
+            axes.bar_label(bars, [f"{opinion:.0%}" for opinion in opinions], fontsize=8)
+        axes.set_xticks(places, [shortened(label) for label, _ in found.classes], **AS_WRITTEN)
+        axes.set_ylim(0, 1.12)
+        axes.set_ylabel("probability")
+        axes.legend(title="head", loc="upper right")
+        axes.spines[["top", "right"]].set_visible(False)
+    for row, (block, values) in enumerate(found.features.items(), 1 + bool(found.heads)):
+        strongest = np.argsort(-values.mean(axis=(0, 1)), kind="stable")[:columns]
+        for column, channel in enumerate(strongest):
+            axes = figure.add_subplot(grid[row, column])
+            axes.imshow(values[..., channel], cmap="viridis")
+            axes.set_title(f"{block}, channel {channel}", fontsize=10)
+            axes.set_axis_off()
     figure.savefig(path, dpi=DPI)

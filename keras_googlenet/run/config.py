@@ -29,24 +29,25 @@ class RunConfig:
     data: str = field(metadata={"help": f"The images: {expected_data()}."})
 
     run: Path
-    """The run's folder, made by the run."""
+    """The run's folder, which must not exist."""
 
     recipe: str | None = None
-    """Options to begin with, see `recipes`; others beside it win. In Python: `**recipe_options(name)`."""
+    """Start from a recipe's options, see `recipes`; explicit options override them. In Python:
+    `**recipe_options(name)`."""
 
     # --- data ---
 
     classes: tuple[str, ...] | None = None
-    """Train on these classes of the data alone, in this order."""
+    """Train on these classes only, in this order."""
 
     test_split: str | None = None
     """Test images of an undivided folder: "every:4" (number in the name) or a file that lists them."""
 
     tfds_manual_dir: Path | None = None
-    """Folder with the original files of a TensorFlow data set, to build it without network."""
+    """Folder with a TensorFlow data set's original files, to build it offline."""
 
     skip_corrupt: bool = False
-    """Leave out images that cannot be read."""
+    """Skip images that cannot be read."""
 
     group_duplicates: bool = False
     """Keep copies of an image (re-encoded, resized, cropped, brightness changed) in one part of a folder."""
@@ -56,12 +57,12 @@ class RunConfig:
     file,group, or first,second as `inspect` writes."""
 
     validation_fraction: float = 0.1
-    """Share of the training images kept for validation, where the data has no validation part; 0 for a final
-    run on all of them, once other runs have shown its options to be good."""
+    """Fraction of the training images held out for validation, if the data has no validation part. Use 0 for
+    a final run on all training images, after validation has chosen the options."""
 
     image_size: int | None = None
-    """Side of the network's input in pixels; by default that of the run in weights, else 80 for the sample,
-    224 for all other data."""
+    """Height and width of the network's input in pixels; by default that of the run in weights, else 80 for
+    the sample and 224 for all other data."""
 
     channels: Literal[1, 3] | None = None
     """Channels of the network's input; by default those of the run in weights, else those of the data."""
@@ -71,13 +72,13 @@ class RunConfig:
     )
 
     min_area: float = 0.08  # paper, section 6: "between 8% and 100% of the image area"
-    """Least share of an image that a crop of "paper" keeps."""
+    """Smallest fraction of an image's area that a crop of "paper" keeps."""
 
     label_smoothing: float = 0.0
-    """Share of each label spread evenly over all classes."""
+    """Label smoothing: the fraction of each label that is spread evenly over all classes."""
 
     class_weights: bool = False
-    """Weigh each image's loss so that all classes count alike."""
+    """Weight the loss by inverse class frequency."""
 
     balance: bool = False
     """Sample all classes equally often: an epoch repeats images of small classes."""
@@ -85,21 +86,21 @@ class RunConfig:
     # --- network ---
 
     variant: str = OF_WEIGHTS
-    """The network's name, such as "bn" or "paper", or the JSON file of an Architecture; by default that of
+    """Name of the network, such as "bn" or "paper", or the JSON file of an Architecture; by default that of
     the run in weights, else "bn"."""
 
     width: float = OF_WEIGHTS
-    """Factor on the channels of the stem and of every block; by default that of the run in weights, or 1."""
+    """Multiplier for the channels of the stem and blocks; by default that of the run in weights, else 1."""
 
     dropout: float | None = None
-    """Dropout before the main classifier; by default the variant's own."""
+    """Dropout rate before the main classifier; by default the variant's."""
 
     weights: str | None = None
-    """What to start from: "imagenet", a .keras or .weights.h5 file, or a run's folder or a network of the
-    package such as "cifar10", whose network it then is unless options say otherwise."""
+    """Start from these weights: "imagenet", a .keras or .weights.h5 file, a run's folder, or a network of the
+    package such as "cifar10". The last two also set the network, unless options override it."""
 
     freeze: str | None = None
-    """The last block, such as 4e, of those that keep the weights they start with."""
+    """Freeze all layers up to this block, such as 4e."""
 
     aux_heads: bool = True
     """Train with the two auxiliary classifiers."""
@@ -108,77 +109,78 @@ class RunConfig:
     """Weight of each auxiliary loss."""
 
     whiten: bool = False
-    """Start the first convolution with filters that whiten the training images, and keep them: airbench's."""
+    """Initialize the first convolution to whiten the training images, and freeze it, as airbench does."""
 
     identity_start: bool = False
-    """Start each convolution as an identity of as many channels as it has, the rest at random: airbench's."""
+    """Initialize each convolution as a partial identity, other filters at random, as airbench does."""
 
     head_scale: float = 1.0  # 1/9 in airbench
-    """Factor on the classifiers' initial weights; their learning rate is multiplied by its square."""
+    """Multiplier for the classifiers' initial weights; its square multiplies their learning rate."""
 
     # --- optimization ---
 
     epochs: int = 8
-    """Passes over the training images."""
+    """Number of passes over the training images."""
 
     batch_size: int | Literal["auto"] = 32  # the BVLC solver's
-    """Images in a training step, on all devices together; auto finds the most that fit in memory."""
+    """Images per training step, summed over all devices; auto finds the largest that fits in memory."""
 
     accumulate: int = 1
-    """Training steps whose gradients make one update of the weights."""
+    """Accumulate gradients over this many training steps per weight update."""
 
     learning_rate: float = 0.01  # the BVLC solver's
-    """Highest learning rate."""
+    """Peak learning rate."""
 
     schedule: Literal["step", "polynomial", "cosine", "constant"] = "step"
-    """How the rate falls: by decay_rate every decay_epochs, or to 0 at the end."""
+    """Learning-rate schedule: step multiplies by decay_rate every decay_epochs; polynomial and cosine decay
+    to 0."""
 
     decay_rate: float = 0.96  # paper, section 6: "decreasing the learning rate by 4% every 8 epochs"
-    """What the learning rate is multiplied by at each step of its decay."""
+    """Multiplier of the learning rate at each step of the step schedule."""
 
     decay_epochs: int = 8
-    """Completed epochs between two steps of the decay."""
+    """Epochs between two steps of the step schedule."""
 
     decay_power: float = 0.5  # the BVLC solver's
     """Power of the polynomial schedule."""
 
     warmup_epochs: float = 0.0
-    """Epochs in which the rate climbs from 0."""
+    """Epochs of linear warmup from 0."""
 
     momentum: float = 0.9  # paper, section 6
-    """Momentum of the gradient descent."""
+    """Momentum of SGD."""
 
     nesterov: bool = False
-    """Nesterov's momentum."""
+    """Use Nesterov momentum."""
 
     weight_decay: float = 0.0  # 2e-4 in the BVLC solver
     """L2 penalty on kernels, added to their gradients."""
 
     bias_multiplier: float = 1.0  # 2 in the BVLC network
-    """Factor on the learning rate of biases."""
+    """Learning-rate multiplier for biases."""
 
     norm_multiplier: float = 1.0  # 64 in airbench
-    """Factor on the learning rate of batch normalization's offsets."""
+    """Learning-rate multiplier for batch normalization's offsets."""
 
     clip_norm: float | None = None
-    """Largest norm of an update's gradients together."""
+    """Clip gradients to this global norm."""
 
     average: float | None = None  # paper, section 6: Polyak averaging made the final model
-    """Average the weights over steps with this momentum, such as 0.999; the average is what is saved."""
+    """Momentum, such as 0.999, of a moving average of the weights; the average is saved."""
 
     early_stopping: int | None = None
-    """Stop after this many epochs without a better validation accuracy, and keep the best epoch's weights."""
+    """Stop after this many epochs without a better validation accuracy, and save the best epoch's weights."""
 
     # --- the rest ---
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What to compute in; auto takes bfloat16 where the processor has it. Weights are float32."""
+    """Precision of computations; auto is bfloat16 where the processor supports it. Weights are float32."""
 
     checkpoint_minutes: float = 5.0
-    """Time between checkpoints within an epoch; one is also written after every epoch."""
+    """Minutes between checkpoints within an epoch; every epoch ends with one, too."""
 
     seed: int = 0
-    """Of the initial weights, the data's division, its order, and dropout."""
+    """Random seed for weights, split, order and dropout."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", Path(self.run))

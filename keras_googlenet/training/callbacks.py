@@ -123,7 +123,7 @@ class KeepProgress(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        row = {"epoch": epoch} | {name: float(value) for name, value in (logs or {}).items()}
+        row = {"epoch": epoch + 1} | {name: float(value) for name, value in (logs or {}).items()}
         self.progress.rows.append(row | {"learning_rate": self.last_rate(epoch)})
         self.progress.cursor.epoch, self.progress.cursor.step = epoch + 1, 0
         if self.patience is not None and best_epoch(self.progress.rows) == epoch:
@@ -167,11 +167,12 @@ def is_exhausted(rows: list[dict[str, float]], patience: int | None) -> bool:
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """The table of epochs as CSV, which is replaced at once or not at all."""
+    """The table of epochs, counted from 1, as CSV, which is replaced at once or not at all."""
     if not rows:
         return
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0].keys())
     writer.writeheader()
-    writer.writerows(rows)
+    # Earlier versions counted from 0: a run of theirs that is resumed gets one way of counting.
+    writer.writerows(row | {"epoch": number} for number, row in enumerate(rows, 1))
     write_text(path, table.getvalue())

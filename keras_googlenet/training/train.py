@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -49,6 +50,7 @@ from keras_googlenet.training.network import (
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
 from keras_googlenet.training.start import start
+from keras_googlenet.training.table import EpochTable
 
 FEW = 500  # validation images: the confidence interval is several points wide
 
@@ -171,6 +173,7 @@ def _train(
         f"{config.run}: test accuracy {summary['test_accuracy']:.4f} on {data.test.count} images, "
         f"trained in {progress.seconds:.0f} s"
     )
+    say(f"{config.run}: see plots/curves.png and plots/confusion.png; next: {next_command(config.run)}")
     return summary
 
 
@@ -263,6 +266,8 @@ def _fit(
                 writes=distribution.is_first(),
             )
         )
+        if distribution.is_first():
+            callbacks.append(EpochTable(config.epochs, order.steps, progress))
         if has_tensorflow() and distribution.is_first():
             callbacks.append(keras.callbacks.TensorBoard(config.run / "tensorboard"))
         with stop.watched():
@@ -270,7 +275,7 @@ def _fit(
                 **fit_data(config, preprocessing, data, order, progress.cursor, len(model.outputs)),
                 initial_epoch=entered.epoch,
                 epochs=config.epochs,
-                verbose=(1 if sys.stdout.isatty() else 2) if distribution.is_first() else 0,
+                verbose=0,
                 callbacks=callbacks,
             )
     best = config.run / checkpoint.FOLDER / checkpoint.BEST
@@ -280,6 +285,12 @@ def _fit(
         model.optimizer.finalize_variable_values(model.trainable_variables)
         averaged.measure(model)
     return progress
+
+
+def next_command(run: Path) -> str:
+    """What to run after a training."""
+    name = shlex.quote(run.name)
+    return f"keras-googlenet export {shlex.quote(str(run))} --to models/{name} --cam"
 
 
 def _saved_epoch(config: RunConfig, progress: Progress) -> int:

@@ -253,7 +253,7 @@ def test_malformed_requests(http, path, request_line):
     error(http.request(method, url), 400)
 
 
-@pytest.mark.parametrize("url", ["/", "/v1", "/v2/models/m", "/index.html"])
+@pytest.mark.parametrize("url", ["/v1", "/v2/models/m", "/index.html"])
 def test_outside_of_v1_is_not_json(http, url):
     response = http.get(url)
     assert response.status_code == 404

@@ -242,6 +242,10 @@ def test_cam_explains_the_best_class(tiny, random):
     best = logits.argmax(axis=1)
     np.testing.assert_allclose(np.mean(answer["cam"], (1, 2)) + bias[best], logits.max(axis=1), atol=1e-5)
     assert [name.decode() for name in answer["classes"].numpy()] == ["abcdefg"[index] for index in best]
+    assert answer["maps"].shape == (3, 5, *maps.shape[1:3])
+    order = np.argsort(-logits, axis=1)[:, :5]
+    expected = np.take_along_axis(logits, order, axis=1) - bias[order]
+    np.testing.assert_allclose(np.mean(answer["maps"], (2, 3)), expected, atol=1e-5)
     probabilities = keras.ops.softmax(logits)
     np.testing.assert_allclose(answer["scores"], np.max(probabilities, axis=1), atol=1e-6)
 

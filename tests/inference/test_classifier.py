@@ -39,10 +39,36 @@ def test_an_explanation_s_maps_add_up_to_the_logits(of_run, tmp_path):
     assert of_maps[0] - of_maps[1] == pytest.approx(logits[first] - logits[second], rel=0.15)
     draw(found, tmp_path / "map.png", "sneaker.png")
     assert cv2.imread(str(tmp_path / "map.png")).shape[1] > 600
-    with pytest.raises(UserError, match="ask it for its signature cam"):
+    with pytest.raises(UserError, match="export it again with --cam"):
         load(MODEL).explain(SNEAKER)
     with pytest.raises(UserError, match="cannot read image 0"):
         of_run.explain(b"nothing")
+
+
+def test_an_explanation_of_heads_and_blocks(tmp_path, small_variant):
+    """The heads' probabilities are the network's outputs, the features those that its classifier averages."""
+    from keras_googlenet import Classifier, Preprocessing
+    from keras_googlenet.network.architecture import Architecture
+    from keras_googlenet.network.surgery import feature_model, strip_aux
+
+    architecture = Architecture.from_json(small_variant.read_text())
+    network = GoogLeNet(variant=architecture, input_shape=(80, 80, 3), classes=3)
+    names, size = ("a", "b", "c"), Preprocessing(80, 80)
+    classifier = Classifier("small", strip_aux(network), names, size, _with_heads=network)
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype="uint8")
+    found = classifier.explain(pixels, top=3, blocks=["3a", "5a"])
+    inputs = size.normalize(pixels[np.newaxis].astype("float32"))
+    order = [names.index(name) for name, _ in found.classes]
+    for name, output in zip(network.output_names, network(inputs), strict=True):
+        np.testing.assert_allclose(found.heads[name], np.asarray(output)[0, order], atol=1e-5)
+    for block, features in zip(("3a", "5a"), feature_model(network, ["3a", "5a"])(inputs), strict=True):
+        np.testing.assert_allclose(found.features[block], np.asarray(features)[0], atol=1e-5)
+    draw(found, tmp_path / "all.png")
+    assert cv2.imread(str(tmp_path / "all.png")).shape[0] > 1000
+    with pytest.raises(UserError, match="expected a block of"):
+        classifier.explain(pixels, blocks=["9z"])
+    with pytest.raises(UserError, match="has no blocks: explain its run"):
+        load(MODEL).explain(SNEAKER, blocks=["3a"])
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_model_without_a_name(ask):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models/adder", "/metrics"])
+@pytest.mark.parametrize("path", ["/v1", "/v2/models/adder", "/metrics", "/page/", "/page/../page.py"])
 def test_outside_of_v1_is_not_json(ask, method, path):
     response = ask(method, path)
     assert response.status_code == 404

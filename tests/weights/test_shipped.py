@@ -111,6 +111,16 @@ def test_every_command_takes_its_name(name, command, photos, tmp_path):
     (exported,) = json.loads(output)
     assert exported["label"] == answer["label"]
     assert exported["probability"] == pytest.approx(answer["probability"], abs=1e-3)
+    of_package, of_export = load(name).explain(image), load(tmp_path / "model").explain(image)
+    assert [label for label, _ in of_export.classes] == [label for label, _ in of_package.classes]
+    np.testing.assert_allclose(of_export.maps, of_package.maps, atol=1e-2 * np.abs(of_package.maps).max())
+    for source in (["--weights", name, "--blocks", "3a"], ["--model", tmp_path / "model"]):
+        code, output, error = command("explain", image, "--to", tmp_path / "explained", *source)
+        assert code == 0, error
+        assert f"{answer['label']}  " in output
+    pictures = [file.name for file in (tmp_path / "explained").iterdir()]
+    stem = Path(image).stem
+    assert sorted(pictures) == [f"{stem}-2.png", f"{stem}.png"]
     run = tmp_path / "run"
     code, output, error = command(
         "train", "--weights", name, "--data", photos, "--run", run, "--epochs", "1", "--batch-size", "8",

@@ -21,6 +21,9 @@ class Options:
     host: str = "127.0.0.1"
     """Address to listen on."""
 
+    open: bool = False
+    """Open the page in the browser."""
+
     model_config_file: Path | None = None
     """Models, version policies and labels, as TensorFlow Serving's own flag takes them. Of each base_path the
     last component counts: a folder in the directory."""

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface, as an ASGI application.
+"""TensorFlow Serving's REST interface, and a page to try it on, as an ASGI application.
 
 Sources: TensorFlow Serving's `http_rest_api_util.cc` (paths), `http_rest_api_handler.cc`, `http_server.cc`
 (codes), `evhttp_request.cc` (gzip). Serving bounds no body; the preview does. With CORS, any `OPTIONS` under
@@ -29,6 +29,7 @@ from keras_googlenet.serving.preview import bounds, examples, inference, wire
 from keras_googlenet.serving.preview.errors import StatusError, invalid
 from keras_googlenet.serving.preview.models import Models
 from keras_googlenet.serving.preview.options import Options
+from keras_googlenet.serving.preview.page import page_response
 from keras_googlenet.serving.preview.record import Entry, Recorder
 
 V1 = re.compile(r"(?i)/v1/.*", re.DOTALL)
@@ -102,7 +103,7 @@ def rest_app(
         if monitoring and target == monitoring[0]:
             response: Response = PlainTextResponse(monitoring[1]())
         elif not V1.fullmatch(target):
-            response = PlainTextResponse("Not Found", 404)
+            response = page_response(request.method, scope["path"], models.available())
         else:
             if scope["query_string"]:  # Serving matches it as a part of the path
                 target += "?" + scope["query_string"].decode("latin-1")

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,8 @@ def serve(directory: Path, options: Options) -> None:
             listener.listen()
 
         def announce() -> None:
-            _announce(models, options.host, listener.getsockname()[1], grpc_port)
+            port = listener.getsockname()[1]
+            _announce(models, options.host, port, grpc_port, open_page=options.open)
 
         patient = True
         try:
@@ -219,7 +221,7 @@ def _opened(log: str | None) -> Iterator[IO[str] | None]:
             file.close()
 
 
-def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None:
+def _announce(models: Models, host: str, rest_port: int, grpc_port: int, *, open_page: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     for name, numbers in models.available().items():
         version = "version" if len(numbers) == 1 else "versions"
@@ -228,4 +230,8 @@ def _announce(models: Models, host: str, rest_port: int, grpc_port: int) -> None
             f"{NAME}: model {name!r} {version} {listed} at http://{shown}:{rest_port}/v1/models/{name}",
             sys.stdout,
         )
+    page = f"http://{'127.0.0.1' if host == '0.0.0.0' else shown}:{rest_port}/"
+    report(f"{NAME}: page at {page}", sys.stdout)
+    if open_page and not webbrowser.open(page):
+        report(f"{NAME}: no browser found, open {page} yourself")
     report(f"{NAME}: gRPC at {shown}:{grpc_port} (stop with Ctrl-C)", sys.stdout)

@@ -1,0 +1,134 @@
+"""Help pages: options in groups, those used most first; what to type instead of an unknown option."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import cyclopts
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
+
+# Of `train` and `tune`. An option that stands in no row gets into the last group.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Used most": ("data", "run", "recipe", "weights", "epochs"),
+    "Search": (
+        "space", "algorithm", "trials", "variants", "extras", "max-params", "max-macs", "max-latency-ms",
+        "tuner-id", "oracle", "report",
+    ),
+    "Resume": ("resume", "recorded-split", "checkpoint-minutes"),
+    "Images": (
+        "image-size", "channels", "classes", "test-split", "validation-fraction", "skip-corrupt",
+        "group-duplicates", "groups", "tfds-manual-dir",
+    ),
+    "Sampling and augmentation": (
+        "augment", "min-area", "label-smoothing", "class-weights", "balance",
+    ),
+    "Network": (
+        "variant", "width", "architecture", "dropout", "freeze", "aux-heads", "aux-weight", "whiten",
+        "identity-start", "head-scale",
+    ),
+    "Optimization": (
+        "batch-size", "accumulate", "learning-rate", "schedule", "decay-rate", "decay-epochs", "decay-power",
+        "warmup-epochs", "momentum", "nesterov", "weight-decay", "bias-multiplier", "norm-multiplier",
+        "clip-norm", "average", "early-stopping",
+    ),
+    "Machine": (
+        "precision", "seed", "distributed", "coordinator-address", "processes", "process-id",
+    ),
+}  # fmt: skip
+REST = "Other"
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "keras-googlenet sample image.png",
+        "keras-googlenet predict image.png --weights fashion_mnist",
+        "keras-googlenet serve --open",
+    ),
+    "train": (
+        "keras-googlenet train --data sample --run runs/first --epochs 4",
+        "keras-googlenet train --data photos --run runs/photos --weights cifar10",
+        "keras-googlenet train --recipe cifar10_best --data cifar10 --run runs/cifar10",
+        "keras-googlenet train --run runs/first --resume",
+    ),
+    "tune": (
+        "keras-googlenet tune --data photos --run runs/search --trials 20 --max-macs 200000000",
+        "keras-googlenet tune --report runs/search",
+    ),
+    "evaluate": (
+        "keras-googlenet evaluate runs/first",
+        "keras-googlenet evaluate cifar10 --data photos --views 6",
+    ),
+    "export": (
+        "keras-googlenet export runs/first --to models/googlenet --cam",
+        "keras-googlenet export runs/first --to googlenet.onnx --format onnx",
+    ),
+    "serve": (
+        "keras-googlenet serve --open",
+        "keras-googlenet serve models/googlenet --rest-port 8501",
+    ),
+    "predict": (
+        "keras-googlenet predict photo.jpg --weights cifar10",
+        "keras-googlenet predict photos --model models/googlenet --to predictions.csv --top 3",
+    ),
+    "explain": (
+        "keras-googlenet explain photo.jpg --weights cifar10 --to explained --blocks 3a --blocks 5b",
+    ),
+    "prepare": ("keras-googlenet prepare photos prepared",),
+    "inspect": ("keras-googlenet inspect --data photos --to report",),
+    "profile": ("keras-googlenet profile --variant bn", "keras-googlenet profile --compare"),
+}
+
+# Other tools' words for ours.
+SYNONYMS = {"output": "to", "out": "to", "output-dir": "to", "dir": "run", "top-k": "top", "topk": "top"}
+
+
+def epilogue(command: str) -> str | None:
+    """Examples of a command for the end of its help page, as Markdown."""
+    lines = EXAMPLES.get(command)
+    return None if lines is None else "Examples:\n\n" + "  \n".join(lines)
+
+
+class Formatter(DefaultFormatter):
+    """Shows a help page; the many options of `train` and `tune` in groups."""
+
+    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
+        entries = {_name(entry): _plain(entry) for entry in panel.entries}
+        if "epochs" not in entries:
+            super().__call__(console, options, panel.copy(entries=list(entries.values())))
+            return
+        for title, row in GROUPS.items():
+            group = [entries.pop(name) for name in row if name in entries]
+            if group:
+                super().__call__(console, options, panel.copy(title=title, entries=group))
+        if entries:
+            super().__call__(console, options, panel.copy(title=REST, entries=list(entries.values())))
+
+
+def instead(error: cyclopts.UnknownOptionError) -> str:
+    """One line about an unknown option, which names the option that may be meant."""
+    typed = (error.token.keyword or error.token.value).split("=")[0]
+    known = [name for argument in error.argument_collection if argument.parse for name in argument.names]
+    found = nearest(typed, [name for name in known if name.startswith("--")])
+    return f"unknown option {typed}" + (f": did you mean {found}?" if found else "; --help lists the options")
+
+
+def nearest(typed: str, known: list[str]) -> str | None:
+    """The option that is meant by another: a synonym, initials (`--lr`), its beginning, or a misspelling."""
+    word = typed.lstrip("-").replace("_", "-").lower()
+    names = [name.removeprefix("--") for name in known]
+    meant = [name for name in names if name == SYNONYMS.get(word)]
+    meant += [name for name in names if "".join(part[0] for part in name.split("-") if part) == word]
+    meant += [name for name in names if word and name.startswith(word)]
+    meant += difflib.get_close_matches(word, names, n=1)
+    return f"--{meant[0]}" if meant else None
+
+
+def _name(entry: HelpEntry) -> str:
+    return entry.positive_names[0].removeprefix("--") if entry.positive_names else str(entry.display_labels)
+
+
+def _plain(entry: HelpEntry) -> HelpEntry:
+    """Without the negation of a flag that is off anyway, and without defaults that say nothing."""
+    if entry.default == "False":
+        return entry.copy(negative_names=(), default=None)
+    return entry.copy(default=None) if entry.default in ("()", "None", '""') else entry
