@@ -1,5 +1,6 @@
 """Help pages, and what an unknown option is answered with."""
 
+import contextlib
 import shlex
 
 import cyclopts
@@ -51,10 +52,9 @@ def test_examples_of_every_command():
 def test_examples_have_real_options(line):
     program, *words = shlex.split(line)
     assert program == "keras-googlenet"
-    try:
+    needs_a_run = pytest.raises(UserError, match="nothing to resume at runs/first")
+    with needs_a_run if "--resume" in words else contextlib.nullcontext():
         cli.app.parse_args(words, exit_on_error=False, print_error=False)
-    except UserError as error:
-        assert "nothing to resume at runs/first" in str(error)
 
 
 @pytest.mark.parametrize(

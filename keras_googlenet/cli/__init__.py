@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import cyclopts
 
@@ -25,7 +26,7 @@ app = cyclopts.App(
     help_formatter=help.Formatter(),
     help_epilogue=help.epilogue(""),
 )
-COMMANDS = (  # as a newcomer meets them
+COMMANDS: tuple[Callable[..., Any], ...] = (  # as a newcomer meets them
     data.sample,
     serving.predict,
     explain.explain,

@@ -23,6 +23,7 @@ def profile(
     compare: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     csv_file: Annotated[Path | None, cyclopts.Parameter(name="--csv")] = None,
     picture: Path | None = None,
+    drawing: Path | None = None,
 ) -> None:
     """Count what a network costs, as in the paper's Table 1, or compare the networks.
 
@@ -40,18 +41,23 @@ def profile(
         Write the table to this file as well; it must not exist.
     picture
         With --compare: draw parameters against multiply-adds to this .png, .pdf or .svg file.
+    drawing
+        Draw the network's layers and blocks to this .png, .pdf or .svg file.
     """
     if compare and (variant is not None or input_size is not None):
         raise UserError("--compare takes every variant at its own size: expected no --variant or --input")
     if picture is not None and not compare:
         raise UserError("--picture draws the comparison: expected --compare beside it")
-    if picture is not None and picture.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"expected --picture to end in .png, .pdf or .svg, got {picture}")
+    if drawing is not None and compare:
+        raise UserError("--drawing shows one network: expected no --compare")
+    for flag, file in (("--picture", picture), ("--drawing", drawing)):
+        if file is not None and file.suffix not in (".png", ".pdf", ".svg"):
+            raise UserError(f"expected {flag} to end in .png, .pdf or .svg, got {file}")
     if not 1 <= classes <= MOST_CLASSES:
         raise UserError(f"expected classes to be between 1 and {MOST_CLASSES:,}, got classes={classes}")
     if input_size is not None and input_size < 1:
         raise UserError(f"expected input to be at least 1, got {input_size}")
-    for file in (csv_file, picture):
+    for file in (csv_file, picture, drawing):
         if file is not None and file.exists():
             raise UserError(f"{file} exists: choose another file, or delete it")
         if file is not None and not file.parent.is_dir():
@@ -75,3 +81,8 @@ def profile(
         from keras_googlenet.profile.plots import plot_costs
 
         plot_costs(networks, picture)
+    if drawing is not None:
+        from keras_googlenet.network.variants import VARIANTS
+        from keras_googlenet.profile.drawing import draw_architecture
+
+        draw_architecture(VARIANTS[variant or "paper"], drawing, classes=classes, size=input_size)

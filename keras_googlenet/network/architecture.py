@@ -8,7 +8,7 @@ variant names its source in `variants.py`. Nothing here imports Keras.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -162,13 +162,22 @@ class Architecture:
         """The rows of Table 1, as this architecture has them."""
         return tuple(stage for stage in self.stages if isinstance(stage, Inception))
 
-    def with_channels(self, rows: Sequence[Inception]) -> Architecture:
+    def with_channels(self, rows: Sequence[Inception] | Mapping[str, Sequence[int]]) -> Architecture:
         """The same architecture with other channels in its blocks.
 
+        Args:
+            rows: One row per block, in order; or the six channels of some blocks by name, such as
+                `{"3a": (64, 96, 128, 16, 32, 32)}`.
+
         Raises:
-            ValueError: `rows` does not name this architecture's blocks, in order.
+            ValueError: `rows` does not name this architecture's blocks, or a block has not six channels.
         """
         names = [block.name for block in self.blocks]
+        if isinstance(rows, Mapping):
+            wrong = {name: row for name, row in rows.items() if name not in names or len(row) != 6}
+            if wrong:
+                raise ValueError(f"Expected six channels for some of the blocks {names}; received {wrong}")
+            rows = [Inception(b.name, *rows[b.name]) if b.name in rows else b for b in self.blocks]
         if [row.name for row in rows] != names:
             raise ValueError(f"Expected a row for each of {names}; received {[row.name for row in rows]}")
         remaining = iter(rows)

@@ -85,6 +85,11 @@ def test_other_channels():
     assert paper.with_channels(paper.blocks) == paper
     with pytest.raises(ValueError, match="Expected a row for each of"):
         paper.with_channels(rows[1:])
+    narrow = paper.with_channels({"3a": (8, 8, 8, 8, 8, 8)})
+    assert narrow.blocks == (Inception("3a", 8, 8, 8, 8, 8, 8), *paper.blocks[1:])
+    for wrong in ({"9z": (8,) * 6}, {"3a": (8,) * 5}):
+        with pytest.raises(ValueError, match="six channels for some of the blocks"):
+            paper.with_channels(wrong)
 
 
 @given(side=st.integers(1, 600), aux_heads=st.booleans())
