@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 KEPT = "\n\t"
@@ -36,6 +37,12 @@ def reason(error: BaseException) -> str:
     """Why something failed, in one line: the first of the error's message, or what kind of error it is."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the one that it is a misspelling of, if any."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def listed(names: Sequence[Any], most: int = 5) -> str:

@@ -29,6 +29,16 @@ def latest_version(directory: Path) -> int | None:
     return max(versions(directory), default=None)
 
 
+def check_models(directory: Path) -> None:
+    """Refuse what is not a folder.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not directory.is_dir():
+        raise UserError(f"no model at {directory}: expected the folder given to `export --to`")
+
+
 def version_folder(path: Path) -> Path:
     """`path` itself if it is a version folder, else the latest version in it.
 

@@ -1,10 +1,12 @@
 """Help pages, and what an unknown option is answered with."""
 
 import contextlib
+import json
 import shlex
 
 import cyclopts
 import pytest
+from conftest import run_python
 
 from keras_googlenet import cli
 from keras_googlenet.cli import help
@@ -91,3 +93,52 @@ def test_unknown_option(command, line, message):
 def test_help_is_a_page_of_cyclopts():
     """What is shown of an option is cyclopts's own, so it follows that of the functions."""
     assert isinstance(cli.app.help_formatter, cyclopts.help.DefaultFormatter)
+
+
+WRONG_NAMES = {
+    "train --data nowhere --run r": "unknown data 'nowhere'",
+    "train --data sample --run there": "there exists",
+    "train --data sample --run r --recipe flower17": "did you mean flowers17?",
+    "train --data sample --run r --variant smal_images": "did you mean small_images?",
+    "tune --data nowhere --run r": "unknown data 'nowhere'",
+    "evaluate nowhere": "no run at nowhere",
+    "evaluate cifar10 --data nowhere": "unknown data 'nowhere'",
+    "evaluate there --ensemble nowhere": "no run at nowhere",
+    "export nowhere --to m": "no run at nowhere",
+    "export cifr10 --to m": "did you mean cifar10?",
+    "serve nowhere": "no model at nowhere",
+    "predict nowhere.png --weights cifar10": "no image file or folder at nowhere.png",
+    "predict image.png --weights cifar": "did you mean cifar10?",
+    "predict image.png --model nowhere": "no model at nowhere",
+    "explain image.png --weights cifar --to e": "did you mean cifar10?",
+    "explain image.png --model nowhere --to e": "no network 'nowhere'",
+    "inspect --data nowhere --to i": "unknown data 'nowhere'",
+    "recipes flower17": "did you mean flowers17?",
+}
+
+
+def test_wrong_names_are_found_before_a_framework_is_imported(tmp_path):
+    code = """
+import contextlib, io, json, sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+from keras_googlenet.cli import main
+found = {}
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["keras-googlenet", *line.split()]
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error):
+        try:
+            main()
+        except SystemExit as end:
+            found[line] = (end.code, error.getvalue())
+print(json.dumps(found))
+"""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "image.png").touch()
+    found = json.loads(run_python(code, json.dumps(list(WRONG_NAMES)), cwd=tmp_path))
+    for line, message in WRONG_NAMES.items():
+        exit_code, error = found[line]
+        assert exit_code == 2, line
+        assert error.startswith("error: "), error
+        assert message in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "there"]

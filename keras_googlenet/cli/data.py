@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import cyclopts
 
+from keras_googlenet.data.sources import check_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import listed, say
@@ -118,6 +119,8 @@ def inspect(
     seed
         Of their choice, the data's division, and the network that is not trained.
     """
+    for name in data:
+        check_data(name)
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         import_tensorflow()
     from keras_googlenet.data.inspection import table

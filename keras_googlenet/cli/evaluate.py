@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import cyclopts
 
+from keras_googlenet.data.sources import check_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.text import say
-from keras_googlenet.weights.shipped import is_shipped
+from keras_googlenet.weights.shipped import check_run, is_shipped
 
 
 def evaluate(
@@ -63,6 +64,12 @@ def evaluate(
     """
     if (run is None) == (weights is None):
         raise UserError("expected either the folder of a run or --weights, such as --weights imagenet")
+    if run is not None:
+        check_run(run)
+    for each in ensemble:
+        check_run(each)
+    if data is not None and weights is None:
+        check_data(data)
     import_tensorflow()
     from keras_googlenet.evaluation.evaluate import evaluate as evaluate_run
     from keras_googlenet.evaluation.evaluate import free_folder

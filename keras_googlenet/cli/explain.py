@@ -9,6 +9,7 @@ from pathlib import Path
 from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import say
+from keras_googlenet.weights.shipped import check_network
 
 MOST = 5  # classes: an exported version has no more maps
 
@@ -56,6 +57,7 @@ def explain(
     sources.check()
     if to.exists() and not to.is_dir():
         raise UserError(f"expected --to to be a folder, got the file {to}")
+    check_network(weights if weights is not None else Path(str(model)))
     import_tensorflow()
     import numpy as np
 

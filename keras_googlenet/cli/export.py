@@ -13,6 +13,7 @@ from keras_googlenet.export.formats import SAVED_MODEL, format_help, format_name
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
+from keras_googlenet.weights.shipped import check_run
 
 FLAG = cyclopts.Parameter(negative="")
 
@@ -79,6 +80,7 @@ def export(
         Delete all but this many of the highest versions, once the new one is there.
     """
     format_named(format)
+    check_run(run)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
     from keras_googlenet.export.from_run import export_run

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "clip-norm", "average", "early-stopping",
     ),
     "Machine": (
-        "precision", "seed", "distributed", "coordinator-address", "processes", "process-id",
+        "precision", "seed", "callback", "distributed", "coordinator-address", "processes", "process-id",
     ),
 }  # fmt: skip
 REST = "Other"

@@ -19,7 +19,8 @@ from keras_googlenet.names import CONFIG, TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.serving.preview.options import Options
 from keras_googlenet.text import say
-from keras_googlenet.weights.shipped import is_shipped
+from keras_googlenet.versions import check_models, version_folder
+from keras_googlenet.weights.shipped import check_network, is_shipped
 
 if TYPE_CHECKING:
     from keras_googlenet.inference.predict import Each
@@ -46,6 +47,8 @@ def serve(
     if directory is None and options.model_config_file is not None:
         raise UserError("--model-config-file needs the folder that holds its models' folders")
     name = SERVED if directory is None else directory
+    if not is_shipped(name):
+        check_models(Path(name))
     # As the deployments in serving/ do: oneDNN then reorders a convolution's weights once.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     if options.tensorflow_intra_op_parallelism > 0:
@@ -125,6 +128,10 @@ def predict(
 
     sources = Sources(images, seconds(every))
     sources.check()
+    if weights is not None:
+        check_network(weights)
+    if model is not None and not (model / CONFIG).is_file():
+        version_folder(model)
     of_json = as_json or (to is not None and to.suffix != ".csv")
     classes = top or (TOP_K if of_json else 1)
     if to is not None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
 
+from keras_googlenet.data.sources import check_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow
-from keras_googlenet.run.config import RunConfig
+from keras_googlenet.run.config import RunConfig, check_new
 from keras_googlenet.run.recipes import RECIPES, recipe_options
-from keras_googlenet.text import say
+from keras_googlenet.text import reason, say
 
 
 def train(
@@ -23,6 +27,7 @@ def train(
     architecture: Path | None = None,
     resume: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     recorded_split: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    callback: tuple[str, ...] = (),
     distributed: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     coordinator_address: str | None = None,
     processes: int | None = None,
@@ -39,6 +44,8 @@ def train(
     recorded_split
         With --resume: if the images have changed, continue with the recorded files that still exist, in their
         recorded parts.
+    callback
+        A Keras callback to add: MODULE:FACTORY, a function without arguments that returns it.
     distributed
         Train in several processes that share each batch, on the JAX backend; start the same command in each.
     coordinator_address
@@ -60,10 +67,33 @@ def train(
         raise UserError("--coordinator-address, --processes and --process-id need --distributed beside them")
     if architecture is not None:
         config = replace(config, variant=str(architecture), width=1.0)
+    check_data(config.data)
+    if not resume:
+        check_new(config.run)
     import_tensorflow()
     from keras_googlenet.training.train import train as train_run
 
-    train_run(config, resume=resume, recorded_split=recorded_split)
+    callbacks = [_made(each) for each in callback]
+    train_run(config, resume=resume, recorded_split=recorded_split, callbacks=callbacks)
+
+
+def _made(name: str) -> Any:
+    """The Keras callback that `MODULE:FACTORY` makes; the module may lie in the current folder."""
+    import keras
+
+    module, _, factory = name.partition(":")
+    if not module or not factory:
+        raise UserError(f"expected --callback MODULE:FACTORY, such as tracking:mlflow, got {name!r}")
+    sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"cannot make a callback with {name}: {reason(error)}") from None
+    finally:
+        sys.path.remove(os.getcwd())
+    if not isinstance(made, keras.callbacks.Callback):
+        raise UserError(f"expected {name} to return a Keras callback, got {type(made).__name__}")
+    return made
 
 
 def recipes(

@@ -11,6 +11,7 @@ from typing import Annotated
 import cyclopts
 
 from keras_googlenet.cli.train import as_typed
+from keras_googlenet.data.sources import check_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.run.config import RunConfig
@@ -83,6 +84,7 @@ def tune(
         max_macs=max_macs,
         max_latency_ms=max_latency_ms,
     )
+    check_data(training.data)
     _join(tuner_id, oracle)
     import_tensorflow()
     from keras_googlenet.tuning.search import tune as search

@@ -66,8 +66,7 @@ def _tfds(name: str, options: DataOptions) -> ImageData:
 def _folder(name: str, options: DataOptions) -> ImageData:
     from keras_googlenet.data.folders import folder_data
 
-    if not Path(name).is_dir():
-        raise UserError(f"unknown data {name!r}: expected {expected_data()}")
+    check_data(name)
     return folder_data(
         Path(name),
         options.validation_fraction,
@@ -102,6 +101,16 @@ def without_folders(data: str) -> str:
 def expected_data() -> str:
     """What can be named, for help and messages."""
     return f"{', '.join(source.label for source in SOURCES)} or {FOLDER.label}"
+
+
+def check_data(data: str) -> None:
+    """Refuse a name of no data set, before any work.
+
+    Raises:
+        UserError: It is not a known name, and there is no such folder.
+    """
+    if source_of(data) is FOLDER and not Path(data).is_dir():
+        raise UserError(f"unknown data {data!r}: expected {expected_data()}")
 
 
 def load_data(

@@ -39,9 +39,7 @@ from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.text import printable
 from keras_googlenet.weights.published import WeightsSpec, imagenet_spec
-from keras_googlenet.weights.shipped import located
-
-IMAGENET = "imagenet"
+from keras_googlenet.weights.shipped import IMAGENET, located
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,10 @@ from keras_googlenet.serving.client.answers import (
 from keras_googlenet.serving.client.images import Encoded, Image, batches, unreadable
 from keras_googlenet.serving.client.retries import ServingError
 from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
-from keras_googlenet.weights.fetch import is_address, published_run
+from keras_googlenet.weights.fetch import published_run
 from keras_googlenet.weights.imagenet import class_names as imagenet_class_names
 from keras_googlenet.weights.published import imagenet_spec
-from keras_googlenet.weights.shipped import is_shipped, located, shipped_names
-
-IMAGENET = "imagenet"
+from keras_googlenet.weights.shipped import IMAGENET, check_network, is_address, is_shipped, located
 
 
 @dataclass(frozen=True)
@@ -153,18 +151,14 @@ def load(name: str | Path, *, variant: str = "paper") -> Classifier:
     Raises:
         UserError: There is no such network, or it cannot be downloaded or is damaged.
     """
+    check_network(name)
     if name == IMAGENET:
         return _imagenet(variant)
-    if isinstance(name, str) and is_address(name):
-        return _of_run(name, published_run(name))
+    if is_address(name):
+        return _of_run(str(name), published_run(str(name)))
     folder = located(name)
     if is_shipped(name) or (folder / CONFIG).is_file():
         return _of_run(str(name), folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"no network {str(name)!r}: expected {', '.join([*shipped_names(), IMAGENET])}, a run's folder, "
-            "an exported version's, or an https:// or hf:// address"
-        )
     return _of_export(folder)
 
 

@@ -12,6 +12,7 @@ from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import ARCHITECTURE, CONFIG
 from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.text import meant
 from keras_googlenet.weights.shipped import located
 
 CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # of `network.classics`
@@ -195,6 +196,7 @@ class RunConfig:
         if self.variant not in networks and not self.variant.endswith(".json"):
             raise UserError(
                 f"expected variant to be one of {', '.join(networks)}, or a .json file; got {self.variant!r}"
+                f"{meant(self.variant, networks)}"
             )
         for name, fine, expected in (
             ("epochs", 1 <= self.epochs <= MOST_EPOCHS, f"between 1 and {MOST_EPOCHS:,}"),
@@ -280,6 +282,18 @@ class RunConfig:
         """Names of the options in which two runs differ, but for their folder and their recipe's name."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [name for name in mine if name not in ("run", "recipe") and mine[name] != theirs[name]]
+
+
+def check_new(run: Path) -> None:
+    """Refuse a run's folder that exists.
+
+    Raises:
+        UserError: It does.
+    """
+    if run.exists():
+        raise UserError(
+            f"{run} exists: choose another run folder, delete it, or resume its run with --resume"
+        )
 
 
 def network_of(run: Path) -> dict[str, Any]:

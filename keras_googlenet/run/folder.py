@@ -20,6 +20,7 @@ from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.run import checkpoint
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.weights.files import load_model
+from keras_googlenet.weights.shipped import check_run
 
 WORK = "trains in"  # what a process does that holds the folder
 
@@ -130,8 +131,7 @@ def load(folder: Path, *, weights: Literal["average", "last"] | None = None) -> 
     Raises:
         UserError: Something of it is missing or corrupt, or it has no such weights.
     """
-    if not folder.is_dir():
-        raise UserError(f"no run at {folder}: expected the folder that `train` made")
+    check_run(folder)
     for name in (CONFIG, LABELS, MODEL):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: expected the folder of a finished run")

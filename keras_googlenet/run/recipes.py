@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.text import meant
 
 Options = dict[str, Any]
 
@@ -273,7 +274,7 @@ def recipe_options(name: str, epochs: int | None = None) -> Options:
         UserError: There is no such recipe.
     """
     if name not in RECIPES:
-        raise UserError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}")
+        raise UserError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}{meant(name, RECIPES)}")
     options = RECIPES[name]()
     if epochs is not None:
         options["epochs"] = epochs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from keras_googlenet.network.surgery import strip_aux, with_dtype_policy
 from keras_googlenet.run import checkpoint, division
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.checkpoint import Progress
-from keras_googlenet.run.config import CLASSICS, RunConfig
+from keras_googlenet.run.config import CLASSICS, RunConfig, check_new
 from keras_googlenet.run.folder import read_metrics
 from keras_googlenet.run.inputs import open_data, run_preprocessing
 from keras_googlenet.text import say
@@ -61,6 +62,7 @@ def train(
     data: ImageData | None = None,
     resume: bool = False,
     recorded_split: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
     """Train a GoogLeNet and leave a run folder.
 
@@ -76,6 +78,7 @@ def train(
             it had not stopped; start it if there is none; do nothing if it is finished.
         recorded_split: Resume though the data has changed, with the files that are still there, in the
             parts that they were in.
+        callbacks: Further Keras callbacks, called in the first process only.
 
     Returns:
         What `summary.json` holds: `test_accuracy`, `test_images`, `train_seconds` and more.
@@ -95,15 +98,17 @@ def train(
             if finished is not None:
                 say(f"{config.run}: finished already")
                 return finished
-        elif config.run.exists():
-            raise UserError(
-                f"{config.run} exists: choose another run folder, delete it, or resume its run with --resume"
-            )
-        return _train(config, data, stack, recorded_split)
+        else:
+            check_new(config.run)
+        return _train(config, data, stack, recorded_split, callbacks)
 
 
 def _train(
-    config: RunConfig, data: ImageData | None, stack: ExitStack, recorded_split: bool
+    config: RunConfig,
+    data: ImageData | None,
+    stack: ExitStack,
+    recorded_split: bool,
+    others: Sequence[keras.callbacks.Callback],
 ) -> dict[str, Any]:
     """Train from the last checkpoint or from the start, test and save; `stack` holds the run's folder."""
     check_augmentations(config.augment)
@@ -140,7 +145,7 @@ def _train(
         if fresh:
             say(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
 
-    progress = _fit(model, config, preprocessing, data, order)
+    progress = _fit(model, config, preprocessing, data, order, others)
     distribution.end()
     if not distribution.is_first():
         return {}
@@ -234,7 +239,12 @@ def _as_it_was(config: RunConfig, data: ImageData, recorded_split: bool) -> Imag
 
 
 def _fit(
-    model: keras.Model, config: RunConfig, preprocessing: Preprocessing, data: ImageData, order: Order
+    model: keras.Model,
+    config: RunConfig,
+    preprocessing: Preprocessing,
+    data: ImageData,
+    order: Order,
+    others: Sequence[keras.callbacks.Callback],
 ) -> Progress:
     """Train from the last checkpoint, or from the beginning; leaves the weights to save in `model`."""
     progress = Progress()
@@ -267,7 +277,7 @@ def _fit(
             )
         )
         if distribution.is_first():
-            callbacks.append(EpochTable(config.epochs, order.steps, progress))
+            callbacks += [EpochTable(config.epochs, order.steps, progress), *others]
         if has_tensorflow() and distribution.is_first():
             callbacks.append(keras.callbacks.TensorBoard(config.run / "tensorboard"))
         with stop.watched():

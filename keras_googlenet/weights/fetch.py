@@ -15,11 +15,11 @@ import keras
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import ARCHITECTURE, CONFIG, LABELS, MODEL, SUMMARY
 from keras_googlenet.weights.published import WeightsSpec
+from keras_googlenet.weights.shipped import HUB
 
 ORIGINALS_VARIABLE = "KERAS_GOOGLENET_WEIGHTS_DIR"
 CACHE_FOLDER = "models/keras_googlenet"  # below Keras's own home
 SHA256_LENGTH = 64
-HUB = "hf://"
 OF_A_RUN = (CONFIG, ARCHITECTURE, LABELS, SUMMARY, MODEL)
 
 
@@ -47,11 +47,6 @@ def original_file(spec: WeightsSpec) -> Path:
             f"{ORIGINALS_VARIABLE} to its folder"
         ) from error
     return path
-
-
-def is_address(name: str) -> bool:
-    """Whether it says where in the network something is."""
-    return name.startswith(("https://", HUB, "http://"))
 
 
 def published_run(address: str) -> Path:

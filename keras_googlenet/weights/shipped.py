@@ -10,8 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keras_googlenet.errors import UserError
 from keras_googlenet.names import ARCHITECTURE, CONFIG, LABELS
+from keras_googlenet.text import meant
 
+IMAGENET, HUB = "imagenet", "hf://"
 FOLDER = Path(str(resources.files("keras_googlenet"))) / "networks"
 
 
@@ -23,6 +26,37 @@ def shipped_names() -> list[str]:
 def is_shipped(name: str | Path | None) -> bool:
     """Whether it is the name of a shipped network. `./cifar10`, or a `Path`, is a folder."""
     return isinstance(name, str) and name in shipped_names()
+
+
+def is_address(name: str | Path) -> bool:
+    """Whether it says where in the network something is."""
+    return isinstance(name, str) and name.startswith(("https://", HUB, "http://"))
+
+
+def check_run(run: str | Path) -> None:
+    """Refuse what is neither a folder nor a network of the package.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    if not located(run).is_dir():
+        raise UserError(
+            f"no run at {run}: expected the folder that `train` made{meant(str(run), shipped_names())}"
+        )
+
+
+def check_network(name: str | Path) -> None:
+    """Refuse a name that `load` knows nothing by.
+
+    Raises:
+        UserError: There is no such network.
+    """
+    names = [*shipped_names(), IMAGENET]
+    if name not in names and not is_address(name) and not Path(name).is_dir():
+        raise UserError(
+            f"no network {str(name)!r}: expected {', '.join(names)}, a run's folder, an exported version's, "
+            f"or an https:// or hf:// address{meant(str(name), names)}"
+        )
 
 
 def located(name: str | Path) -> Path:

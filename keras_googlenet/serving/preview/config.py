@@ -11,7 +11,7 @@ from typing import Any, Literal
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving.preview import text_formats
 from keras_googlenet.serving.preview.errors import StatusError, invalid
-from keras_googlenet.versions import versions
+from keras_googlenet.versions import check_models, versions
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def find_models(directory: Path) -> list[ModelConfig]:
     Raises:
         UserError: There is none.
     """
-    if not directory.is_dir():
-        raise UserError(f"no model at {directory}: expected the folder given to `export --to`")
+    check_models(directory)
     if (directory / "saved_model.pb").is_file():
         raise UserError(f"{directory} is one version: give the folder that holds it, {directory.parent}")
     if versions(directory):
