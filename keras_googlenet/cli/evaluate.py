@@ -73,6 +73,7 @@ def evaluate(
     import_tensorflow()
     from keras_googlenet.evaluation.evaluate import evaluate as evaluate_run
     from keras_googlenet.evaluation.evaluate import free_folder
+    from keras_googlenet.evaluation.results import FIGURES
 
     if to is None and run is not None and not is_shipped(run):
         to = free_folder(Path(run) / "evaluation")
@@ -92,7 +93,7 @@ def evaluate(
         say(found.to_json(), end="")
         return
     say(f"{'images':15} {found.images}")
-    for name in ("top1", "one_view_top1", "top5", "loss", "ece", "published_top1", "published_top5"):
+    for name in FIGURES:
         figure = getattr(found, name)
         if figure is not None:
             say(f"{name:15} {figure:.4f}")

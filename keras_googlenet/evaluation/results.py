@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from keras_googlenet.evaluation import metrics
 from keras_googlenet.evaluation.metrics import CalibrationBin
+from keras_googlenet.evaluation.page import escape
 from keras_googlenet.names import TOP_K
 
 WORST = 24  # mistakes that are shown
+FIGURES = ("top1", "one_view_top1", "top5", "loss", "ece", "published_top1", "published_top5")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Evaluation:
     part: str
     crops: int
     protocol: str
-    command: str
+    command: str = field(repr=False)
     images: int
     seconds: float
     top1: float
@@ -72,12 +74,30 @@ class Evaluation:
     ece: float
     published_top1: float | None
     published_top5: float | None
-    classes: list[ClassRow]
-    calibration: list[CalibrationBin]
-    mistakes: list[Mistake]
-    confusion: list[list[int]]
+    classes: list[ClassRow] = field(repr=False)
+    calibration: list[CalibrationBin] = field(repr=False)
+    mistakes: list[Mistake] = field(repr=False)
+    confusion: list[list[int]] = field(repr=False)
     views: int = 1
     one_view_top1: float | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the figures, and each class's precision and recall."""
+        figures = "".join(
+            f"<tr><td>{name}</td><td>{getattr(self, name):.4f}</td></tr>"
+            for name in FIGURES
+            if getattr(self, name) is not None
+        )
+        classes = "".join(
+            f"<tr><td>{escape(row.name)}</td><td>{row.images}</td><td>{_share(row.precision)}</td>"
+            f"<td>{_share(row.recall)}</td></tr>"
+            for row in self.classes
+        )
+        header = "<tr><th>class</th><th>images</th><th>precision</th><th>recall</th></tr>"
+        about = escape(
+            f"{', '.join(model.name for model in self.models)} on {self.images} {self.part} images"
+        )
+        return f"<p>{about}</p><table>{figures}</table><table>{header}{classes}</table>"
 
     def to_json(self) -> str:
         """JSON, a line for each field or row of a table."""
@@ -99,6 +119,10 @@ ROW_TYPES: dict[str, type] = {
     "calibration": CalibrationBin,
     "mistakes": Mistake,
 }
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _json_rows(value: Any) -> str:

@@ -5,9 +5,11 @@ Source of the maps: Zhou et al. 2016, "Learning Deep Features for Discriminative
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import keras
@@ -43,6 +45,12 @@ class Explanation:
     maps: np.ndarray = field(repr=False)
     heads: dict[str, tuple[float, ...]] = field(default_factory=dict)
     features: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks: the picture that `draw` makes."""
+        picture = io.BytesIO()
+        draw(self, picture)
+        return picture.getvalue()
 
 
 def explanation(
@@ -95,7 +103,7 @@ def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in maps])
 
 
-def draw(found: Explanation, path: Path | str, title: str = "") -> None:
+def draw(found: Explanation, path: Path | str | BinaryIO, title: str = "") -> None:
     """Draw a picture: the image, and each class's map over it; red is where the class gets most of its logit.
 
     Further rows show the heads' opinions and, for each block, the channels that respond most.

@@ -50,6 +50,7 @@ from keras_googlenet.training.network import (
 )
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
+from keras_googlenet.training.result import TrainingResult
 from keras_googlenet.training.start import start
 from keras_googlenet.training.table import EpochTable
 
@@ -63,7 +64,7 @@ def train(
     resume: bool = False,
     recorded_split: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> dict[str, Any]:
+) -> TrainingResult:
     """Train a GoogLeNet and leave a run folder.
 
     The folder, `config.run`, holds `config.json`, `labels.txt`, `metrics.csv` (a row an epoch),
@@ -81,7 +82,9 @@ def train(
         callbacks: Further Keras callbacks, called in the first process only.
 
     Returns:
-        What `summary.json` holds: `test_accuracy`, `test_images`, `train_seconds` and more.
+        The run. As a dictionary it is `summary.json`: `test_accuracy`, `test_images`, `train_seconds` and
+        more. It has the trained network as `model` and the epochs as `history`, and a notebook shows its
+        pictures.
 
     Raises:
         UserError: The run's folder exists, the data cannot be used or has changed since the run began, the
@@ -97,10 +100,10 @@ def train(
             finished = _finished(config.run)
             if finished is not None:
                 say(f"{config.run}: finished already")
-                return finished
+                return TrainingResult(config.run, finished)
         else:
             check_new(config.run)
-        return _train(config, data, stack, recorded_split, callbacks)
+        return TrainingResult(config.run, _train(config, data, stack, recorded_split, callbacks))
 
 
 def _train(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,16 @@ def test_measure(evaluation):
         results.ClassRow("cat", 2, 1.0, 0.5),
         results.ClassRow("dog", 0, None, None),
     ]
+
+
+def test_what_python_and_notebooks_show(evaluation):
+    assert "confusion" not in repr(evaluation)
+    assert len(repr(evaluation)) < 500
+    shown = replace(evaluation, part="<b>")._repr_html_()
+    assert "<td>top1</td><td>0.5714</td>" in shown
+    assert "<td>dog</td><td>0</td><td></td><td></td>" in shown
+    assert "&lt;b&gt;" in shown
+    assert "published" not in shown
 
 
 def test_the_worst_mistakes_come_first(evaluation):

@@ -64,6 +64,7 @@ def test_an_explanation_of_heads_and_blocks(tmp_path, small_variant):
     for block, features in zip(("3a", "5a"), feature_model(network, ["3a", "5a"])(inputs), strict=True):
         np.testing.assert_allclose(found.features[block], np.asarray(features)[0], atol=1e-5)
     draw(found, tmp_path / "all.png")
+    assert found._repr_png_() == (tmp_path / "all.png").read_bytes()
     assert cv2.imread(str(tmp_path / "all.png")).shape[0] > 1000
     with pytest.raises(UserError, match="expected a block of"):
         classifier.explain(pixels, blocks=["9z"])
