@@ -26,8 +26,11 @@ from serving_folder import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import SERVED_PIXELS
 from keras_googlenet.serving.client.client import BATCH
+from keras_googlenet.serving.deployment import deploy
+from keras_googlenet.serving.page import POLICY
 from keras_googlenet.serving.preview.batching_parameters import read_parameters
 from keras_googlenet.serving.preview.metrics import read_path
 from keras_googlenet.serving.preview.text_formats import message_types
@@ -279,10 +282,53 @@ def test_nginx_takes_its_file(tmp_path):
 
 def test_nginx_keeps_the_metrics_inside():
     locations = re.findall(r"location (\S+) ", read("nginx.conf"))
-    assert locations == ["/v1/"]
+    assert locations == ["=", "/page/", "/v1/"]
+    assert POLICY in read("nginx.conf")
     limit = int(re.search(r"client_max_body_size (\d+)m;", read("nginx.conf"))[1])
     photograph = 1_400_000  # bytes: 64 MiB for 32 of them in base64
     assert 32 * len(base64.b64encode(bytes(photograph))) < limit * 2**20
+
+
+# --- deploy ------------------------------------------------------------------------------------------
+
+
+def test_deploy_writes_all_files_for_a_model(tmp_path):
+    (tmp_path / "models/shoes/1").mkdir(parents=True)
+    assert deploy(tmp_path / "new/deployment", str(tmp_path / "models/shoes")) == "shoes"
+    folder = tmp_path / "new/deployment"
+    written = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    there = {str(file.relative_to(SERVING)) for file in SERVING.rglob("*") if file.is_file()}
+    there = {name for name in there if "__pycache__" not in name}
+    of_page = {f"page/{name}" for name in ("index.html", "page.js", "style.css", "icon.svg")}
+    assert written == there | of_page | {".env"}
+    config = text_format.Parse(
+        (folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
+    )
+    assert [(m.name, m.base_path) for m in config.model_config_list.config] == [("shoes", "/models/shoes")]
+    assert (folder / ".env").read_text() == f"MODELS={tmp_path / 'models'}\n"
+    assert '<meta name="models" content="shoes">' in (folder / "page/index.html").read_text()
+    changed = {"models.config", ".env", *of_page}
+    assert all((folder / name).read_bytes() == (SERVING / name).read_bytes() for name in written - changed)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["deployment"]
+
+
+def test_deploy_takes_a_name_alone(tmp_path):
+    assert deploy(tmp_path / "deployment", "shoes") == "shoes"
+    assert not (tmp_path / "deployment/.env").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", '"', "a/b", "-x", "é"])
+def test_deploy_refuses_other_names(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").touch()
+    with pytest.raises(UserError, match="expected a model's name"):
+        deploy(tmp_path / "deployment", name)
+    with pytest.raises(UserError, match="exists"):
+        deploy(tmp_path / "there", "shoes")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+# --- the README --------------------------------------------------------------------------------------
 
 
 def test_every_file_is_told_of_and_every_name_is_a_files():

@@ -72,10 +72,14 @@ print(len(sample_arrays()["test_images"]), keras_googlenet.GoogLeNet().count_par
     command = [tmp_path / "fresh/bin/keras-googlenet", "--version"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=libraries)
     assert printed.stdout.strip() == keras_googlenet.__version__
+    deploy = [tmp_path / "fresh/bin/keras-googlenet", "deploy", tmp_path / "deployment", "--model", "shoes"]
+    subprocess.run(deploy, capture_output=True, check=True, env=libraries)
+    assert '"shoes"' in (tmp_path / "deployment/models.config").read_text()
     listed = subprocess.run(
         [python, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True
     )
-    for name in ("py.typed", "data/sample/LICENSE", "licenses/LICENSE"):
+    served = ("serving/page/index.html", "serving/page/page.js", "serving/files/compose.yaml")
+    for name in ("py.typed", "data/sample/LICENSE", "licenses/LICENSE", *served):
         assert name in listed.stdout
 
 

@@ -66,6 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-googlenet serve --open",
         "keras-googlenet serve models/googlenet --rest-port 8501",
     ),
+    "deploy": ("keras-googlenet deploy deployment --model models/googlenet",),
     "predict": (
         "keras-googlenet predict photo.jpg --weights cifar10",
         "keras-googlenet predict photos --model models/googlenet --to predictions.csv --top 3",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -71,6 +72,22 @@ def serve(
     with tempfile.TemporaryDirectory() as folder:
         export_run(name, Path(folder) / name, cam=True, warmup_batch_sizes=(1,))
         serve_preview(Path(folder) / name, options)
+
+
+def deploy(folder: Path, /, *, model: str) -> None:
+    """Write a folder for TensorFlow Serving: compose file, Kubernetes manifests, monitoring, TLS, a page.
+
+    Parameters
+    ----------
+    folder
+        The folder to make; it must not exist.
+    model
+        The model's name, or its directory of versions, such as models/googlenet.
+    """
+    from keras_googlenet.serving.deployment import deploy as write
+
+    name = write(folder, model)
+    say(f"{folder}: model {name!r}; next: docker compose -f {shlex.quote(str(folder / 'compose.yaml'))} up")
 
 
 def predict(

@@ -7,7 +7,6 @@ import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import cv2
 import httpx
@@ -18,7 +17,7 @@ from conformance.server import preview
 from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.network.architecture import Architecture
-from keras_googlenet.serving.preview import page as page_module
+from keras_googlenet.serving import page as page_files
 
 pytestmark = pytest.mark.ci
 PATHS = ("chromium", "chromium-browser", "google-chrome")
@@ -267,7 +266,7 @@ def test_the_requests_run(opened, server, image, tmp_path, language):
 
 def test_from_another_server(opened, server, image):
     """The same files on any web server, with CORS; without names of models, a field asks for one."""
-    folder = Path(str(page_module.FOLDER)).parent
+    folder = page_files.FOLDER.parent
     handler = partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
         threading.Thread(target=files.serve_forever, daemon=True).start()
