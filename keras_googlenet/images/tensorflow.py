@@ -233,7 +233,8 @@ def load_images(encoded: Tensor, preprocessing: Preprocessing, max_pixels: int =
     pixels = tf.reduce_sum(tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1))
     shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
 
-    def load(one: Tensor) -> Tensor:
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+    def load(one: Tensor) -> Tensor:  # traced once for both ways below
         return resize(_decode(one, preprocessing.channels, preprocessing.turns), preprocessing)
 
     def load_all(at_once: int | None) -> Tensor:
