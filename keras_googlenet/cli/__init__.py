@@ -34,6 +34,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (  # as a newcomer meets them
     train.train,
     train.recipes,
     evaluate.evaluate,
+    evaluate.compare,
     export.export,
     serving.deploy,
     tune.tune,

@@ -1,4 +1,4 @@
-"""`evaluate`: figures of trained weights."""
+"""`evaluate` and `compare`: figures of trained weights."""
 
 from __future__ import annotations
 
@@ -99,3 +99,29 @@ def evaluate(
             say(f"{name:15} {figure:.4f}")
     if to is not None:
         say(f"{'report':15} {to / 'report.html'}")
+
+
+def compare(*runs: Path, to: Path | None = None) -> None:
+    """Compare runs, finished or not: a table, and with --to their curves in one picture.
+
+    Parameters
+    ----------
+    runs
+        Folders of runs.
+    to
+        The PNG file to draw the curves to; it must not exist.
+    """
+    if not runs:
+        raise UserError("expected the folders of runs")
+    for run in runs:
+        check_run(run)
+    if to is not None and (to.suffix != ".png" or to.exists() or not to.parent.is_dir()):
+        raise UserError(f"expected --to to be a new .png file in an existing folder, got {to}")
+    import_tensorflow()
+    from keras_googlenet.evaluation.compare import plot_runs, read_run, table
+
+    rows = [read_run(run) for run in runs]
+    say(table(rows))
+    if to is not None:
+        plot_runs(rows, to)
+        say(to)
