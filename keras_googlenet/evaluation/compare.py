@@ -93,7 +93,7 @@ def table(rows: Sequence[RunRow]) -> str:
 
 
 def plot_runs(rows: Sequence[RunRow], path: Path) -> None:
-    """Draw the runs' losses and accuracies by epoch; validation is solid, training dashed.
+    """Draw the runs' losses and accuracies by epoch: of validation, if any, and dashed of training.
 
     Args:
         rows: The runs.
@@ -107,15 +107,16 @@ def plot_runs(rows: Sequence[RunRow], path: Path) -> None:
             if metric == "loss":
                 axes.plot(epochs, row.history["loss"], ".-", color=color, label=label)
                 continue
-            axes.plot(epochs, row.accuracy(), "--", color=color, alpha=0.5)
-            shown = row.accuracy("val_") or row.accuracy()
-            axes.plot(epochs, shown, ".-", color=color, label=label)
+            validation = row.accuracy("val_")
+            axes.plot(epochs, validation or row.accuracy(), ".-", color=color, label=label)
+            if validation:
+                axes.plot(epochs, row.accuracy(), "--", color=color, alpha=0.5)
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         for text in axes.legend().get_texts():
             text.set(**AS_WRITTEN)
-    figure.axes[1].set_ylabel("validation solid, training dashed")
+    figure.axes[1].set_ylabel("validation if any, else training; dashed: training")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=DPI, format="png")
