@@ -49,9 +49,6 @@ DRAIN = 0.4  # of a round's seconds: batches made while other pipelines ran are 
 
 OURS, OURS_EACH_TIME = "ours", "ours, decoding in every epoch"
 ON_BATCHES, ON_IMAGES, CACHED = "Keras, layers on batches", "Keras, layers on images", "Keras, cached"
-COLORS = {
-    OURS: "#1f4e79", OURS_EACH_TIME: "#7ba7d0", ON_BATCHES: "#c55a11", ON_IMAGES: "#e08e4e", CACHED: "#f4c7a1"
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -261,22 +258,26 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """The rates with their spread, on a logarithmic axis."""
-    figure = Figure(figsize=(9, 1 + 0.4 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for place, row in enumerate(rows):
-        rate, low, high = (row[f"images_per_second{end}"] for end in ("", "_low", "_high"))
-        color = COLORS[row["pipeline"]]
-        axes.errorbar(rate, place, xerr=[[rate - low], [high - rate]], fmt="o", color=color, capsize=3)
-        axes.text(high * 1.05, place, f"{rate:,.0f}  ({row['times_keras']:.1f}x)", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), [f"{row['augment']}: {row['pipeline']}" for row in rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.margins(x=0.2)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("images a second (in brackets: times the faster of Keras's that decode in every epoch)")
-    axes.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=120)
+    """Images per second with their spread: a panel per augmentation."""
+    augments = list(dict.fromkeys(row["augment"] for row in rows))
+    figure = Figure(figsize=(8.5, 0.8 + 1.7 * len(augments)), layout="constrained")
+    for axes, augment in zip(figure.subplots(len(augments), squeeze=False).flat, augments, strict=True):
+        shown = [row for row in rows if row["augment"] == augment]
+        for place, row in enumerate(shown):
+            rate, low, high = (row[f"images_per_second{end}"] for end in ("", "_low", "_high"))
+            color = "#2563c9" if row["pipeline"].startswith("ours") else "#b4bcc7"
+            axes.barh(
+                place, rate, xerr=[[rate - low], [high - rate]], color=color, capsize=2, error_kw={"lw": 0.7}
+            )
+            axes.text(high, place, f"  {rate:,.0f}", va="center", fontsize=9)
+        axes.set_yticks(range(len(shown)), [row["pipeline"] for row in shown])
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(f"augmentation {augment}", fontsize=10)
+    figure.axes[-1].set_xlabel("images per second")
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=110)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

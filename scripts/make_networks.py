@@ -88,7 +88,7 @@ def pack(run: Path, name: str, to: Path) -> None:
     """
     summary, recorded = run_folder.summary(run), run_folder.recorded(run)
     if summary is None:
-        raise UserError(f"{run} is not finished: go on with its training")
+        raise UserError(f"{run} is not finished: resume its training")
     to.mkdir(parents=True)
     for file in (ARCHITECTURE, run_folder.LABELS):
         shutil.copy(run / file, to / file)

@@ -17,7 +17,7 @@ NAMED = 20  # unreadable files in an error of one line
 
 
 def sample(to: Path, /) -> None:
-    """Write an image of the bundled sample, to try `predict` with: one that training holds out.
+    """Write a held-out image of the bundled sample, to try `predict` with.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def prepare(
     enlarge: Annotated[bool, cyclopts.Parameter(negative="")] = False,
     skip_corrupt: Annotated[bool, cyclopts.Parameter(negative="")] = False,
 ) -> None:
-    """Write a folder's images to another folder, smaller, so that training decodes them faster.
+    """Write smaller copies of a folder's images to another folder, so that training decodes them faster.
 
-    It may be interrupted: the same call again does what is left.
+    Rerun to finish after an interruption.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ def prepare(
     target
         The new folder: the images get the same paths in it.
     size
-        Shorter side in pixels; the aspect is kept.
+        Length of the shorter side in pixels; the aspect ratio is kept.
     quality
-        Of JPEG images, 1 to 100. PNG images stay PNG.
+        Quality of JPEG images, 1 to 100. PNG images stay PNG.
     enlarge
-        Enlarge images that are smaller than that; they are copied otherwise.
+        Enlarge images that are smaller than --size instead of copying them.
     skip_corrupt
-        List files that are no images, and end well; they are an error otherwise, once all others are done.
+        Report unreadable files and exit with 0; by default they are an error after all others are done.
     """
     from keras_googlenet.data.prepare import prepare as prepare_folder
 
@@ -96,28 +96,28 @@ def inspect(
     images: int = 500,
     seed: int = 0,
 ) -> None:
-    """Look at a data set, or at two: counts, sizes, duplicates, leakage, and pictures.
+    """Inspect one or two data sets: counts, sizes, duplicates, leakage between parts, pictures.
 
     Parameters
     ----------
     data
-        "sample", a folder with one folder of images for each class, or "tfds:NAME"; twice for two.
+        "sample", a folder with one folder of images for each class, or "tfds:NAME"; pass it twice for two.
     to
         The folder to make, with report.html, which shows all, inspection.json, near_duplicates.csv (pairs of
         copies of the same picture), contact sheets and features.png.
     class_name
-        Draw the features of this class alone.
+        Draw the features of this class only.
     weights
         The network whose features are drawn: one of the package such as cifar10, a run's folder, a .keras or
         .weights.h5 file, or "imagenet"; by default cifar10, or fashion_mnist for gray images.
     variant
-        The network's name, where the weights do not tell it; without weights, it is not trained.
+        Name of the network, if the weights do not determine it; without --weights, it is not trained.
     projection
         How features become points; tsne needs scikit-learn.
     images
-        How many images of each set to draw features of, at most.
+        Maximum number of images per set whose features are drawn.
     seed
-        Of their choice, the data's division, and the network that is not trained.
+        Random seed for the choice of images, the split, and an untrained network.
     """
     for name in data:
         check_data(name)

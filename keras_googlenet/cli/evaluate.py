@@ -30,7 +30,7 @@ def evaluate(
     to: Path | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Measure a run, or several together, on labeled images, and leave a report to look at.
+    """Measure a run, or an ensemble of runs, on labeled images, and write a report.
 
     Parameters
     ----------
@@ -38,29 +38,29 @@ def evaluate(
         The folder of a finished run, or a network of the package such as cifar10.
     data
         Images to measure on: a folder with one folder of images for each class, "sample" or
-        "tfds:NAME"; by default what the run was trained on, divided as it was then.
+        "tfds:NAME"; by default the data of the run, in its recorded split.
     part
-        Which part of the data; by default test, but all images of a folder that is not divided.
+        Part of the data; by default test, or all images of a folder without parts.
     crops
-        Crops of each image, whose probabilities are averaged: 1 as in training, 10 or the paper's 144.
+        Average the probabilities of this many crops: 1 as in training, 10 or the paper's 144.
     views
         Average the probabilities of this many views: 1 (the image), 2 (and its mirror image), 6 (and
         one-pixel shifts). The accuracy of the image alone is reported too.
     ensemble
-        Folders of further runs, whose probabilities are averaged with the first's.
+        Further runs to average the probabilities with.
     weights
-        In place of a run: "imagenet" for the published weights of a variant, or a network of the package.
+        Instead of a run: "imagenet" for the published weights of a variant, or a network of the package.
     variant
-        The network whose published weights are meant.
+        With --weights imagenet: the variant.
     batch_size
-        Crops in a step.
+        Number of crops per step.
     recorded_split
         If the run's images have changed, use the recorded files that still exist.
     to
-        The report's folder, which must not exist; by default a new one in the run's, and none for
-        published weights and networks of the package.
+        Folder for the report, which must not exist; by default a new one in the run's folder. Without --to,
+        published weights and networks of the package get no report.
     as_json
-        Print the result as JSON, and nothing else.
+        Print only JSON.
     """
     if (run is None) == (weights is None):
         raise UserError("expected either the folder of a run or --weights, such as --weights imagenet")

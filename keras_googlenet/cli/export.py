@@ -49,35 +49,34 @@ def export(
         The model's directory, such as models/googlenet: its name is the model's. For the formats onnx and
         litert, a file that ends in .onnx or .tflite.
     weights
-        Of a run that averaged its weights, the average or the last ones; by default those of model.keras,
-        the average.
+        For a run with averaged weights: the average, as in model.keras, or the last weights.
     calibrate
-        Fit a temperature on held-out images, and divide the logits by it.
+        Calibrate probabilities: fit a temperature on held-out images, and divide the logits by it.
     data
         Images to calibrate on and to measure another precision on, 1,000 at most: a folder with one folder
         of images for each class, "sample" or "tfds:NAME"; by default the run's validation images.
     recorded_split
         If the run's images have changed, calibrate and measure on the recorded files that still exist.
     version
-        The version's number; by default one more than the highest there.
+        Version number; by default the highest existing one plus 1.
     precision
-        What the exported graph computes in; int8 is for --format litert, and bfloat16 for TensorFlow
-        Serving. Of another than float32, the accuracy of both is measured and printed.
+        Precision of the exported graph: int8 for --format litert, bfloat16 for TensorFlow Serving. If it is
+        not float32, the accuracy in both precisions is measured and printed.
     optimize
         How to prepare the graph for serving: fold for any device; cpu, a little faster on a server without
         a GPU, for more memory; none for the layers as they were trained.
     cores
-        Of a server without a GPU that gives an operation one thread and runs so many at a time: a batch, and
-        long convolutions, are divided among them.
+        Split batches and long convolutions over this many cores, for a server without a GPU that runs each
+        operation on one thread.
     cam
         Add the signature cam, of class activation maps.
     max_pixels
-        Refuse encoded images of more pixels (height x width), and decode a batch of more of them one image at
-        a time; 16 million by default, 50 million at most. Each takes about 11 bytes of memory.
+        Reject encoded images of more pixels (height x width), and decode a batch with more pixels one image
+        at a time; 16 million by default, at most 50 million. A pixel takes about 11 bytes of memory.
     warmup_batch_sizes
-        A server runs each signature on each of these before it answers its first request.
+        Batch sizes of the warm-up requests, which a server runs before it answers its first request.
     keep
-        Delete all but this many of the highest versions, once the new one is there.
+        Keep only this many of the highest versions, the new one included.
     """
     format_named(format)
     check_run(run)

@@ -25,7 +25,7 @@ def profile(
     picture: Path | None = None,
     drawing: Path | None = None,
 ) -> None:
-    """Count what a network costs, as in the paper's Table 1, or compare the networks.
+    """Count parameters and multiply-adds, as in the paper's Table 1, or compare networks.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def profile(
     classes
         Number of classes.
     input_size
-        Side of the input in pixels; by default 224, or 32 for the networks made for that.
+        Height and width of the input in pixels; by default 224, or 32 for networks made for small images.
     compare
-        Set AlexNet, VGG-11, NiN and every variant side by side, and answer the textbooks' questions.
+        Compare AlexNet, VGG-11, NiN and all variants, and answer textbook questions about them.
     csv_file
-        Write the table to this file as well; it must not exist.
+        Also write the table to this file, which must not exist.
     picture
         With --compare: draw parameters against multiply-adds to this .png, .pdf or .svg file.
     drawing

@@ -38,9 +38,9 @@ def train(
     Parameters
     ----------
     architecture
-        The JSON file of a network, such as a search's best.json, in place of --variant and --width.
+        The JSON file of a network, such as a search's best.json; replaces --variant and --width.
     resume
-        Go on with the run in --run, from its last checkpoint; start it if there is none.
+        Resume the run in --run from its last checkpoint, or start it if there is none.
     recorded_split
         With --resume: if the images have changed, continue with the recorded files that still exist, in their
         recorded parts.
@@ -49,11 +49,11 @@ def train(
     distributed
         Train in several processes that share each batch, on the JAX backend; start the same command in each.
     coordinator_address
-        With --distributed: host and port of the first process, if no environment of a launcher tells it.
+        With --distributed: HOST:PORT of the first process, unless the launcher's environment has it.
     processes
-        With --distributed: how many there are.
+        With --distributed: number of processes.
     process_id
-        With --distributed: this one's number, from 0.
+        With --distributed: number of this process, from 0.
     """
     if recorded_split and not resume:
         raise UserError("--recorded-split needs --resume")
@@ -64,7 +64,7 @@ def train(
 
         connect(coordinator_address, processes, process_id)
     elif coordinator_address is not None or processes is not None or process_id is not None:
-        raise UserError("--coordinator-address, --processes and --process-id need --distributed beside them")
+        raise UserError("--coordinator-address, --processes and --process-id need --distributed")
     if architecture is not None:
         config = replace(config, variant=str(architecture), width=1.0)
     check_data(config.data)

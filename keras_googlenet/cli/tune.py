@@ -36,35 +36,36 @@ def tune(
     oracle: str | None = None,
     report: Path | None = None,
 ) -> None:
-    """Search the channels of a network; the same command goes on with a search that was stopped.
+    """Search for the best channels within a budget. Rerun to resume; raise --trials to extend a search.
 
     Parameters
     ----------
     training
-        How each network is trained.
+        Options of each training.
     space
-        What is chosen: a factor for the stem and each stage (stage_width), one for each column of Table 1 in
-        each stage (branch_ratio), or all 54 counts (block).
+        What to search: a multiplier for the stem and each stage (stage_width), one for each column of Table 1
+        in each stage (branch_ratio), or all 54 channel counts (block).
     algorithm
-        How networks are proposed; hyperband gives many of them few epochs, and --epochs to the best.
+        Search algorithm; hyperband trains many networks for a few epochs, and the best for --epochs.
     trials
-        Networks to train. The first is the unchanged one, as the baseline, whatever the budget.
+        Number of networks to train. The first is the unchanged network, as the baseline, even if it exceeds
+        the budget.
     variants
-        Networks to choose among, beside --variant.
+        Further variants to choose from.
     extras
-        What else is chosen.
+        Further hyperparameters to search.
     max_params
-        Parameters of the main path that a network may have at most.
+        Maximum number of parameters, without auxiliary heads.
     max_macs
-        Multiply-adds of the main path for one image, at most.
+        Maximum number of multiply-adds per image, without auxiliary heads.
     max_latency_ms
-        Milliseconds that the main path may take for one image on this machine, at most; it is measured.
+        Maximum time per image in milliseconds, measured on this machine, without auxiliary heads.
     tuner_id
-        With several processes: this one's name. That of the one that proposes networks contains "chief".
+        With several processes: the name of this one. Name the process that proposes networks "chief".
     oracle
-        With several processes: host and port of the chief.
+        With several processes: HOST:PORT of the chief.
     report
-        Make the table and the pictures of this search's folder anew, and nothing else.
+        Rebuild the table and the pictures of this search's folder, and exit.
     """
     if report is not None:
         from keras_googlenet.tuning.report import report as rebuild

@@ -145,7 +145,7 @@ class KeepProgress(keras.callbacks.Callback):
     def _end(self) -> None:
         cursor = self.progress.cursor
         raise Interrupted(
-            f"stopped after {cursor.epoch} epochs and {cursor.step} steps: go on with "
+            f"stopped after {cursor.epoch} epochs and {cursor.step} steps: resume with "
             f"keras-googlenet train --run {self.run} --resume",
             self.stop.received or 0,
         )

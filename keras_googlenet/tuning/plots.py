@@ -16,6 +16,7 @@ from keras_googlenet.tuning.budgets import Budget
 from keras_googlenet.tuning.results import Trial
 
 DPI = 120
+FEWEST = 8  # trials: with fewer, chance alone explains almost any correlation
 MOST_BARS = 24
 SURE = 1.96  # standard deviations that one in twenty of mere chance exceeds
 
@@ -77,12 +78,18 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def plot_importance(trials: Sequence[Trial], path: Path) -> None:
-    """How each parameter goes with the score, the strongest first, and how much of that chance would do.
+    """Rank correlation of each parameter with the score, the strongest first, and the range due to chance.
 
     Args:
         trials: With scores; Hyperband's of all lengths.
         path: PNG file to write.
     """
+    if len(trials) < FEWEST:
+        figure = Figure(figsize=(9, 2))
+        text = f"{len(trials)} trials: too few to rank parameters. {FEWEST} or more show which ones matter."
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+        figure.savefig(path, dpi=DPI)
+        return
     found = sorted(importance(trials).items(), key=lambda pair: -abs(pair[1]))
     shown = found[:MOST_BARS]
     figure = Figure(figsize=(9, 1.8 + 0.3 * max(len(shown), 3)), layout="constrained")

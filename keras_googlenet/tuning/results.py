@@ -87,7 +87,7 @@ def record(search: Search) -> None:
         different = search.config.differences(found.config)
         if different or found.size != search.size:
             raise UserError(
-                f"{folder} was begun with another {', '.join(different) or 'data set'}: go on with the same "
+                f"{folder} was begun with another {', '.join(different) or 'data set'}: resume with the same "
                 "options, or choose another folder"
             ) from None
         if search.config.trials != found.config.trials:

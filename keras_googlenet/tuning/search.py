@@ -151,7 +151,7 @@ def _search(
         with contextlib.redirect_stdout(io.StringIO()):  # that it reloads is told below
             tuner = ChannelTuner(oracle, hypermodel, folder.absolute())
     except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"cannot go on with the search in {folder}: {error!r}") from error
+        raise UserError(f"cannot resume the search in {folder}: {error!r}") from error
     role = _role()
     done = sum(trial.status != RUNNING for trial in oracle.trials.values())
     say(
@@ -166,7 +166,7 @@ def _search(
             tuner.search()
     except (SearchStopped, KeyboardInterrupt):
         raise Interrupted(
-            f"the search in {folder} stopped; the same command goes on with it",
+            f"the search in {folder} stopped: rerun to resume",
             shared.stop.received or SIGINT,
         ) from None
     except SearchHaltedError as error:

@@ -117,7 +117,7 @@ class ChannelTuner(kt.Tuner):
         """Nothing: the oracle has the whole space already, and no network need be built for it."""
 
     def _get_tuner_fname(self) -> str:
-        """What tells of a search to go on with; keras-tuner's own file comes after the first trial."""
+        """What tells of a search to resume; keras-tuner's own file comes after the first trial."""
         return str(self.folder / "oracle.json")
 
     def save(self) -> None:

@@ -265,7 +265,7 @@ def test_ctrl_c_leaves_a_search_to_go_on_with(data, options, monkeypatch):
     original = FollowTrial.on_epoch_end
     monkeypatch.setattr(FollowTrial, "on_epoch_end", interrupt)
     config = TuneConfig(training=RunConfig(**options), space="block", trials=3)
-    with pytest.raises(Interrupted, match="the same command goes on with it") as stopped:
+    with pytest.raises(Interrupted, match="rerun to resume") as stopped:
         tune(config, data=data)
     assert stopped.value.signal == signal.SIGINT
     assert list(states(options["run"]).values()) == ["COMPLETED", "RUNNING"]

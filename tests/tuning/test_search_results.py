@@ -69,7 +69,7 @@ def test_importance_of_one_trial_is_none(tmp_path):
 def test_a_parameter_of_a_block_with_dollar_signs_is_drawn_as_written(tmp_path):
     """A block's name comes from the architecture's file; matplotlib would take it for a formula."""
     name = r"$\frac{$ width"
-    trials = [trial(str(n), n / 10, **{name: n}) for n in range(3)]
+    trials = [trial(str(n), n / 10, **{name: n}) for n in range(9)]
     plot_importance(trials, tmp_path / "importance.png")
     assert (tmp_path / "importance.png").is_file()
 

@@ -25,43 +25,43 @@ class Options:
     """Open the page in the browser."""
 
     model_config_file: Path | None = None
-    """Models, version policies and labels, as TensorFlow Serving's own flag takes them. Of each base_path the
-    last component counts: a folder in the directory."""
+    """File of models, version policies and labels, as for TensorFlow Serving's flag. Only the last component
+    of each base_path is used: a folder in DIRECTORY."""
 
     monitoring_config_file: Path | None = None
-    """Where to answer with Prometheus metrics, on the REST port."""
+    """File that enables Prometheus metrics on the REST port, as for TensorFlow Serving's flag."""
 
     enable_batching: bool = False
     """Run concurrent requests as one batch."""
 
     batching_parameters_file: Path | None = None
-    """How large batches get and how long they wait."""
+    """File of batch sizes and timeouts, as for TensorFlow Serving's flag."""
 
     tensorflow_intra_op_parallelism: int = 0
-    """Threads that share one operation of the network; 0 for one a core."""
+    """Number of threads per operation; 0 for one per core."""
 
     tensorflow_inter_op_parallelism: int = 0
-    """Operations at a time; 0 for one a core."""
+    """Number of operations at a time; 0 for one per core."""
 
     poll_seconds: float = 1.0
-    """Seconds between two looks for new versions; 0 for none after the first."""
+    """Seconds between checks for new versions; 0 to check only at the start."""
 
     rest_timeout_ms: int = 30_000
-    """Milliseconds that a request may compute, and wait for its batch; 0 for no bound. An operation of the
-    network that has begun is finished first, as in TensorFlow Serving."""
+    """Timeout of a request in milliseconds, its wait for a batch included; 0 for none. A running operation is
+    finished first, as in TensorFlow Serving."""
 
     rest_api_enable_cors_support: bool = False
-    """Let pages of any site read the REST interface's answers."""
+    """Allow pages of any site to read REST responses."""
 
     max_rows: int = 64
-    """Rows (images, examples) that a request may have, and the numbers that its JSON may hold. Checked before
-    batching, where max_batch_size applies too."""
+    """Maximum number of rows (images, examples) in a request. Checked before batching, where max_batch_size
+    applies, too."""
 
     max_request_bytes: int = 2**27
-    """Bytes that a request may have, as sent and as decompressed. Checked before batching."""
+    """Maximum size of a request in bytes, as sent and as decompressed."""
 
     access_log: str | None = None
-    """Write a line of JSON for each request to this file; `--access-log=-` for standard error."""
+    """Append a line of JSON per request to this file; `--access-log=-` for standard error."""
 
     def check(self) -> None:
         """Refuse numbers that would make it poll without a pause, or answer nothing.
