@@ -173,7 +173,7 @@ def words_of(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, list):
-        return [word for each in value for word in (f"--{flag}", str(each))] or [f"--empty-{flag}"]
+        return [word for each in value for word in (f"--{flag}", str(each))] or [f"--no-{flag}"]
     return [f"--{flag}", short(value) if name in PLACES else str(value)]
 
 

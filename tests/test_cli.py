@@ -133,7 +133,7 @@ MISTAKES = [
     ("evaluate {new}", "no run at"),
     ("evaluate {corrupt_run}", "model.keras, it is corrupt"),
     ("evaluate {run} --ensemble {run} {new}", "no run at"),
-    ("evaluate {run} --data nowhere", "no folder at nowhere"),
+    ("evaluate {run} --data nowhere", "unknown data 'nowhere'"),
     ("evaluate {run} --data {corrupt_data}", "cannot read .*3.png"),
     ("evaluate {run} --data sample", "other classes than .*: it has also Ankle boot, Bag, .* and 3 more"),
     ("evaluate {run} --crops 7", "--crops"),

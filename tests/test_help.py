@@ -32,6 +32,7 @@ def test_the_most_used_options_come_first(command):
     assert [line.strip("╭╮─ ") for line in lines] == [title for title in help.GROUPS if title != "Search"]
     assert "--empty-" not in out
     assert "--no-skip-corrupt" not in out  # it is off by default
+    assert "--no-augment" not in out
     assert "--no-aux-heads" in out
     assert out.index("--data") < out.index("--recipe") < out.index("--learning-rate")
     for line in help.EXAMPLES["train"]:

@@ -22,7 +22,7 @@ app = cyclopts.App(
     version=__version__,
     config=train.fill_in,
     suppress_keyboard_interrupt=False,
-    default_parameter=cyclopts.Parameter(negative_iterable=()),
+    default_parameter=cyclopts.Parameter(negative_iterable=("no-",)),
     help_formatter=help.Formatter(),
     help_epilogue=help.epilogue(""),
 )

@@ -130,7 +130,8 @@ def _name(entry: HelpEntry) -> str:
 
 
 def _plain(entry: HelpEntry) -> HelpEntry:
-    """Without the negation of a flag that is off anyway, and without defaults that say nothing."""
-    if entry.default == "False":
-        return entry.copy(negative_names=(), default=None)
-    return entry.copy(default=None) if entry.default in ("()", "None", '""') else entry
+    """Without the negation of an option that is off or empty anyway, or a default that says nothing."""
+    negation = f"--no-{_name(entry)}"
+    kept = tuple(name for name in entry.negative_names if name != negation or entry.default == "True")
+    says_nothing = entry.default in ("False", "()", "None", '""')
+    return entry.copy(negative_names=kept, default=None if says_nothing else entry.default)

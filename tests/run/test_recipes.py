@@ -172,7 +172,7 @@ def test_an_option_beside_a_recipe_wins(recipe):
 
 
 def test_a_list_of_a_recipe_can_be_emptied():
-    assert parse(f"{command_of('fashion_mnist_best')} --empty-augment").augment == ()
+    assert parse(f"{command_of('fashion_mnist_best')} --no-augment").augment == ()
 
 
 # --- what is printed -----------------------------------------------------------------------------
