@@ -57,7 +57,7 @@ def test_versions_are_found_though_standard_error_is_closed(adders, folder, acce
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([*command, *ports], text=True, **pipes)
     try:
-        rest = ADDRESSES.search(process.stdout.readline() + process.stdout.readline())[1]
+        rest = ADDRESSES.search("".join(process.stdout.readline() for _ in range(3)))[1]
         process.stdout.close()
         process.stderr.close()
         for number in (2, 3):

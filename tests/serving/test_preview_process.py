@@ -140,7 +140,7 @@ from pathlib import Path
 import httpx
 from keras_googlenet.serving.preview import server
 
-def ask(models, host, rest_port, grpc_port):
+def ask(models, host, rest_port, grpc_port, open_page):
     def asking():
         url = f"http://{host}:{rest_port}/v1/models/adder:predict"
         answer = httpx.post(url, json={"instances": [[1, 2]]})

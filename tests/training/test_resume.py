@@ -48,8 +48,9 @@ def options(tiny_variant):
 def command(run, options) -> list[str]:
     flags = [sys.executable, "-m", "keras_googlenet.cli", "train", "--run", str(run), "--resume"]
     for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
         for one in value if isinstance(value, tuple) else (value,):
-            flags += [f"--{name.replace('_', '-')}", str(one)]
+            flags += [flag] if one is True else [flag, str(one)]
     return flags
 
 
