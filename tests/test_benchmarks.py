@@ -55,7 +55,8 @@ def test_input_pipeline(photographs, tmp_path, capsys):
     input_pipeline.main([*files, *batches, "--rounds", "1", "--seconds", "0.05"])
     with (tmp_path / "results/input_pipeline.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["pipeline"] for row in rows] == list(input_pipeline.COLORS)
+    pipelines = ["OURS", "OURS_EACH_TIME", "ON_BATCHES", "ON_IMAGES", "CACHED"]
+    assert [row["pipeline"] for row in rows] == [getattr(input_pipeline, name) for name in pipelines]
     assert {(row["data"], row["images"], row["augment"]) for row in rows} == {("photographs", "16", "flip")}
     for row in rows:
         assert float(row["images_per_second"]) > 0

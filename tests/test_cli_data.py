@@ -97,12 +97,10 @@ def test_inspect(command, labeled, tmp_path):
     assert re.search(r"^sample: 5,000 images in 10 classes$", out, re.MULTILINE)
     assert re.search(rf"^{labeled}: 12 images in 2 classes$", out, re.MULTILINE)
     assert re.search(rf"^corrupt files +1\n  {labeled / 'dog/2.png'}$", out, re.MULTILINE)
-    assert out.endswith(
-        "The features are of a network that is not trained: --weights takes a trained one.\n"
-        f"{tmp_path / 'seen'}\n"
-    )
+    assert out.endswith(f"\n{tmp_path / 'seen/report.html'}\n")
     assert {path.name for path in (tmp_path / "seen").iterdir()} == {
-        "inspection.json", "contact_sheet_1.png", "contact_sheet_2.png", "features.png",
+        "inspection.json", "contact_sheet_1.png", "contact_sheet_2.png", "features.png", "report.html",
+        "near_duplicates_1.csv", "near_duplicates_2.csv",
     }  # fmt: skip
 
 

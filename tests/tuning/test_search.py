@@ -173,7 +173,7 @@ def test_the_winner_trains_in_full(searched, folder_of_images, tmp_path):
 def test_another_search_in_the_folder_is_refused(searched, data, options):
     config = searched[0]
     other = TuneConfig(training=config.training, space="block", trials=3, max_params=6000)
-    with pytest.raises(UserError, match="was begun with another extras, max_params: go on"):
+    with pytest.raises(UserError, match="was begun with another extras, max_params: resume"):
         tune(other, data=data)
     (options["run"]).mkdir()
     (options["run"] / "mine.txt").write_text("mine")
