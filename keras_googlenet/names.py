@@ -1,10 +1,15 @@
-"""Names that several rooms share: of a network's layers, of the files in a run's folder; and a number.
+"""Names that several rooms share: of layers, of the files in a run's folder, of metrics; and a number.
 
 Trained weights, exports and surgery find layers by them.
 A convolution of a block is `inception_3a_3x3_reduce`, its normalization `..._bn`, its activation `..._relu`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+Figure = TypeVar("Figure")
 
 # A run's folder; a network of the package has the first five.
 CONFIG = "config.json"
@@ -23,6 +28,16 @@ OUTPUT = "_output"  # what a block's last layer ends with
 BATCH_NORM = "_bn"
 POOL = "_pool"  # before the main classifier: `avg_pool` or `max_pool`
 AUXILIARY = "aux"  # what the layers of auxiliary heads begin with
+
+
+def main_accuracy(figures: Mapping[str, Figure], prefix: str = "") -> Figure | None:
+    """The main head's accuracy among a network's metrics; `None` if it is not there.
+
+    Args:
+        figures: By metric; Keras names that of a network with one output just `accuracy`.
+        prefix: `"val_"` for validation.
+    """
+    return figures.get(f"{prefix}{MAIN}_accuracy", figures.get(f"{prefix}accuracy"))
 
 
 def is_pool(layer: str) -> bool:

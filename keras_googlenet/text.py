@@ -56,6 +56,27 @@ def listed(names: Sequence[Any], most: int = 5) -> str:
     return ", ".join(map(str, names[:most])) + f" and {left:,} more" * (left > 0)
 
 
+def text_table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """Aligned columns, numbers to the right; a column without content is left out.
+
+    Args:
+        header: A title for each column.
+        lines: Rows of as many cells.
+    """
+    columns = [
+        [title, *map(str, cells)]
+        for title, cells in zip(header, zip(*lines, strict=True), strict=True)
+        if any(cell != "" for cell in cells)
+    ]
+    aligned = []
+    for title, *cells in columns:
+        width = max(map(len, (title, *cells)))
+        is_number = all(cell[:1].isdigit() for cell in cells if cell)
+        align = str.rjust if is_number else str.ljust
+        aligned.append([align(cell, width) for cell in (title, "-" * width, *cells)])
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*aligned, strict=True))
+
+
 def _is_unsafe(character: str) -> bool:
     if character in KEPT:
         return False

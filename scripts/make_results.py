@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.evaluation.plots import AS_WRITTEN, shortened
 from keras_googlenet.evaluation.results import Evaluation
+from keras_googlenet.names import main_accuracy
 from keras_googlenet.profile.costs import profile
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
@@ -79,8 +80,7 @@ class Result:
 
     def accuracy(self, prefix: str = "") -> list[float]:
         """The main head's accuracy by epoch; of validation with `prefix` "val_", where there was any."""
-        name = f"{prefix}main_accuracy"
-        return self.metrics.get(name) or self.metrics.get(f"{prefix}accuracy", [])
+        return main_accuracy(self.metrics, prefix) or []
 
 
 def read_result(folder: Path) -> Result:

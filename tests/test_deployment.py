@@ -305,7 +305,7 @@ def test_deploy_writes_all_files_for_a_model(tmp_path):
         (folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
     )
     assert [(m.name, m.base_path) for m in config.model_config_list.config] == [("shoes", "/models/shoes")]
-    assert (folder / ".env").read_text() == f"MODELS={tmp_path / 'models'}\n"
+    assert (folder / ".env").read_text() == f"MODELS='{tmp_path / 'models'}'\n"
     assert '<meta name="models" content="shoes">' in (folder / "page/index.html").read_text()
     changed = {"models.config", ".env", *of_page}
     assert all((folder / name).read_bytes() == (SERVING / name).read_bytes() for name in written - changed)

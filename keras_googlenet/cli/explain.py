@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.names import TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import say
 from keras_googlenet.weights.shipped import check_network
-
-MOST = 5  # classes: an exported version has no more maps
 
 
 def explain(
@@ -49,15 +48,16 @@ def explain(
     """
     if (model is None) == (weights is None):
         raise UserError("expected either --model FOLDER or --weights NAME, such as --weights cifar10")
-    if not 1 <= top <= MOST:
-        raise UserError(f"expected --top to be between 1 and {MOST}, got {top}")
+    if not 1 <= top <= TOP_K:  # an exported version has no more maps
+        raise UserError(f"expected --top to be between 1 and {TOP_K}, got {top}")
     from keras_googlenet.inference.sources import Sources, seconds
 
     sources = Sources(images, seconds(every))
     sources.check()
     if to.exists() and not to.is_dir():
         raise UserError(f"expected --to to be a folder, got the file {to}")
-    check_network(weights if weights is not None else Path(str(model)))
+    network = weights or Path(str(model))  # a name of the package is text, a folder a path
+    check_network(network)
     import_tensorflow()
     import numpy as np
 
@@ -66,7 +66,7 @@ def explain(
 
     count = failed = 0
     with silenced_libraries():
-        classifier = load(weights if weights is not None else Path(str(model)))
+        classifier = load(network)
         # What the network cannot do is told once, before any image.
         classifier.explain(np.zeros((1, 1, 3), "uint8"), top=top, blocks=blocks)
         to.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ def serve(
         serve_preview(Path(name), options)
         return
     options.check()
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # as for `export`
     from keras_googlenet.export.from_run import export_run
 
     say(f"exporting {name}", flush=True)

@@ -12,7 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.plots import AS_WRITTEN, DPI, shortened
 from keras_googlenet.files import replacing
+from keras_googlenet.names import main_accuracy
 from keras_googlenet.run import folder as run_folder
+from keras_googlenet.text import text_table
 
 PANELS = (("loss", "Training loss (all heads, weighted)"), ("accuracy", "Accuracy (main head)"))
 
@@ -42,7 +44,7 @@ class RunRow:
 
     def accuracy(self, prefix: str = "") -> list[float]:
         """The main head's accuracy by epoch; of validation with `prefix` "val_"."""
-        return self.history.get(f"{prefix}main_accuracy") or self.history.get(f"{prefix}accuracy", [])
+        return main_accuracy(self.history, prefix) or []
 
 
 def read_run(run: Path) -> RunRow:
@@ -82,14 +84,7 @@ def table(rows: Sequence[RunRow]) -> str:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (header, *lines)
-    )
+    return text_table(header, lines)
 
 
 def plot_runs(rows: Sequence[RunRow], path: Path) -> None:

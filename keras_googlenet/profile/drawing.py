@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from keras_googlenet.names import block_layer
 from keras_googlenet.network.architecture import (
     BRANCH_5X5_KERNELS,
     Architecture,
@@ -20,6 +21,7 @@ from keras_googlenet.network.architecture import (
     MaxPool,
     output_side,
 )
+from keras_googlenet.network.cost import InputSize, stage_costs
 
 COLORS = {"conv": "#cfe2f7", "pool": "#f9d3cf", "norm": "#e3e3e3", "head": "#fbeab5", "plain": "#ffffff"}
 BLOCK, EDGE, FAINT = "#f4f6f9", "#51606f", "#5d6878"
@@ -48,6 +50,8 @@ def rows(architecture: Architecture, classes: int, side: int) -> list[Row]:
     """The rows of a network, from the image to the classes."""
     heads = {head.block: head for head in architecture.auxiliary_heads}
     found = [Row(((("image", "plain"),),), f"{side} x {side} x 3")]
+    counted = stage_costs(architecture, InputSize(side, side, 3, classes))
+    of_blocks = {row.name: row.output_shape for row in counted}
     channels = 3
     for stage in architecture.stages:
         side = output_side(stage, side)
@@ -62,7 +66,7 @@ def rows(architecture: Architecture, classes: int, side: int) -> list[Row]:
             branches = ((("local response normalization", "norm"),),)
         else:
             branches = block(architecture, stage)
-            channels = stage.filters + (0 if architecture.reductions else channels - stage.pool_proj)
+            channels = of_blocks[block_layer(stage.name)][2]
         is_block = isinstance(stage, Inception)
         name = stage.name if is_block else ""
         found.append(Row(branches, f"{side} x {side} x {channels}", name, heads.get(stage.name)))

@@ -12,6 +12,7 @@ from typing import Any
 from keras_googlenet.names import block_layer
 from keras_googlenet.profile.printed import CLASSES, PRINTED, SIZE, value
 from keras_googlenet.profile.table import NetworkCost, TableRow, table_1
+from keras_googlenet.text import text_table
 
 WIDTH = 100  # characters of a line of an answer
 
@@ -36,7 +37,7 @@ def table_1_text(rows: Sequence[TableRow]) -> str:
     parameters, macs = sum(row.parameters for row in rows), sum(row.macs for row in rows)
     lines.append(["total", "", "", depth, _number(parameters), _number(macs), "", "", ""])
     header = ["type", "patch/stride", "output", "depth", "parameters", "multiply-adds"]
-    table = _table([*header, "paper params", "paper ops", "counted against the paper"], lines)
+    table = text_table([*header, "paper params", "paper ops", "counted against the paper"], lines)
     deepest = f"{depth} layers with parameters on the longest path"
     return f"{table}\n\n{deepest}, {sum(row.depth_with_pools for row in rows)} with the pools.\n"
 
@@ -58,7 +59,7 @@ def comparison_text(rows: Sequence[NetworkCost]) -> str:
         ]
         for row in rows
     ]
-    table = _table([*header, "smallest input", "with heads"], lines)
+    table = text_table([*header, "smallest input", "with heads"], lines)
     legend = (
         "Main path, one image; inputs in pixels a side. Parameters include the moving statistics of batch "
         "normalization; activations are the values that convolutions and dense layers put out."
@@ -190,19 +191,3 @@ def _short(count: float) -> str:
     unit, suffix = next(((10**e, s) for e, s in ((9, "G"), (6, "M"), (3, "K")) if count >= 10**e), (1, ""))
     scaled = count / unit
     return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{suffix}"
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """Aligned columns, numbers to the right; a column without content is left out."""
-    columns = [
-        [title, *map(str, cells)]
-        for title, cells in zip(header, zip(*lines, strict=True), strict=True)
-        if any(cell != "" for cell in cells)
-    ]
-    aligned = []
-    for title, *cells in columns:
-        width = max(map(len, (title, *cells)))
-        is_number = all(cell[:1].isdigit() for cell in cells if cell)
-        align = str.rjust if is_number else str.ljust
-        aligned.append([align(cell, width) for cell in (title, "-" * width, *cells)])
-    return "\n".join("  ".join(cells).rstrip() for cells in zip(*aligned, strict=True))

@@ -30,7 +30,7 @@ class RunConfig:
     data: str = field(metadata={"help": f"The images: {expected_data()}."})
 
     run: Path
-    """The run's folder, which must not exist."""
+    """The run's folder: a new one, or with --resume an unfinished run's."""
 
     recipe: str | None = None
     """Start from a recipe's options, see `recipes`; explicit options override them. In Python:

@@ -50,7 +50,7 @@ def deploy(folder: Path, model: str) -> str:
         )
         (unfinished / "page/index.html").write_text(page.html([name]), encoding="utf-8")
         if directory.is_dir() and versions(directory):
-            (unfinished / ".env").write_text(f"MODELS={directory.parent}\n", encoding="utf-8")
+            (unfinished / ".env").write_text(f"MODELS='{directory.parent}'\n", encoding="utf-8")
         unfinished.rename(folder)
     return name
 

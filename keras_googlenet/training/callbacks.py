@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.files import write_text
+from keras_googlenet.names import main_accuracy
 from keras_googlenet.run import checkpoint
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.checkpoint import Progress
@@ -123,7 +124,7 @@ class KeepProgress(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        row = {"epoch": epoch + 1} | {name: float(value) for name, value in (logs or {}).items()}
+        row = {name: float(value) for name, value in (logs or {}).items()}
         self.progress.rows.append(row | {"learning_rate": self.last_rate(epoch)})
         self.progress.cursor.epoch, self.progress.cursor.step = epoch + 1, 0
         if self.patience is not None and best_epoch(self.progress.rows) == epoch:
@@ -153,7 +154,10 @@ class KeepProgress(keras.callbacks.Callback):
 
 def validation_accuracy(row: dict[str, float]) -> float:
     """The main head's, of one output or of several."""
-    return row["val_main_accuracy"] if "val_main_accuracy" in row else row["val_accuracy"]
+    found = main_accuracy(row, "val_")
+    if found is None:
+        raise KeyError("val_accuracy")
+    return found
 
 
 def best_epoch(rows: list[dict[str, float]]) -> int:
@@ -171,8 +175,8 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     if not rows:
         return
     table = io.StringIO()
-    writer = csv.DictWriter(table, rows[0].keys())
+    names = [name for name in rows[0] if name != "epoch"]  # earlier versions kept it in the rows, from 0
+    writer = csv.DictWriter(table, ["epoch", *names])
     writer.writeheader()
-    # Earlier versions counted from 0: a run of theirs that is resumed gets one way of counting.
     writer.writerows(row | {"epoch": number} for number, row in enumerate(rows, 1))
     write_text(path, table.getvalue())

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from tqdm.auto import tqdm
 
+from keras_googlenet.names import main_accuracy
 from keras_googlenet.run.checkpoint import Progress
 from keras_googlenet.text import say
 
@@ -32,7 +33,7 @@ class EpochTable(keras.callbacks.Callback):
         self.steps = steps
         self.entered = (progress.cursor.epoch, progress.cursor.step)
         self.best = max(
-            (validation for row in progress.rows if (validation := accuracy(row, "val_"))), default=None
+            (validation for row in progress.rows if (validation := main_accuracy(row, "val_"))), default=None
         )
         self.seconds_per_step: list[float] = []
         self.bar: Any = None
@@ -65,7 +66,7 @@ class EpochTable(keras.callbacks.Callback):
         figures = logs or {}
         seconds = time.monotonic() - self.began
         self.seconds_per_step.append(seconds / max(self.steps - self.first_step, 1))
-        validation = accuracy(figures, "val_")
+        validation = main_accuracy(figures, "val_")
         if validation is not None:
             self.best = max(validation, self.best or 0.0)
         # The first epoch compiles the network: the last ones tell more.
@@ -75,7 +76,7 @@ class EpochTable(keras.callbacks.Callback):
             f"{epoch + 1}/{self.epochs}",
             clock(seconds),
             f"{figures.get('loss', float('nan')):.4f}",
-            shown(accuracy(figures)),
+            shown(main_accuracy(figures)),
             shown(validation),
             shown(self.best),
             clock(left),
@@ -84,14 +85,6 @@ class EpochTable(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         self.bar.close()
-
-
-def accuracy(figures: dict[str, Any], prefix: str = "") -> float | None:
-    """The main head's, of a network with one output or several."""
-    for name in ("main_accuracy", "accuracy"):
-        if f"{prefix}{name}" in figures:
-            return float(figures[f"{prefix}{name}"])
-    return None
 
 
 def shown(share: float | None) -> str:

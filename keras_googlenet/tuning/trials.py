@@ -246,7 +246,7 @@ class FollowTrial(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        self.rows.append({"epoch": epoch + 1} | {name: float(value) for name, value in (logs or {}).items()})
+        self.rows.append({name: float(value) for name, value in (logs or {}).items()})
         write_metrics(self.table, self.rows)
         self.model.stop_training = is_exhausted(self.rows, self.training.config.early_stopping)
 

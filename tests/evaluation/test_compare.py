@@ -22,7 +22,7 @@ def runs(tmp_path):
 
 
 def test_table(runs):
-    first, second = table([read_run(run) for run in runs]).splitlines()[1:]
+    first, second = table([read_run(run) for run in runs]).splitlines()[2:]
     figures, history = summary(runs[0]), read_metrics(runs[0])
     best = max(history.get("val_main_accuracy") or history["val_accuracy"])
     assert first.split()[0] == str(runs[0])
