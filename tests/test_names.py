@@ -96,11 +96,11 @@ sys.path[:0] = [sys.argv[1] + "serving", sys.argv[1] + "scripts"]
 import load_test
 figures = load_test.summary([], 1)
 load_test.draw([], figures, "http://h/v1/models/$\\frac{$\x1b", Path(sys.argv[2]) / "load.png")
-import make_results
+from keras_googlenet.evaluation.results_page import draw
 from types import SimpleNamespace
 summary = {"test_accuracy": 0.5}
 result = SimpleNamespace(name="$\\frac{$\x1b", accuracy=lambda prefix="": [0.5], summary=summary)
-make_results.draw([result], Path(sys.argv[2]) / "curves.png")
+draw([result], Path(sys.argv[2]) / "curves.png")
 """
     run_python(code, root, str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"load.png", "curves.png"}

@@ -35,6 +35,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (  # as a newcomer meets them
     train.recipes,
     evaluate.evaluate,
     evaluate.compare,
+    evaluate.results,
     export.export,
     serving.deploy,
     tune.tune,

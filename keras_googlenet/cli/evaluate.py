@@ -1,4 +1,4 @@
-"""`evaluate` and `compare`: figures of trained weights."""
+"""`evaluate`, `compare` and `results`: figures of trained weights."""
 
 from __future__ import annotations
 
@@ -125,3 +125,27 @@ def compare(*runs: Path, to: Path | None = None) -> None:
     if to is not None:
         plot_runs(rows, to)
         say(to)
+
+
+def results(*runs: Path, to: Path) -> None:
+    """Write a page about finished runs: a table, their curves, and each run's command, machine and notes.
+
+    Runs that differ only in their seed share a row. Notes are the text of a run's notes.txt.
+
+    Parameters
+    ----------
+    runs
+        Folders of finished runs, in the order of the page.
+    to
+        Folder for the page (results.md) and its picture (curves.png); it must not exist.
+    """
+    if not runs:
+        raise UserError("expected the folders of runs")
+    for run in runs:
+        check_run(run)
+    if to.exists():
+        raise UserError(f"expected --to to be a new folder, got {to}, which exists")
+    import_tensorflow()
+    from keras_googlenet.evaluation.results_page import write
+
+    say(write(runs, to))

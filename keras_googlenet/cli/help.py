@@ -59,6 +59,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-googlenet evaluate cifar10 --data photos --views 6",
     ),
     "compare": ("keras-googlenet compare runs/first runs/second --to curves.png",),
+    "results": ("keras-googlenet results runs/first runs/second --to results",),
     "export": (
         "keras-googlenet export runs/first --to models/googlenet --cam",
         "keras-googlenet export runs/first --to googlenet.onnx --format onnx",
