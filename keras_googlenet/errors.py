@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
-from keras_googlenet.text import say
+from keras_googlenet.text import nearest, say
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class UserError(ValueError):
     """A user error, reported in one line: what was expected, what came, what to do.
 
+    The message has Python arguments in backticks; the command line shows them as its options.
     `reported` prints it after `error: ` and exits with 2.
     """
 
@@ -25,6 +32,30 @@ class Interrupted(Exception):  # noqa: N818 (like KeyboardInterrupt, it is nobod
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def checked_names(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function answer an unknown keyword with the argument that may be meant."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                meant = nearest(name, known)
+                raise TypeError(
+                    f"{function.__qualname__.removesuffix('.__init__')}() has no argument {name!r}"
+                    + (f"; did you mean {meant!r}?" if meant else "")
+                )
+        return function(*args, **kwargs)
+
+    return call
+
+
+def checked_fields(cls: type[R]) -> type[R]:
+    """`checked_names` for a class's constructor."""
+    setattr(cls, "__init__", checked_names(cls.__init__))  # noqa: B010 (mypy)
+    return cls
 
 
 @contextmanager

@@ -45,6 +45,16 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def nearest(typed: str, known: Iterable[str]) -> str | None:
+    """The name that is meant by another: its initials (`lr`), its beginning, or a misspelling."""
+    word = typed.replace("-", "_").lower()
+    names = {name.replace("-", "_"): name for name in known}
+    found = [name for name in names if "".join(part[:1] for part in name.split("_")) == word]
+    found += [name for name in names if word and name.startswith(word)]
+    found += difflib.get_close_matches(word, names, n=1)
+    return names[found[0]] if found else None
+
+
 def listed(names: Sequence[Any], most: int = 5) -> str:
     """The first of some names, and how many more there are.
 

@@ -36,7 +36,7 @@ def check_models(directory: Path) -> None:
         UserError: There is no such folder.
     """
     if not directory.is_dir():
-        raise UserError(f"no model at {directory}: expected the folder given to `export --to`")
+        raise UserError(f"no model at {directory}: expected the model's folder that `export` wrote")
 
 
 def version_folder(path: Path) -> Path:

@@ -1,13 +1,17 @@
 """Help pages, and what an unknown option is answered with."""
 
+import ast
 import contextlib
 import json
+import re
 import shlex
+from pathlib import Path
 
 import cyclopts
 import pytest
 from conftest import run_python
 
+import keras_googlenet
 from keras_googlenet import cli
 from keras_googlenet.cli import help
 from keras_googlenet.errors import UserError
@@ -89,6 +93,49 @@ def test_the_option_that_is_meant(typed, meant):
 )
 def test_unknown_option(command, line, message):
     assert command(*line.split()) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "shown"),
+    [
+        ("train", "expected `batch_size` to be 1", "expected --batch-size to be 1"),
+        ("evaluate", "`run` and `recorded_split`", "RUN and --recorded-split"),  # the run has no option there
+        ("train", "`run` and `recorded_split`", "--run and --recorded-split"),
+        ("explain", "export it again with `cam`", "export it again with --cam"),  # another command's
+        ("weights convert x", "`variant`, `input_shape`, `train`", "--variant, `input_shape`, `train`"),
+        ("", "`epochs`", "--epochs"),
+    ],
+)
+def test_arguments_are_shown_as_options(line, message, shown):
+    assert help.as_options(message, cli.app, line.split()) == shown
+
+
+def test_errors_of_the_package_name_arguments():
+    """The command line shows them as its options, Python as they are."""
+    package = Path(cli.__file__).parents[1]
+    for file in package.rglob("*.py"):
+        if file.is_relative_to(package / "cli"):
+            continue
+        text = file.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Raise) and "UserError" in (source := ast.unparse(node)):
+                assert not re.search(r"(?<![\w-])--[a-z]", source), (file, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("RunConfig", {"data": "sample", "run": "r", "epoch": 1}, "'epoch'; did you mean 'epochs'?"),
+        ("RunConfig", {"data": "sample", "run": "r", "lr": 1}, "'lr'; did you mean 'learning_rate'?"),
+        ("TuneConfig", {"trial": 3}, "'trial'; did you mean 'trials'?"),
+        ("load", {"name": "cifar10", "variants": "bn"}, "'variants'; did you mean 'variant'?"),
+        ("evaluate", {"view": 2}, "'view'; did you mean 'views'?"),
+        ("GoogLeNet", {"bogus": 2}, "GoogLeNet() has no argument 'bogus'"),
+    ],
+)
+def test_an_unknown_argument_names_the_one_that_is_meant(name, arguments, message):
+    with pytest.raises(TypeError, match=f"{re.escape(message)}$"):
+        getattr(keras_googlenet, name)(**arguments)
 
 
 def test_help_is_a_page_of_cyclopts():

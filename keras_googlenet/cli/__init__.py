@@ -60,6 +60,8 @@ def main() -> None:
             app(exit_on_error=False, print_error=False, result_action="return_value")
         except cyclopts.UnknownOptionError as error:
             raise UserError(help.instead(error)) from None
+        except (UserError, cyclopts.CycloptsError) as error:
+            raise UserError(help.as_options(str(error), app, sys.argv[1:])) from None
 
 
 def _check_encoding(words: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from typing import Any
 
 import cyclopts
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
+
+from keras_googlenet import text
 
 # Of `train` and `tune`. An option that stands in no row gets into the last group.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -116,14 +118,29 @@ def instead(error: cyclopts.UnknownOptionError) -> str:
 
 
 def nearest(typed: str, known: list[str]) -> str | None:
-    """The option that is meant by another: a synonym, initials (`--lr`), its beginning, or a misspelling."""
-    word = typed.lstrip("-").replace("_", "-").lower()
+    """The option that is meant by another: another tool's word for it, or what `text.nearest` finds."""
+    word = typed.lstrip("-")
     names = [name.removeprefix("--") for name in known]
-    meant = [name for name in names if name == SYNONYMS.get(word)]
-    meant += [name for name in names if "".join(part[0] for part in name.split("-") if part) == word]
-    meant += [name for name in names if word and name.startswith(word)]
-    meant += difflib.get_close_matches(word, names, n=1)
-    return f"--{meant[0]}" if meant else None
+    synonym = SYNONYMS.get(word.replace("_", "-").lower())
+    meant = synonym if synonym in names else text.nearest(word, names)
+    return f"--{meant}" if meant else None
+
+
+def as_options(message: str, app: cyclopts.App, words: list[str]) -> str:
+    """A message of the package in the command line's words: its `backticked` arguments as options.
+
+    Args:
+        message: What a function said of its Python arguments.
+        app: The command line.
+        words: What was typed; an argument of that command comes before one of the same name of another.
+    """
+    known: dict[str, str] = {}
+    commands = [app[name] for name in app if not name.startswith("-")]
+    for command in (*commands, app.parse_commands(words)[1][-1]):
+        if command.default_command is not None:
+            for argument in command.assemble_argument_collection():
+                known[argument.field_info.name] = argument.name
+    return re.sub(r"`(\w+)`", lambda found: known.get(found[1], found[0]), message)
 
 
 def _name(entry: HelpEntry) -> str:

@@ -54,9 +54,9 @@ def profile(
         if file is not None and file.suffix not in (".png", ".pdf", ".svg"):
             raise UserError(f"expected {flag} to end in .png, .pdf or .svg, got {file}")
     if not 1 <= classes <= MOST_CLASSES:
-        raise UserError(f"expected classes to be between 1 and {MOST_CLASSES:,}, got classes={classes}")
+        raise UserError(f"expected --classes to be between 1 and {MOST_CLASSES:,}, got {classes}")
     if input_size is not None and input_size < 1:
-        raise UserError(f"expected input to be at least 1, got {input_size}")
+        raise UserError(f"expected --input to be at least 1, got {input_size}")
     for file in (csv_file, picture, drawing):
         if file is not None and file.exists():
             raise UserError(f"{file} exists: choose another file, or delete it")

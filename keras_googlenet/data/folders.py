@@ -39,7 +39,7 @@ def folder_data(
     """Open a folder of class folders; see `sources.load_data`."""
     divided = (folder / "train").is_dir()
     if divided and test_split is not None:
-        raise UserError(f"{folder} is divided into train/ and more: expected no test split for it")
+        raise UserError(f"{folder} is divided into train/ and more: expected no `test_split` for it")
     class_names = _class_names(folder / "train" if divided else folder)
     found: dict[str, Files] = {"train": label_files(folder, class_names)} if not divided else {}
     for part, names in PARTS.items() if divided else ():
@@ -110,7 +110,7 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
     if test_split.startswith("every:"):
         every = test_split.removeprefix("every:")
         if not every.isdigit() or int(every) < 2:
-            raise UserError(f'expected a test split such as "every:4", got {test_split!r}')
+            raise UserError(f'expected `test_split` such as "every:4", got {test_split!r}')
         numbers = [re.findall(r"\d+", path.stem) for path in paths]
         for path, found in zip(paths, numbers, strict=True):
             if not found:
@@ -121,7 +121,7 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
         test = {line.strip() for line in text.splitlines() if line.strip()}
     except OSError:
         raise UserError(
-            'expected a test split such as "every:4", or a file that lists the test images; '
+            'expected `test_split` such as "every:4", or a file that lists the test images; '
             f"got {test_split!r}"
         ) from None
     names = [path.relative_to(folder).as_posix() for path in paths]
@@ -160,7 +160,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
     if not skip:
         raise UserError(
             f"cannot read {names}: expected JPEG or PNG images; replace or remove them, or leave them out "
-            "with --skip-corrupt"
+            "with `skip_corrupt`"
         )
     say(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
     return found

@@ -135,9 +135,9 @@ def _check_arguments(source: Path, target: Path, size: int, quality: int) -> Non
     if old == new or old in new.parents or new in old.parents:
         raise UserError(f"expected two folders beside each other, got {source} and {target}")
     if not 1 <= size <= LONGEST_SIDE:
-        raise UserError(f"expected size to be between 1 and {LONGEST_SIDE:,}, got {size}")
+        raise UserError(f"expected `size` to be between 1 and {LONGEST_SIDE:,}, got {size}")
     if not 1 <= quality <= 100:
-        raise UserError(f"expected quality to be between 1 and 100, got {quality}")
+        raise UserError(f"expected `quality` to be between 1 and 100, got {quality}")
 
 
 def _each(work: Callable[[Path], Any], files: Sequence[Path], title: str) -> Iterator[tuple[Path, Any]]:

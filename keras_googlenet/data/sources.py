@@ -158,6 +158,6 @@ def load_data(
     )
     for option in OF_SOME:
         if getattr(options, option) and option not in source.options:
-            raise UserError(f"expected no {option} with the data {data!r}: it is not for {source.label}")
+            raise UserError(f"expected no `{option}` with the data {data!r}: it is not for {source.label}")
     found = source.open(data.removeprefix(source.prefix), options)
     return found.only(classes) if classes else found

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.inspection import pixels
 from keras_googlenet.data.parts import ImageData, Part
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.crops import PROTOCOLS
 from keras_googlenet.evaluation.images import (
     PARTS,
@@ -58,6 +58,7 @@ class Network:
         return ModelRow(self.name, self.variant, size.height, size.width, size.channels)
 
 
+@checked_names
 def evaluate(
     run: str | Path,
     data: str | Path | ImageData | None = None,
@@ -96,7 +97,7 @@ def evaluate(
     """
     _check(part=part, crops=crops, views=views, batch_size=batch_size, to=to)
     if recorded_split and data is not None:
-        raise UserError("expected recorded_split without data: it is of what the run was trained on")
+        raise UserError("expected `recorded_split` without `data`: it is of what the run was trained on")
     data = str(data) if isinstance(data, Path) else data
     networks, images = _prepare([run, *ensemble], variant, data, part, recorded_split)
     for network in networks:
@@ -155,7 +156,7 @@ def _prepare(
         )
         return networks, in_order(images, runs[0].class_names, of_runs[0])
     if data is None:
-        raise UserError("expected data to measure published weights on: a folder of images for each class")
+        raise UserError("expected `data` to measure published weights on: a folder of images for each class")
     images = named_images(data, part, None)
     network = _published(spec, images)
     if runs:
@@ -194,11 +195,11 @@ def _check(*, part: str | None, crops: int, views: int, batch_size: int, to: Pat
         ("part", part in (None, *PARTS), "test, validation or train", part),
         ("crops", crops in PROTOCOLS, "1, 10 or 144", crops),
         ("views", views in VIEWS, "1, 2 or 6", views),
-        ("crops", crops == 1 or views == 1, "1 with views, which have one of their own", crops),
+        ("crops", crops == 1 or views == 1, "1 with `views`, which have one of their own", crops),
         ("batch_size", batch_size >= 1, "at least 1", batch_size),
     ):
         if not fine:
-            raise UserError(f"expected {name} to be {expected}, got {got}")
+            raise UserError(f"expected `{name}` to be {expected}, got {got}")
     if crops != 1 and not has_tensorflow():
         raise UserError(f"{crops} crops need TensorFlow, which is not installed: install it, or take 1 crop")
     if to is not None and to.exists():

@@ -119,10 +119,10 @@ def check_projection(method: str) -> None:
         UserError: There is none of this name, or scikit-learn is missing.
     """
     if method not in PROJECTIONS:
-        raise UserError(f"expected a projection of {', '.join(PROJECTIONS)}, got {method!r}")
+        raise UserError(f"expected `projection` to be one of {', '.join(PROJECTIONS)}, got {method!r}")
     if method == "tsne" and find_spec("sklearn") is None:
         raise UserError(
-            'scikit-learn is not installed: pip install "keras-googlenet[inspect]", or take --projection pca'
+            'scikit-learn is not installed: pip install "keras-googlenet[inspect]", or take `projection` pca'
         )
 
 

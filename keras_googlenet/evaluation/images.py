@@ -55,7 +55,7 @@ def own_images(folders: Sequence[Path], part_name: str | None, *, recorded_split
         if differ and not _same(images.part, _own(folder, config, part_name, recorded_split).part):
             raise UserError(
                 f"{folder} has other {part_name} images than {folders[0]}, so it may have been trained on "
-                "some of those: name images that are new to all with --data"
+                "some of those: name images that are new to all with `data`"
             )
     return images
 
@@ -114,7 +114,9 @@ def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) 
     try:
         loaded = _load(config.data, config)
     except UserError as error:
-        raise UserError(f"cannot open what {folder} was trained on: {error}; name data with --data") from None
+        raise UserError(
+            f"cannot open what {folder} was trained on: {error}; name others with `data`"
+        ) from None
     if recorded_split:
         return _part(config.data, division.as_recorded(folder, loaded, config.data), part_name)
     if division.check(folder, loaded, config.data):
@@ -124,7 +126,7 @@ def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) 
     if any(then.get(name, count) != count for name, count in now.items()):
         raise UserError(
             f"{config.data} has other images now than when {folder} was trained on it, so its parts cannot "
-            "be told any more: name images that are new to it with --data"
+            "be told any more: name images that are new to it with `data`"
         )
     return _part(config.data, loaded, part_name)
 

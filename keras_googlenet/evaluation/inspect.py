@@ -15,7 +15,7 @@ from keras_googlenet.data.groups import PAIRS
 from keras_googlenet.data.inspection import Place, image_name, inspect_images, parts_of, pixels
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.data.sources import load_data
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.features import (
     FeatureNetwork,
     check_projection,
@@ -33,6 +33,7 @@ SCATTER = "features.png"
 PAGE = "report.html"
 
 
+@checked_names
 def inspect(
     names: Sequence[str],
     to: Path,
@@ -127,9 +128,9 @@ def _check_arguments(names: Sequence[str], to: Path, projection: str, images: in
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists: choose another folder, or delete it")
     if images < 1:
-        raise UserError(f"expected images to be at least 1, got {images}")
+        raise UserError(f"expected `images` to be at least 1, got {images}")
     if not 0 <= seed < 2**32:
-        raise UserError(f"expected seed to be between 0 and 4294967295, got {seed}")
+        raise UserError(f"expected `seed` to be between 0 and 4294967295, got {seed}")
     check_projection(projection)
 
 

@@ -106,5 +106,5 @@ def format_named(name: str) -> Format:
         UserError: There is none of that name.
     """
     if name not in FORMATS:
-        raise UserError(f"expected a format of {', '.join(FORMATS)}, got {name!r}")
+        raise UserError(f"expected `format` to be one of {', '.join(FORMATS)}, got {name!r}")
     return FORMATS[name]

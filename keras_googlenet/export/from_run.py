@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_googlenet.data.sources import without_folders
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.images import Images
 from keras_googlenet.export import calibration, held_out
 from keras_googlenet.export.formats import FORMATS, SAVED_MODEL, format_named
@@ -25,6 +25,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 Optimize = Literal["none", "fold", "cpu"]
 
 
+@checked_names
 def export_run(
     run: str | Path,
     to: Path,
@@ -73,21 +74,21 @@ def export_run(
             its model does.
     """
     serving_only = {
-        "--version": version is not None,
-        "--precision bfloat16": precision == "bfloat16",
-        "--optimize": optimize != "fold",
-        "--cores": cores != 1,
-        "--cam": cam,
-        "--max-pixels": max_pixels is not None,
-        "--warmup-batch-sizes and --no-warmup": tuple(warmup_batch_sizes) != WARMUP_BATCH_SIZES,
-        "--keep": keep is not None,
+        "`version`": version is not None,
+        "`precision` bfloat16": precision == "bfloat16",
+        "`optimize`": optimize != "fold",
+        "`cores`": cores != 1,
+        "`cam`": cam,
+        "`max_pixels`": max_pixels is not None,
+        "`warmup_batch_sizes`": tuple(warmup_batch_sizes) != WARMUP_BATCH_SIZES,
+        "`keep`": keep is not None,
     }
-    given = [flag for flag, is_given in serving_only.items() if is_given]
+    given = [option for option, is_given in serving_only.items() if is_given]
     if format_named(format).write is not None and given:
         raise UserError(f"{', '.join(given)} belong to a version for TensorFlow Serving, not to {format}")
     if precision == "int8" and not FORMATS[format].int8:
         possible = ", ".join(each.name for each in FORMATS.values() if each.int8)
-        raise UserError(f"--precision int8 belongs to --format {possible}, not to {format}")
+        raise UserError(f"`precision` int8 belongs to `format` {possible}, not to {format}")
     run = located(run)
     finished = run_folder.load(run, weights=weights)
     images = _held_out(
@@ -134,7 +135,7 @@ def _held_out(
     if not calibrate and precision == "float32":
         if data is not None:
             raise UserError(
-                "--data names images for --calibrate, --precision bfloat16 and int8: give one of them"
+                "`data` names images for `calibrate`, and for `precision` bfloat16 and int8: give one of them"
             )
         return None
     try:

@@ -131,15 +131,15 @@ def served_network(
         UserError: The model, the class names or an option do not fit.
     """
     if precision not in POLICIES:
-        raise UserError(f"expected precision float32 or bfloat16, got {precision!r}")
+        raise UserError(f"expected `precision` float32 or bfloat16, got {precision!r}")
     if not temperature > 0:
-        raise UserError(f"expected a temperature of more than 0, got {temperature}")
+        raise UserError(f"expected a `temperature` of more than 0, got {temperature}")
     if optimize not in optimizing.LEVELS:
-        raise UserError(f"expected optimize to be one of {', '.join(optimizing.LEVELS)}, got {optimize!r}")
+        raise UserError(f"expected `optimize` to be one of {', '.join(optimizing.LEVELS)}, got {optimize!r}")
     if cores < 1:
-        raise UserError(f"expected 1 core or more, got {cores}")
+        raise UserError(f"expected `cores` to be at least 1, got {cores}")
     if cores > 1 and optimize == "none":
-        raise UserError(f"expected optimize fold or cpu for {cores} cores, got none")
+        raise UserError(f"expected `optimize` fold or cpu for {cores} cores, got none")
     _check_output(model)
     if optimize == "none":
         main = with_dtype_policy(strip_aux(model), POLICIES[precision])

@@ -67,7 +67,7 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
     number = version if version is not None else (latest_version(directory) or 0) + 1
     while True:
         if number > MAX_VERSION:
-            raise UserError(f"no version is higher than {MAX_VERSION}: choose a free one with --version")
+            raise UserError(f"no version is higher than {MAX_VERSION}: choose a free one with `version`")
         target = directory / str(number)
         # An empty folder would be replaced without a word.
         if not os.path.lexists(target):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.export import reference
 from keras_googlenet.export.network import served_network
 from keras_googlenet.export.provenance import write_provenance
@@ -22,6 +22,7 @@ from keras_googlenet.text import reason
 from keras_googlenet.versions import MAX_VERSION, WARMUP_BATCH_SIZES
 
 
+@checked_names
 def export_saved_model(
     model: keras.Model,
     directory: str | Path,
@@ -88,9 +89,9 @@ def export_saved_model(
             "run `keras-googlenet export`, or set KERAS_BACKEND=tensorflow"
         )
     if version is not None and not 0 <= version <= MAX_VERSION:
-        raise UserError(f"expected a version of 0 or more, got {version}")
+        raise UserError(f"expected `version` to be at least 0, got {version}")
     if keep is not None and keep < 1:
-        raise UserError(f"expected to keep 1 version or more, got {keep}")
+        raise UserError(f"expected `keep` to be at least 1, got {keep}")
     network = served_network(
         model,
         preprocessing,
@@ -148,7 +149,7 @@ def _checked_max_pixels(max_pixels: int | None, preprocessing: Preprocessing) ->
         return max(SERVED_PIXELS, least)
     if not least <= max_pixels <= MAX_PIXELS:
         raise UserError(
-            f"expected max_pixels from {least}, the network's {preprocessing.height} x "
+            f"expected `max_pixels` from {least}, the network's {preprocessing.height} x "
             f"{preprocessing.width}, to {MAX_PIXELS}, got {max_pixels}"
         )
     return max_pixels

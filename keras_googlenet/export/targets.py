@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.export import reference
 from keras_googlenet.export.formats import FORMATS, format_named
 from keras_googlenet.export.network import ServedNetwork, served_network
@@ -23,6 +23,7 @@ BATCH = 32
 INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
 
 
+@checked_names
 def export_file(
     model: keras.Model,
     file: str | Path,
@@ -79,7 +80,9 @@ def export_file(
     if calibration_images is not None:
         shape, expected = np.shape(calibration_images), network.pixels_shape[1:]
         if shape[1:] != expected or shape[0] == 0:
-            raise UserError(f"expected calibration images, each of shape {expected}, got an array of {shape}")
+            raise UserError(
+                f"expected `calibration_images`, each of shape {expected}, got an array of {shape}"
+            )
     _check_free(file, labels)
     with staging(file.parent) as folder:
         staged, staged_labels = folder / file.name, folder / labels.name

@@ -66,7 +66,7 @@ def check_batch_sizes(batch_sizes: Sequence[int], signatures: int) -> None:
         UserError: One is less than 1, or there are more than 1,000 records.
     """
     if any(size < 1 for size in batch_sizes):
-        raise UserError(f"expected warm-up batch sizes of 1 or more, got {', '.join(map(str, batch_sizes))}")
+        raise UserError(f"expected `warmup_batch_sizes` of 1 or more, got {', '.join(map(str, batch_sizes))}")
     if len(batch_sizes) * signatures > MAX_WARMUP_RECORDS:
         raise UserError(
             f"expected at most {MAX_WARMUP_RECORDS} warm-up records, got {len(batch_sizes)} batch sizes for "

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.views import VIEWS, views_of
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
@@ -80,12 +80,12 @@ class Classifier:
             UserError: An image cannot be read, or an argument is not as above.
         """
         if batch_size < 1:
-            raise UserError(f"expected batch_size to be at least 1, got {batch_size}")
+            raise UserError(f"expected `batch_size` to be at least 1, got {batch_size}")
         if channel_order not in ("rgb", "bgr"):
-            raise UserError(f'expected channel_order to be "rgb" or "bgr", got {channel_order!r}')
+            raise UserError(f'expected `channel_order` to be "rgb" or "bgr", got {channel_order!r}')
         if views not in VIEWS or (views > 1 and self.model is None):
             expected = ", ".join(map(str, VIEWS)) if self.model is not None else "1 of an exported version"
-            raise UserError(f"expected views to be {expected}, got {views}")
+            raise UserError(f"expected `views` to be {expected}, got {views}")
         run = self._run or _asked(self, views)
         return predictions(run, as_opencv(images, channel_order), batch_size, self.name)
 
@@ -119,7 +119,7 @@ class Classifier:
                 or has no such block, or it is a version that was exported without its maps.
         """
         if not top >= 1:
-            raise UserError(f"expected top to be at least 1, got {top}")
+            raise UserError(f"expected `top` to be at least 1, got {top}")
         ((one,),) = batches(as_opencv(image, channel_order), 1)
         try:
             decode = decoder(turns=self.preprocessing.turns)
@@ -136,6 +136,7 @@ class Classifier:
         return _exported_explanation(self._run, self.name, one, resized, top)
 
 
+@checked_names
 def load(name: str | Path, *, variant: str = "paper") -> Classifier:
     """Load a classifier.
 
@@ -199,7 +200,7 @@ def _exported_explanation(run: Run, name: str, image: Encoded, pixels: np.ndarra
     try:
         maps = run("cam", [image.data])["maps"][0]
     except KeyError:
-        raise UserError(f"{name} has no class activation maps: export it again with --cam") from None
+        raise UserError(f"{name} has no class activation maps: export it again with `cam`") from None
     best = zip(answer["classes"][0], answer["scores"][0], strict=True)
     return Explanation(
         pixels=as_shown(pixels),

@@ -98,7 +98,7 @@ def seconds(text: str) -> float:
     found = SECONDS.fullmatch(text)
     value = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
     if not value > 0:
-        raise UserError(f'expected a time such as "1s" or "500ms", got {text!r}')
+        raise UserError(f'expected `every` to be a time such as "1s" or "500ms", got {text!r}')
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_googlenet.errors import checked_names
 from keras_googlenet.network.architecture import Architecture, check_size
 from keras_googlenet.network.graph import build
 from keras_googlenet.network.layers import channel_axis, spatial_shape
@@ -21,6 +22,7 @@ DEFAULT_SIZE = 224
 CLASSES = 1000  # ImageNet's
 
 
+@checked_names
 def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     include_top: bool = True,
     weights: str | Path | None = None,

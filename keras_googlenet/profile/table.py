@@ -56,7 +56,7 @@ def table_1(
         UserError: An argument is not as above, or the input is too small for the network.
     """
     if classes < 1:
-        raise UserError(f"expected classes to be at least 1, got classes={classes}")
+        raise UserError(f"expected `classes` to be at least 1, got classes={classes}")
     try:
         architecture = architecture_of(variant)
         side = architecture.input_size if size is None else size

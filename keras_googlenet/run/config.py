@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from keras_googlenet.data.augmentations import AUGMENTATIONS, augmentation_help
 from keras_googlenet.data.sources import expected_data
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_fields
 from keras_googlenet.names import ARCHITECTURE, CONFIG
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.text import meant
@@ -23,6 +23,7 @@ OF_WEIGHTS: Any = None  # default of options that a run in `weights` has, too
 SCHEDULES = ("step", "polynomial", "cosine", "constant")
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """A training run: every field is an option of `keras-googlenet train`."""
@@ -195,8 +196,8 @@ class RunConfig:
         networks = (*sorted(VARIANTS), *CLASSICS)
         if self.variant not in networks and not self.variant.endswith(".json"):
             raise UserError(
-                f"expected variant to be one of {', '.join(networks)}, or a .json file; got {self.variant!r}"
-                f"{meant(self.variant, networks)}"
+                f"expected `variant` to be one of {', '.join(networks)}, or a .json file; got "
+                f"{self.variant!r}{meant(self.variant, networks)}"
             )
         for name, fine, expected in (
             ("epochs", 1 <= self.epochs <= MOST_EPOCHS, f"between 1 and {MOST_EPOCHS:,}"),
@@ -237,7 +238,7 @@ class RunConfig:
             (
                 "early_stopping",
                 self.early_stopping is None or self.validation_fraction > 0,
-                "none with validation_fraction 0, which leaves no image to tell the best epoch by",
+                "none with `validation_fraction` 0, which leaves no image to tell the best epoch by",
             ),
             ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
             (
@@ -247,13 +248,15 @@ class RunConfig:
             ),
         ):
             if not fine:
-                raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
+                raise UserError(f"expected `{name}` to be {expected}, got {getattr(self, name)}")
         if self.balance and self.class_weights:
-            raise UserError("expected balance or class_weights, got both")
+            raise UserError("expected `balance` or `class_weights`, got both")
         if self.weights is not None and (self.whiten or self.identity_start or self.head_scale != 1):
-            raise UserError("expected no whiten, identity_start or head_scale with weights: these start it")
+            raise UserError(
+                "expected no `whiten`, `identity_start` or `head_scale` with `weights`: these start it"
+            )
         if self.variant in CLASSICS and self.head_scale != 1:
-            raise UserError(f"expected no head_scale for {self.variant}: it is GoogLeNet's")
+            raise UserError(f"expected no `head_scale` for {self.variant}: it is GoogLeNet's")
 
     def _fill_from_weights(self) -> None:
         """What is not said of the network is the run's that it starts from, or the package's default."""
@@ -292,7 +295,7 @@ def check_new(run: Path) -> None:
     """
     if run.exists():
         raise UserError(
-            f"{run} exists: choose another run folder, delete it, or resume its run with --resume"
+            f"{run} exists: choose another run folder, delete it, or resume its run with `resume`"
         )
 
 

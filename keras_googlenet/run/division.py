@@ -144,7 +144,7 @@ def check(run: Path, data: ImageData, root: str) -> bool:
     if found:
         raise UserError(
             f"{root} has changed since {run} began to train on it: {'; '.join(found)}. Restore it, or pass "
-            "--recorded-split to use the recorded files that still exist"
+            "`recorded_split` to use the recorded files that still exist"
         )
     return True
 
@@ -162,7 +162,7 @@ def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
     """
     then = recorded(run)
     if then is None or any("fingerprint" in part for part in then["parts"].values()):
-        raise UserError(f"{run} has no record of image files: --recorded-split needs one")
+        raise UserError(f"{run} has no record of image files: `recorded_split` needs one")
     there = {
         _relative(file, root): file
         for part in (data.train, data.validation, data.test)

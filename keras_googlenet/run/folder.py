@@ -152,7 +152,7 @@ def _choose_weights(folder: Path, model: keras.Model, weights: Literal["average"
     if config.average is None:
         if weights == "average":
             raise UserError(
-                f"{folder} has no averaged weights, for it was trained without --average: take its last"
+                f"{folder} has no averaged weights, for it was trained without `average`: take its last"
             )
         return
     if weights == "last":

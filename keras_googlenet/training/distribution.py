@@ -88,19 +88,19 @@ def _tensorflow_devices() -> list[Any]:
 
 
 def connect(
-    address: str | None = None,
+    coordinator_address: str | None = None,
     processes: int | None = None,
-    process: int | None = None,
+    process_id: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Join this process to the others of a run, before anything is computed. JAX backend alone.
 
     Args:
-        address: Of the first process, `host:port`.
+        coordinator_address: Of the first process, `host:port`.
         processes: How many there are.
-        process: This one's number, from 0.
+        process_id: This one's number, from 0.
         environment: Where to read what is not given: `KERAS_DISTRIBUTION_*`; Slurm's variables, whose first
-            host is the address's; or those of a Kubernetes job with indexed completion.
+            host is the first process's; or those of a Kubernetes job with indexed completion.
 
     Raises:
         UserError: The backend is another, something is not given, or the others cannot be reached.
@@ -111,32 +111,34 @@ def connect(
             f"(it is {keras.backend.backend()})"
         )
     found = from_environment(environment)
-    address = address or found.get("address")
+    coordinator_address = coordinator_address or found.get("address")
     processes = processes if processes is not None else _number(found.get("processes"))
-    process = process if process is not None else _number(found.get("process"))
+    process_id = process_id if process_id is not None else _number(found.get("process"))
     missing = [
-        flag
-        for flag, value in (
-            ("--coordinator-address", address),
-            ("--processes", processes),
-            ("--process-id", process),
+        f"`{name}`"
+        for name, value in (
+            ("coordinator_address", coordinator_address),
+            ("processes", processes),
+            ("process_id", process_id),
         )
         if value is None
     ]
     if missing:
         raise UserError(
-            f"expected {', '.join(missing)}, or the environment of Slurm, Kubernetes or Keras, with "
-            "--distributed"
+            f"expected {', '.join(missing)}, or the environment of Slurm, Kubernetes or Keras, to "
+            "train in several processes"
         )
-    if not 0 <= (process or 0) < (processes or 0):
-        raise UserError(f"expected a process id from 0 to {(processes or 0) - 1}, got {process}")
+    if not 0 <= (process_id or 0) < (processes or 0):
+        raise UserError(f"expected `process_id` from 0 to {(processes or 0) - 1}, got {process_id}")
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of processors; GPUs have their own
     try:
-        keras.distribution.initialize(address, processes, process)
+        keras.distribution.initialize(coordinator_address, processes, process_id)
     except Exception as error:  # of JAX's runtime, gRPC or the system
-        raise UserError(f"process {process} cannot join the others at {address}: {reason(error)}") from error
+        raise UserError(
+            f"process {process_id} cannot join the others at {coordinator_address}: {reason(error)}"
+        ) from error
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str]:

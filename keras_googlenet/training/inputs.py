@@ -64,11 +64,11 @@ def epoch_order(config: RunConfig, data: ImageData) -> Order:
     """In what order a run takes its training images."""
     process, processes = distribution.this_process()
     if config.batch_size == "auto":
-        raise UserError("expected batch_size to be a number here: auto is for `train`")
+        raise UserError("expected `batch_size` to be a number here: auto is for `train`")
     if min(config.batch_size, data.train.count) < distribution.devices():
         raise UserError(
             f"expected a batch of at least {distribution.devices()} images, one for each device; got "
-            f"batch_size {config.batch_size} and {data.train.count} images"
+            f"`batch_size` {config.batch_size} and {data.train.count} images"
         )
     return Order(
         data.train.count,

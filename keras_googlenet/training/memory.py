@@ -35,7 +35,7 @@ def guarded() -> Iterator[None]:
         if not is_exhausted(error):
             raise
         raise UserError(
-            f"out of memory ({reason(error)}): choose a smaller --batch-size, --image-size or --width"
+            f"out of memory ({reason(error)}): choose a smaller `batch_size`, `image_size` or `width`"
         ) from None
 
 

@@ -60,7 +60,7 @@ def _checked_network(
             raise
         except wrong as error:
             reason = " ".join(str(error).split())
-            way_out = "choose another --image-size" + f", or correct {config.variant}" * from_file
+            way_out = "choose another `image_size`" + f", or correct {config.variant}" * from_file
             raise UserError(f"{reason}: {way_out}") from None
     if config.freeze is not None:
         freeze(model, config.freeze)
@@ -97,7 +97,9 @@ def _network(config: RunConfig, preprocessing: Preprocessing, classes: int) -> k
 
 def _classic(config: RunConfig, shape: tuple[int, int, int], classes: int) -> keras.Model:
     if config.width != 1 or config.weights is not None or config.freeze is not None:
-        raise UserError(f"expected no width, weights or freeze for {config.variant}: they are GoogLeNet's")
+        raise UserError(
+            f"expected no `width`, `weights` or `freeze` for {config.variant}: they are GoogLeNet's"
+        )
     dropout = classics.DROPOUT if config.dropout is None else config.dropout
     if config.variant == "nin_small":
         return classics.NiN(classes, shape, variant="d2l", dropout=dropout)
@@ -134,7 +136,7 @@ def check_memory(network: Architecture, size: InputSize) -> None:
         raise UserError(
             f"expected a network that fits in memory: the {needed / BYTES_PER_PARAMETER:.3g} parameters of "
             f"{network.name} take {needed / memory.GB:,.0f} GB to train, and {available / memory.GB:,.0f} GB "
-            "are available; choose fewer filters or a smaller --width"
+            "are available; choose fewer filters or a smaller `width`"
         )
 
 
@@ -154,6 +156,6 @@ def start_weights(model: keras.Model, config: RunConfig) -> list[str]:
     if frozen:
         raise UserError(
             f"{', '.join(frozen)} does not fit {config.weights} and would be frozen untrained: train on "
-            "images of as many channels, or without --freeze"
+            "images of as many channels, or without `freeze`"
         )
     return fresh

@@ -17,7 +17,7 @@ from keras_googlenet import __version__
 from keras_googlenet.data.feed import check_augmentations, evaluation_batches
 from keras_googlenet.data.order import Cursor, Order
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.metrics import confusion_matrix, interval
 from keras_googlenet.evaluation.plots import plot_confusion, plot_curves
 from keras_googlenet.files import held, remove_unfinished, replacing, write_json
@@ -57,6 +57,7 @@ from keras_googlenet.training.table import EpochTable
 FEW = 500  # validation images: the confidence interval is several points wide
 
 
+@checked_names
 def train(
     config: RunConfig,
     *,
@@ -203,8 +204,8 @@ def _check_same(config: RunConfig) -> RunConfig:
     different = config.differences(recorded)
     if different:
         raise UserError(
-            f"{config.run} was begun with another {', '.join(different)}: resume it with the same "
-            "options, or with none but --run"
+            f"{config.run} was begun with another {', '.join(f'`{name}`' for name in different)}: resume it "
+            f"with the options in {config.run / run_folder.CONFIG}"
         )
     return config
 

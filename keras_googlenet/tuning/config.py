@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import UserError, checked_fields
 from keras_googlenet.run.config import CLASSICS, RunConfig
 from keras_googlenet.tuning.spaces import EXTRAS, SPACES, Extra, SpaceName
 
@@ -14,6 +14,7 @@ Algorithm = Literal["random", "bayesian", "hyperband"]
 MOST_TRIALS = 100_000
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
     """A channel search: how each network is trained, and which are tried."""
@@ -65,16 +66,18 @@ class TuneConfig:
             ("max_latency_ms", self.max_latency_ms is None or self.max_latency_ms > 0, "more than 0"),
         ):
             if not fine:
-                raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)}")
+                raise UserError(f"expected `{name}` to be {expected}, got {getattr(self, name)}")
         if {training.variant, *self.variants} & set(CLASSICS):
             raise UserError(f"expected a GoogLeNet to search the channels of, got {training.variant}")
         if training.batch_size == "auto":
-            raise UserError("expected a number as batch_size: the same for networks of all widths")
+            raise UserError("expected a number as `batch_size`: the same for networks of all widths")
         if training.whiten or training.identity_start or training.head_scale != 1:
-            raise UserError("expected no whiten, identity_start or head_scale: a search starts all at random")
+            raise UserError(
+                "expected no `whiten`, `identity_start` or `head_scale`: a search starts all at random"
+            )
         if training.weights is not None or training.freeze is not None:
             raise UserError(
-                "expected no weights or freeze: networks of other channels cannot start from them"
+                "expected no `weights` or `freeze`: networks of other channels cannot start from them"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def record(search: Search) -> None:
         found = load(folder)
         different = search.config.differences(found.config)
         if different or found.size != search.size:
+            names = ", ".join(f"`{name}`" for name in different) or "data set"
             raise UserError(
-                f"{folder} was begun with another {', '.join(different) or 'data set'}: resume with the same "
+                f"{folder} was begun with another {names}: resume with the same "
                 "options, or choose another folder"
             ) from None
         if search.config.trials != found.config.trials:

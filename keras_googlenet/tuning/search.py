@@ -18,7 +18,7 @@ import keras_tuner as kt
 
 from keras_googlenet.data.feed import check_augmentations
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.errors import Interrupted, UserError, checked_names
 from keras_googlenet.files import LOCK, held, remove_unfinished
 from keras_googlenet.network.architecture import Architecture, smallest_input
 from keras_googlenet.network.cost import InputSize, cost
@@ -51,6 +51,7 @@ TUNER_ID, ORACLE_IP, ORACLE_PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP"
 CHIEF = "chief"  # what the identifier of the process that holds the oracle contains
 
 
+@checked_names
 def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
     """Search the channels of a network within a budget, and leave a folder of results.
 
@@ -85,7 +86,7 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
         if min(size.height, size.width) < smallest:
             raise UserError(
                 f"{base.name} needs images of {smallest} pixels at least, got {size.height}: choose another "
-                "image size or variant, or no auxiliary heads"
+                "`image_size` or `variant`, or no auxiliary heads"
             )
     search = Search(config, size)
     budgets.check(space, search.budget, size, training.seed)

@@ -28,7 +28,7 @@ def preprocess_input(images: Any, weights: str | None = None) -> Any:
         UserError: No such weights.
     """
     if weights is not None and weights not in WEIGHTS:
-        raise UserError(f"expected weights to be None or one of {sorted(WEIGHTS)}, received {weights!r}")
+        raise UserError(f"expected `weights` to be None or one of {sorted(WEIGHTS)}, received {weights!r}")
     if isinstance(images, np.ndarray) and not np.issubdtype(images.dtype, np.floating):
         images = images.astype("float32")
     preprocessing = Preprocessing(1, 1) if weights is None else WEIGHTS[weights].preprocessing

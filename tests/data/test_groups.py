@@ -135,7 +135,7 @@ def test_a_mistake_in_the_list_is_named(folder, tmp_path, content):
 
 
 def test_other_data_has_no_groups():
-    with pytest.raises(UserError, match="expected no group_duplicates with the data 'sample'"):
+    with pytest.raises(UserError, match="expected no `group_duplicates` with the data 'sample'"):
         load_data("sample", group_duplicates=True)
     assert groups_of([], None, None) is None
 

@@ -263,8 +263,8 @@ MISTAKES = {
     "beside each other, got .*/in and .*/in/out": {"target": "in/out"},
     "beside each other, got .*/in and .*/in/..": {"target": "in/.."},
     "beside each other, got .*/in and .*/link/out": {"target": "link/out"},
-    "expected size to be between 1 and 65,500, got -3": {"size": -3},
-    "expected quality to be between 1 and 100, got 101": {"quality": 101},
+    "expected `size` to be between 1 and 65,500, got -3": {"size": -3},
+    "expected `quality` to be between 1 and 100, got 101": {"quality": 101},
 }
 
 

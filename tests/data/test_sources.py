@@ -200,7 +200,7 @@ def test_corrupt_images_are_counted(tmp_path, png_bytes):
     paths = [tmp_path / f"{index}.png" for index in range(4)]
     for path, contents in zip(paths, (png_bytes, b"a", b"b", b"c"), strict=True):
         path.write_bytes(contents)
-    with pytest.raises(UserError, match=f"cannot read {paths[1]}, {paths[2]}, {paths[3]}: .*--skip-corrupt"):
+    with pytest.raises(UserError, match=f"cannot read {paths[1]}, {paths[2]}, {paths[3]}: .*`skip_corrupt`"):
         check_images(paths)
 
 
@@ -244,7 +244,7 @@ def test_a_list_names_the_test_images(tmp_path, on_disk):
 @pytest.mark.parametrize(
     ("test_split", "message"),
     [
-        ("every:1", 'expected a test split such as "every:4"'),
+        ("every:1", 'expected `test_split` such as "every:4"'),
         ("every:99", "finds no test image"),
         ("nowhere.txt", "or a file that lists the test images"),
     ],

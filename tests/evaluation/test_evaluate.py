@@ -242,7 +242,7 @@ def test_parts_of_named_data(run, image_folder, tmp_path):
 def test_data_that_has_changed_since_is_refused(make_run, tmp_path):
     with pytest.raises(UserError, match=r"has other images now than when .*fewer was trained"):
         evaluate(make_run("fewer", train_images=7))
-    with pytest.raises(UserError, match=r"cannot open what .*gone was trained on: unknown data .* --data"):
+    with pytest.raises(UserError, match=r"cannot open what .*gone was trained on: unknown data .* `data`"):
         evaluate(make_run("gone", data=tmp_path / "gone_images"))
 
 
@@ -266,11 +266,14 @@ def test_one_crop_needs_no_tensorflow(run, image_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crops": 7}, "expected crops to be 1, 10 or 144, got 7"),
-        ({"views": 3}, "expected views to be 1, 2 or 6, got 3"),
-        ({"views": 2, "crops": 10}, "expected crops to be 1 with views, which have one of their own, got 10"),
-        ({"part": "all"}, "expected part to be test, validation or train, got all"),
-        ({"batch_size": 0}, "expected batch_size to be at least 1, got 0"),
+        ({"crops": 7}, "expected `crops` to be 1, 10 or 144, got 7"),
+        ({"views": 3}, "expected `views` to be 1, 2 or 6, got 3"),
+        (
+            {"views": 2, "crops": 10},
+            "expected `crops` to be 1 with `views`, which have one of their own, got 10",
+        ),
+        ({"part": "all"}, "expected `part` to be test, validation or train, got all"),
+        ({"batch_size": 0}, "expected `batch_size` to be at least 1, got 0"),
     ],
 )
 def test_options_that_are_none(options, message, image_folder, tmp_path):
@@ -289,7 +292,7 @@ def test_crops_are_square(make_run, image_folder):
 def test_imagenet_needs_a_thousand_folders(image_folder):
     with pytest.raises(UserError, match=r"expected 1000 class folders .*found 2"):
         evaluate("imagenet", image_folder)
-    with pytest.raises(UserError, match="expected data to measure published weights on"):
+    with pytest.raises(UserError, match="expected `data` to measure published weights on"):
         evaluate("imagenet")
 
 

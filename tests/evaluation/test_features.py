@@ -72,8 +72,8 @@ def test_tsne(random):
     ("count", "method", "message"),
     [
         (2, "pca", "expected 3 images at least to draw features of, got 2"),
-        (9, "umap", "expected a projection of pca, tsne, got 'umap'"),
-        (9, "tsne", r'pip install "keras-googlenet\[inspect\]", or take --projection pca'),
+        (9, "umap", "expected `projection` to be one of pca, tsne, got 'umap'"),
+        (9, "tsne", r'pip install "keras-googlenet\[inspect\]", or take `projection` pca'),
     ],
 )
 def test_what_cannot_be_projected(monkeypatch, count, method, message):

@@ -85,10 +85,10 @@ MISTAKES = {
     "expected one data set or two different ones, got a, a": {"names": ["a", "a"]},
     "taken exists: choose another folder": {"to": "taken"},
     "file exists: choose another folder": {"to": "taken/file"},
-    "expected images to be at least 1, got 0": {"images": 0},
+    "expected `images` to be at least 1, got 0": {"images": 0},
     "expected a class of sample, one of T-shirt/top, .*; got 'Hat'": {"class_name": "Hat"},
     "expected 3 images at least to draw features of, got 2": {"images": 2},
-    "expected a projection of": {"projection": "umap"},
+    "expected `projection` to be one of": {"projection": "umap"},
     "unknown data 'nowhere'": {"names": ["nowhere"]},
     "does not exist": {"weights": "nowhere"},
 }

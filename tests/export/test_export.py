@@ -154,10 +154,10 @@ def test_bfloat16_is_near_and_answers_in_float32(tiny, tmp_path, random):
     ("arguments", "message"),
     [
         ({"class_names": ["a", "b"]}, "expected 3 class names.* received 2"),
-        ({"version": -1}, "version of 0 or more"),
+        ({"version": -1}, "`version` to be at least 0"),
         ({"precision": "int8"}, "float32 or bfloat16"),
         ({"optimize": "gpu"}, "optimize to be one of none, fold, cpu, got 'gpu'"),
-        ({"temperature": 0}, "temperature of more than 0, got 0"),
+        ({"temperature": 0}, "`temperature` of more than 0, got 0"),
         ({"keep": 0}, "keep 1 version or more, got 0"),
         ({"max_pixels": 783}, "max_pixels from 784, the network's 28 x 28, to 50000000, got 783"),
         ({"max_pixels": 50_000_001}, "to 50000000, got 50000001"),

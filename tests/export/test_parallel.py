@@ -141,7 +141,7 @@ def ancestors(operation):
 
 
 def test_wrong_cores(tiny, tmp_path):
-    with pytest.raises(UserError, match="1 core or more, got 0"):
+    with pytest.raises(UserError, match="expected `cores` to be at least 1, got 0"):
         export_saved_model(tiny, tmp_path / "m", cores=0)
     with pytest.raises(UserError, match="optimize fold or cpu for 2 cores, got none"):
         export_saved_model(tiny, tmp_path / "m", cores=2, optimize="none")

@@ -112,7 +112,7 @@ def test_nothing_is_overwritten(model, taken, tmp_path):
     [
         ("net.tflite", {"format": "onnx"}, "a file that ends in .onnx for format onnx, got .*net.tflite"),
         ("net", {"format": "litert"}, "a file that ends in .tflite"),
-        ("net.pb", {"format": "pb"}, "a format of saved_model, onnx, litert, got 'pb'"),
+        ("net.pb", {"format": "pb"}, "`format` to be one of saved_model, onnx, litert, got 'pb'"),
         ("net.onnx", {"format": "onnx", "class_names": ["a"]}, "expected 3 class names"),
     ],
 )

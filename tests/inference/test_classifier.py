@@ -39,7 +39,7 @@ def test_an_explanation_s_maps_add_up_to_the_logits(of_run, tmp_path):
     assert of_maps[0] - of_maps[1] == pytest.approx(logits[first] - logits[second], rel=0.15)
     draw(found, tmp_path / "map.png", "sneaker.png")
     assert cv2.imread(str(tmp_path / "map.png")).shape[1] > 600
-    with pytest.raises(UserError, match="export it again with --cam"):
+    with pytest.raises(UserError, match="export it again with `cam`"):
         load(MODEL).explain(SNEAKER)
     with pytest.raises(UserError, match="cannot read image 0"):
         of_run.explain(b"nothing")
@@ -127,9 +127,9 @@ def test_views(of_run):
     (one,), (several,) = of_run.predict(SNEAKER), of_run.predict(SNEAKER, views=6)
     assert not np.allclose(one.probabilities, several.probabilities, atol=1e-6)
     assert several.probabilities.sum() == pytest.approx(1)
-    with pytest.raises(UserError, match="expected views to be 1, 2, 6, got 3"):
+    with pytest.raises(UserError, match="expected `views` to be 1, 2, 6, got 3"):
         of_run.predict(SNEAKER, views=3)
-    with pytest.raises(UserError, match="expected views to be 1 of an exported version, got 2"):
+    with pytest.raises(UserError, match="expected `views` to be 1 of an exported version, got 2"):
         load(MODEL).predict(SNEAKER, views=2)
 
 

@@ -26,7 +26,7 @@ from keras_googlenet.training.optimizer import rate_schedule
 )
 def test_wrong_fields_are_named(wrong, tmp_path):
     (name,) = wrong
-    with pytest.raises(UserError, match=f"expected {name} to be"):
+    with pytest.raises(UserError, match=f"expected `{name}` to be"):
         RunConfig(data="sample", run=tmp_path / "run", **wrong)
 
 

@@ -86,7 +86,7 @@ def test_evaluation_refuses_as_well(trained):
         with pytest.raises(UserError, match=r"1 image changed \(Trouser/3.png\)"):
             evaluate(trained / "run")
         assert evaluate(trained / "run", recorded_split=True).images > 0
-        with pytest.raises(UserError, match="expected recorded_split without data"):
+        with pytest.raises(UserError, match="expected `recorded_split` without `data`"):
             evaluate(trained / "run", str(photos), recorded_split=True)
         finished = run_folder.load(trained / "run")
         with pytest.raises(UserError, match=r"1 image changed \(Trouser/3.png\)"):

@@ -183,7 +183,7 @@ def test_port_of_another_protocol_is_told_at_once(server, scheme, advice):
     [{"timeout": 0}, {"timeout": math.nan}, {"timeout": math.inf}, {"retries": -1}, {"batch_size": 0}],
 )
 def test_options_out_of_range(options):
-    with pytest.raises(UserError, match="expected a timeout above 0"):
+    with pytest.raises(UserError, match="expected `timeout` above 0"):
         Client("http://localhost", "m", **options)
 
 
@@ -214,7 +214,7 @@ def test_a_label_may_be_unknown_at_first(connect):
 
 @pytest.mark.parametrize("timeout", [-1, math.nan, math.inf])
 def test_a_time_to_wait_that_is_none(timeout):
-    with Client("http://localhost", "m") as client, pytest.raises(UserError, match="timeout of 0 or more"):
+    with Client("http://localhost", "m") as client, pytest.raises(UserError, match="`timeout` of 0 or more"):
         client.wait_until_ready(timeout)
 
 

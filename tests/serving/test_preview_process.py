@@ -198,7 +198,7 @@ def test_port_in_use_is_named_before_a_model_is_loaded(tmp_path, protocol):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         options = Options(**{"rest_port": 0, "grpc_port": 0, f"{protocol}_port": port})
-        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}.*--{protocol}-port"):
+        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}.*`{protocol}_port`"):
             serve(tmp_path, options)
 
 
@@ -210,7 +210,7 @@ def test_one_port_for_both_is_refused(tmp_path):
 
 def test_an_unknown_host_is_named(tmp_path):
     (tmp_path / "1").mkdir()  # would not load
-    with pytest.raises(UserError, match=r"cannot listen on nohost\.invalid .*another --host"):
+    with pytest.raises(UserError, match=r"cannot listen on nohost\.invalid .*another `host`"):
         serve(tmp_path, Options(host="nohost.invalid", rest_port=0, grpc_port=0))
 
 
@@ -227,12 +227,12 @@ def test_port_out_of_range_is_refused(tmp_path, protocol, port):
     [
         (
             {"tensorflow_intra_op_parallelism": -1},
-            "--tensorflow-intra-op-parallelism of 0 or more, got -1",
+            "expected `tensorflow_intra_op_parallelism` to be at least 0, got -1",
         ),
-        ({"poll_seconds": -1}, "--poll-seconds of 0 or more, got -1"),
-        ({"poll_seconds": float("nan")}, "--poll-seconds of 0 or more, got nan"),
-        ({"rest_timeout_ms": -5}, "--rest-timeout-ms of 0 or more, got -5"),
-        ({"max_request_bytes": 0}, "--max-request-bytes of 1 or more, got 0"),
+        ({"poll_seconds": -1}, "expected `poll_seconds` to be at least 0, got -1"),
+        ({"poll_seconds": float("nan")}, "expected `poll_seconds` to be at least 0, got nan"),
+        ({"rest_timeout_ms": -5}, "expected `rest_timeout_ms` to be at least 0, got -5"),
+        ({"max_request_bytes": 0}, "expected `max_request_bytes` to be at least 1, got 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path, options, message):
@@ -259,7 +259,7 @@ def test_broken_version_is_named(tmp_path, adders, file):
 
 
 def test_batching_parameters_without_batching_are_told(adders, tmp_path):
-    with pytest.raises(UserError, match="without --enable-batching"):
+    with pytest.raises(UserError, match="needs `enable_batching`"):
         serve(adders, Options(batching_parameters_file=tmp_path / "batching_parameters.txt"))
 
 

@@ -85,7 +85,7 @@ def test_what_was_told_before_memory_ran_out_holds(options, monkeypatch):
 
 def test_where_a_number_is_needed(options, tmp_path):
     config = RunConfig(run=tmp_path / "run", **options)
-    with pytest.raises(UserError, match="expected batch_size to be a number here"):
+    with pytest.raises(UserError, match="expected `batch_size` to be a number here"):
         epoch_order(config, open_data(config))
     command = ["train", "--data", "sample", "--run", str(tmp_path / "run"), "--batch-size", "auto"]
     with pytest.raises(UserError, match="expected a number as --batch-size with --distributed"):

@@ -172,9 +172,9 @@ def test_launchers_are_understood(environment, expected):
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-    with pytest.raises(UserError, match="expected --processes, --process-id, or the environment of Slurm"):
+    with pytest.raises(UserError, match="expected `processes`, `process_id`, or the environment of Slurm"):
         connect("127.0.0.1:1", environment={})
-    with pytest.raises(UserError, match="a process id from 0 to 1, got 2"):
+    with pytest.raises(UserError, match="expected `process_id` from 0 to 1, got 2"):
         connect("127.0.0.1:1", 2, 2, environment={})
     with pytest.raises(UserError, match="a number of processes or a process id, got 'x'"):
         connect("127.0.0.1:1", environment={"SLURM_NTASKS": "x"})

@@ -117,7 +117,7 @@ def test_a_warm_up_of_the_user_s_own_is_not_changed(command, tmp_path):
         *("--data", tmp_path / "none", "--run", tmp_path / "run"),
     )
     assert code == 2
-    assert "expected warmup_epochs to be between 0 and the epochs" in error
+    assert "expected --warmup-epochs to be between 0 and the epochs" in error
 
 
 @pytest.mark.parametrize("filters", [10**9, 10**7])

@@ -173,7 +173,7 @@ def test_the_winner_trains_in_full(searched, folder_of_images, tmp_path):
 def test_another_search_in_the_folder_is_refused(searched, data, options):
     config = searched[0]
     other = TuneConfig(training=config.training, space="block", trials=3, max_params=6000)
-    with pytest.raises(UserError, match="was begun with another extras, max_params: resume"):
+    with pytest.raises(UserError, match="was begun with another `extras`, `max_params`: resume"):
         tune(other, data=data)
     (options["run"]).mkdir()
     (options["run"] / "mine.txt").write_text("mine")
@@ -209,12 +209,12 @@ def test_a_search_that_cannot_be_is_refused_before_it_begins(search, training, m
 @pytest.mark.parametrize(
     ("search", "training", "message"),
     [
-        ({"trials": 1}, {}, "expected trials to be between 2"),
-        ({"space": "depth"}, {}, "expected space to be one of stage_width, branch_ratio, block"),
-        ({"extras": ("seed",)}, {}, "expected extras to be of dropout"),
+        ({"trials": 1}, {}, "expected `trials` to be between 2"),
+        ({"space": "depth"}, {}, "expected `space` to be one of stage_width, branch_ratio, block"),
+        ({"extras": ("seed",)}, {}, "expected `extras` to be of dropout"),
         ({}, {"variant": "nin"}, "expected a GoogLeNet"),
-        ({}, {"weights": "imagenet"}, "expected no weights or freeze"),
-        ({}, {"batch_size": "auto"}, "expected a number as batch_size"),
+        ({}, {"weights": "imagenet"}, "expected no `weights` or `freeze`"),
+        ({}, {"batch_size": "auto"}, "expected a number as `batch_size`"),
     ],
 )
 def test_options_that_make_no_search(search, training, message, options):

@@ -16,7 +16,7 @@ from keras_googlenet.run.recipes import recipe_options
         ("", "expected --data and --run, or --report"),
         ("--data sample", "--run"),
         ("--data sample --run {run} --space depth", "depth"),
-        ("--data sample --run {run} --trials 1", "expected trials to be between 2"),
+        ("--data sample --run {run} --trials 1", "expected --trials to be between 2"),
         ("--data sample --run {run} --tuner-id worker0", "expected --oracle HOST:PORT beside --tuner-id"),
         (
             "--data sample --run {run} --tuner-id chief --oracle here",

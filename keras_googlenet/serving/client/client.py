@@ -80,8 +80,8 @@ class Client:
     ) -> None:
         if not 0 < timeout < math.inf or retries < 0 or batch_size < 1:
             raise UserError(
-                "expected a timeout above 0 and finite, retries of 0 or more and a batch_size of 1 or more; "
-                f"received timeout={timeout}, retries={retries}, batch_size={batch_size}"
+                "expected `timeout` above 0 and finite, `retries` of 0 or more and `batch_size` of 1 or "
+                f"more; received timeout={timeout}, retries={retries}, batch_size={batch_size}"
             )
         self.address = address.parse(url, model=model, version=version, label=label)
         self.timeout = timeout
@@ -205,7 +205,7 @@ class Client:
             ServingError: `DEADLINE_EXCEEDED` where it does not in time; another where it never will.
         """
         if not 0 <= timeout < math.inf:
-            raise UserError(f"expected a timeout of 0 or more seconds, and finite; received {timeout}")
+            raise UserError(f"expected `timeout` of 0 or more seconds, and finite; received {timeout}")
         deadline = Deadline(timeout)
         # A label is unknown, not absent, until its version is loaded.
         unready = {*PASSING, "NOT_FOUND", *(["INVALID_ARGUMENT"] if self.address.label else [])}

@@ -72,7 +72,7 @@ class GrpcServer:
         self._server, self.port = self._wait(self._bind(address, options))
         if not self.port:
             self.stop(None)
-            raise UserError(f"cannot listen on {address}: choose another --grpc-port")
+            raise UserError(f"cannot listen on {address}: choose another `grpc_port`")
 
     def start(self) -> None:
         """Begin to answer."""

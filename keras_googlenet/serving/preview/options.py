@@ -69,13 +69,13 @@ class Options:
         Raises:
             UserError: One is out of its range.
         """
-        for flag, value, least in (
-            ("--tensorflow-intra-op-parallelism", self.tensorflow_intra_op_parallelism, 0),
-            ("--tensorflow-inter-op-parallelism", self.tensorflow_inter_op_parallelism, 0),
-            ("--poll-seconds", self.poll_seconds, 0),
-            ("--rest-timeout-ms", self.rest_timeout_ms, 0),
-            ("--max-rows", self.max_rows, 1),
-            ("--max-request-bytes", self.max_request_bytes, 1),
+        for name, least in (
+            ("tensorflow_intra_op_parallelism", 0),
+            ("tensorflow_inter_op_parallelism", 0),
+            ("poll_seconds", 0),
+            ("rest_timeout_ms", 0),
+            ("max_rows", 1),
+            ("max_request_bytes", 1),
         ):
-            if not value >= least:
-                raise UserError(f"expected {flag} of {least} or more, got {value}")
+            if not getattr(self, name) >= least:
+                raise UserError(f"expected `{name}` to be at least {least}, got {getattr(self, name)}")

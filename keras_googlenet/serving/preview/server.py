@@ -123,7 +123,7 @@ def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
     file = options.batching_parameters_file
     if not options.enable_batching:
         if file is not None:
-            raise UserError("--batching-parameters-file is of no use without --enable-batching: give both")
+            raise UserError("`batching_parameters_file` needs `enable_batching`: give both")
         return None
     parameters = read_parameters(file) if file is not None else BatchingParameters()
     return BatchScheduler(parameters, partial(metrics.waited, parameters.thread_pool_name))
@@ -180,7 +180,7 @@ def _bound(options: Options) -> Iterator[socket.socket]:
     # Bound before the models load, so that a used port is told at once; it listens only once they serve.
     host, port = options.host, _port(options.rest_port)
     if port and port == options.grpc_port:
-        raise UserError(f"expected two ports, got {port} for both: choose another --rest-port or --grpc-port")
+        raise UserError(f"expected two ports, got {port} for both: choose another `rest_port` or `grpc_port`")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer waits 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -196,12 +196,12 @@ def _port_errors(options: Options) -> Iterator[None]:
         yield
     except socket.gaierror as error:
         raise UserError(
-            f"cannot listen on {options.host} ({error.strerror}): choose another --host"
+            f"cannot listen on {options.host} ({error.strerror}): choose another `host`"
         ) from None
     except OSError as error:
         raise UserError(
             f"cannot listen on {options.host}:{options.rest_port} ({error.strerror}): choose another "
-            "--rest-port, or --host"
+            "`rest_port`, or `host`"
         ) from None
 
 
@@ -213,7 +213,7 @@ def _opened(log: str | None) -> Iterator[IO[str] | None]:
     try:
         file = open(log, "a")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise UserError(f"cannot write to {log} ({error.strerror}): choose another --access-log") from None
+        raise UserError(f"cannot write to {log} ({error.strerror}): choose another `access_log`") from None
     try:
         yield file
     finally:
