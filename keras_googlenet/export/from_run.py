@@ -12,6 +12,7 @@ from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.images import Images
 from keras_googlenet.export import calibration, held_out
 from keras_googlenet.export.formats import FORMATS, SAVED_MODEL, format_named
+from keras_googlenet.export.progress import stage
 from keras_googlenet.export.provenance import run_origin
 from keras_googlenet.export.saved_model import export_saved_model
 from keras_googlenet.export.targets import answers, export_file
@@ -90,7 +91,8 @@ def export_run(
         possible = ", ".join(each.name for each in FORMATS.values() if each.int8)
         raise UserError(f"`precision` int8 belongs to `format` {possible}, not to {format}")
     run = located(run)
-    finished = run_folder.load(run, weights=weights)
+    with stage("reading the run"):
+        finished = run_folder.load(run, weights=weights)
     images = _held_out(
         run, finished, data, calibrate=calibrate, precision=precision, recorded_split=recorded_split
     )
@@ -167,8 +169,9 @@ def _export_file(finished: Run, to: Path, format: str, temperature: float, image
         calibration_images=pixels,
     )
     if images is not None and pixels is not None:
-        in_float32 = held_out.logits(model, preprocessing, images.part)
-        in_int8 = answers(file, pixels)
+        with stage("measuring in float32 and int8"):
+            in_float32 = held_out.logits(model, preprocessing, images.part)
+            in_int8 = answers(file, pixels)
         say(held_out.compare_precisions(in_float32, in_int8, images.part.labels, "int8"))
     return file
 
@@ -180,10 +183,12 @@ def _measured(
     if images is None or (precision == "int8" and not calibrate):  # a file is measured once it is there
         return {}
     part, model, preprocessing = images.part, finished.model, finished.preprocessing
-    in_float32 = held_out.logits(model, preprocessing, part)
+    with stage("measuring on held-out images"):
+        in_float32 = held_out.logits(model, preprocessing, part)
     measured: dict[str, Any] = {"measured_on": _name(images)}
     if precision == "bfloat16":
-        rounded = held_out.logits(model, preprocessing, part, precision=precision, optimize=optimize)
+        with stage(f"measuring in {precision}"):
+            rounded = held_out.logits(model, preprocessing, part, precision=precision, optimize=optimize)
         check = held_out.compare_precisions(in_float32, rounded, part.labels, precision)
         say(check)
         measured["accuracy"] = check.to_dict()

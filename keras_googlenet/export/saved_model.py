@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.export import reference
 from keras_googlenet.export.network import served_network
+from keras_googlenet.export.progress import stage
 from keras_googlenet.export.provenance import write_provenance
 from keras_googlenet.export.publish import check_free, prune, publish, staging
 from keras_googlenet.export.signatures import Signature, signatures
@@ -92,16 +93,17 @@ def export_saved_model(
         raise UserError(f"expected `version` to be at least 0, got {version}")
     if keep is not None and keep < 1:
         raise UserError(f"expected `keep` to be at least 1, got {keep}")
-    network = served_network(
-        model,
-        preprocessing,
-        class_names,
-        temperature=temperature,
-        precision=precision,
-        cam=cam,
-        optimize=optimize,
-        cores=cores,
-    )
+    with stage("preparing the network"):
+        network = served_network(
+            model,
+            preprocessing,
+            class_names,
+            temperature=temperature,
+            precision=precision,
+            cam=cam,
+            optimize=optimize,
+            cores=cores,
+        )
     max_pixels = _checked_max_pixels(max_pixels, network.preprocessing)
     offered = signatures(network, cam=cam, max_pixels=max_pixels)
     check_batch_sizes(warmup_batch_sizes, len(offered))
@@ -118,22 +120,25 @@ def export_saved_model(
     }
     with staging(directory) as folder:
         try:
-            _write(folder, offered)
-            records = write_warmup(
-                folder, offered, network.preprocessing, warmup_batch_sizes, directory.absolute().name
-            )
+            with stage("writing the graph"):
+                _write(folder, offered)
+            with stage("writing warm-up requests"):
+                records = write_warmup(
+                    folder, offered, network.preprocessing, warmup_batch_sizes, directory.absolute().name
+                )
             write_provenance(folder, network, details, origin or {})
         except (OSError, tf.errors.OpError) as error:
             raise _cannot_write(directory, error) from None
         requests = reference.requests(network, max_pixels=max_pixels)
         asked = {name: inputs for name, inputs in requests.items() if name in offered}
-        verify(
-            folder,
-            asked,
-            lambda: reference.answers(model, network, asked, preprocessing, precision=precision, cam=cam),
-            tolerance=TOLERANCES[precision],
-            records=records,
-        )
+        with stage("checking its answers in a fresh process"):
+            verify(
+                folder,
+                asked,
+                lambda: reference.answers(model, network, asked, preprocessing, precision=precision, cam=cam),
+                tolerance=TOLERANCES[precision],
+                records=records,
+            )
         try:
             made = publish(folder, directory, version)
         except OSError as error:  # some file systems tell only now that they are full

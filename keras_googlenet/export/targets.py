@@ -13,6 +13,7 @@ from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.export import reference
 from keras_googlenet.export.formats import FORMATS, format_named
 from keras_googlenet.export.network import ServedNetwork, served_network
+from keras_googlenet.export.progress import stage
 from keras_googlenet.export.publish import staging
 from keras_googlenet.export.verify import TOLERANCES
 from keras_googlenet.files import sync
@@ -88,14 +89,16 @@ def export_file(
         staged, staged_labels = folder / file.name, folder / labels.name
         whole = _from_pixels(network)
         try:
-            target.write(whole, staged, calibration_images)
+            with stage(f"writing {file.name}"):
+                target.write(whole, staged, calibration_images)
             write_labels(staged_labels, network.class_names)
         except OSError as full:
             raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
-        if calibration_images is None:
-            _check_answers(staged, model, network, preprocessing)
-        else:
-            _check_classes(staged, whole, calibration_images)
+        with stage("checking its answers"):
+            if calibration_images is None:
+                _check_answers(staged, model, network, preprocessing)
+            else:
+                _check_classes(staged, whole, calibration_images)
         sync(staged)
         sync(staged_labels)
         _check_free(file, labels)  # the work took its time

@@ -31,6 +31,7 @@ from keras_googlenet.training.inputs import epoch_order
 from keras_googlenet.training.kernels import check_weights_can_change
 from keras_googlenet.training.network import architecture
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
+from keras_googlenet.training.table import clock
 from keras_googlenet.tuning import budgets, results
 from keras_googlenet.tuning.config import TuneConfig
 from keras_googlenet.tuning.hypermodel import with_defaults
@@ -203,15 +204,9 @@ class Progress:
         say(
             f"{config.training.run}: trial {trial.trial_id} {score}; {done} of {config.trials} done, "
             + (f"best {best.score:.4f} (trial {best.name})" if best else "none within the budget yet")
-            + f", about {_duration(left)} left" * (done < config.trials),
+            + f", about {clock(left)} left" * (done < config.trials),
             flush=True,
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _fast_enough(config: TuneConfig, size: InputSize, policy: str) -> Callable[[Architecture], bool]:

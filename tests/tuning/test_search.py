@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -245,7 +246,15 @@ def test_a_failed_trial_is_told_and_counts(data, options, capsys, monkeypatch):
     monkeypatch.setattr(trials.HyperGoogLeNet, "build", build)
     found = tune(TuneConfig(training=RunConfig(**options), space="block", trials=3), data=data)
     assert [trial.status for trial in found] == ["COMPLETED", "FAILED", "COMPLETED"]
-    assert "trial 1 FAILED: MemoryError: no room for 2" in capsys.readouterr().err
+    out, error = capsys.readouterr()
+    assert "trial 1 FAILED: MemoryError: no room for 2" in error
+    lines = [line.split(": ", 1)[1] for line in out.splitlines() if " of 3 done" in line]
+    assert re.fullmatch(
+        r"trial 0 0\.\d{4}; 1 of 3 done, best 0\.\d{4} \(trial 0\), about \d:\d\d:\d\d left", lines[0]
+    )
+    assert lines[1].startswith("trial 1 FAILED; 2 of 3 done, best ")
+    assert lines[2].startswith("trial 2 ")
+    assert not lines[2].endswith("left")
     assert table(options["run"])[1]["error"] == "MemoryError: no room for 2"
 
 
