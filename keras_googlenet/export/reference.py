@@ -12,6 +12,7 @@ from keras_googlenet.export.calibration import softmax
 from keras_googlenet.export.network import POLICIES, ServedNetwork
 from keras_googlenet.export.verify import Values
 from keras_googlenet.export.warmup import encoded_images, example
+from keras_googlenet.images.numpy import decode
 from keras_googlenet.images.spec import MAX_PIXELS, Preprocessing
 from keras_googlenet.images.tensorflow import load_images
 from keras_googlenet.names import MAIN, TOP_K
@@ -108,4 +109,7 @@ def answers(
     if cam and precision == "float32":
         of_best = np.asarray(main.get_layer(MAIN).kernel)[:, output.argmax(axis=-1)]
         expected["cam"] = {"cam": np.einsum("bhwc,cb->bhw", maps[0], of_best)}
+        size = network.preprocessing
+        images = [decode(one, size.channels, turns=size.turns) for one in asked["cam"]["images"]]
+        expected["cam"]["region"] = np.array([size.region(*image.shape[:2]) for image in images], "float32")
     return expected

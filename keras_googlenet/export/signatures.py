@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_googlenet.export.network import ServedNetwork
 from keras_googlenet.images.spec import SERVED_PIXELS
-from keras_googlenet.images.tensorflow import load_images
+from keras_googlenet.images.tensorflow import load_images, seen_regions
 from keras_googlenet.names import TOP_K
 
 Tensor = Any
@@ -49,6 +49,8 @@ def signatures(
       feature map, the best class's share of its logit by place (Zhou et al. 2016, "Learning Deep
       Features for Discriminative Localization"), and that class as `classes` and `scores`, (batch,);
       `maps`, float32 (batch, 5, height, width), has the maps of the best five (or fewer), best first.
+      They cover the part of the upright image that the network sees: `region`, float32 (batch, 4), has its
+      top, left, bottom and right as fractions of the image's height and width.
 
     Args:
         network: The network, with its feature map if `cam`.
@@ -110,7 +112,8 @@ def signatures(
         of_best = tf.gather(tf.transpose(classifier), indices)  # (batch, best, channels)
         maps = tf.einsum("bhwc,bkc->bkhw", outputs["map"], of_best)
         first = {"classes": tf.gather(names, indices[:, 0]), "scores": scores[:, 0]}
-        return {"cam": maps[:, 0], "maps": maps} | first
+        region = seen_regions(images, preprocessing)
+        return {"cam": maps[:, 0], "maps": maps, "region": region} | first
 
     pixels_shape = network.pixels_shape
     found = {

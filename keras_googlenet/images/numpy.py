@@ -152,15 +152,7 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 def resize(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Resize and crop (height, width, channels) to the specification; float32 in 0..255."""
-    size = preprocessing.resized
-    if preprocessing.keep_aspect:
-        scale = max(new / old for new, old in zip(size, pixels.shape, strict=False))
-        height, width = (
-            max(new, int(np.rint(old * scale))) for new, old in zip(size, pixels.shape, strict=False)
-        )
-    else:
-        height, width = size
-    top, left = (height - preprocessing.height) // 2, (width - preprocessing.width) // 2
+    (height, width), (top, left) = preprocessing.window(*pixels.shape[:2])
     rows = _weights(pixels.shape[0], height, top, preprocessing.height)
     columns = _weights(pixels.shape[1], width, left, preprocessing.width)
     resized = np.einsum("hi,iwc->hwc", rows, pixels.astype("float32"), optimize=True)

@@ -24,6 +24,8 @@ JPEG_SCAN = b"\xff\xda\0"  # how each scan starts: the marker, and the high byte
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = PNG_MAGIC + b"\0\0\0\x0dIHDR"  # then width and height, big-endian uint32
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
+Region = tuple[float, float, float, float]
+"""Of an image: top, left, bottom and right as fractions of its height and width."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,26 @@ class Preprocessing:
     def resized(self) -> tuple[int, int]:
         """Height and width that an image is resized to, before the center is cropped."""
         return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
+
+    def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What of an upright image of this size is kept.
+
+        Returns:
+            The height and width that the image is resized to, and where in that the kept pixels begin.
+        """
+        target = self.resized
+        if self.keep_aspect:
+            scale = max(target[0] / height, target[1] / width)
+            target = (
+                max(target[0], int(np.rint(height * scale))),
+                max(target[1], int(np.rint(width * scale))),
+            )
+        return target, ((target[0] - self.height) // 2, (target[1] - self.width) // 2)
+
+    def region(self, height: int, width: int) -> Region:
+        """The region of an upright image of this size that the network sees."""
+        (rows, columns), (top, left) = self.window(height, width)
+        return top / rows, left / columns, (top + self.height) / rows, (left + self.width) / columns
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_googlenet.images import exif_graph
+from keras_googlenet.images.exif import TRANSPOSED
 from keras_googlenet.images.spec import (
     JPEG_MAGIC,
     JPEG_SCAN,
@@ -137,7 +138,7 @@ def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     size = list(preprocessing.resized)
     kept = (preprocessing.height, preprocessing.width)
     sides = pixels.shape[-3:-1]
-    target = _covering(pixels, size) if preprocessing.keep_aspect else size
+    target = _covering(tf.shape(pixels)[-3:-1], size) if preprocessing.keep_aspect else size
     top, left = (target[0] - kept[0]) // 2, (target[1] - kept[1]) // 2
     # Where nothing shrinks, antialiasing changes nothing.
     if all(old is not None and old <= new for old, new in zip(sides, size, strict=True)):
@@ -202,11 +203,38 @@ def _transposed(pixels: Tensor) -> Tensor:
     return tf.transpose(pixels, (*batch, columns, rows, channels))
 
 
-def _covering(pixels: Tensor, size: list[int]) -> Tensor:
-    """The size, of the image's own aspect, that just covers `size`."""
-    sides = tf.cast(tf.shape(pixels)[-3:-1], tf.float64)
+def _covering(sides: Tensor, size: Sequence[int]) -> Tensor:
+    """The size, of the same aspect as an image of these sides, that just covers `size`."""
+    sides = tf.cast(sides, tf.float64)
     scale = tf.reduce_max(tf.constant(size, tf.float64) / sides)
     return tf.maximum(tf.cast(tf.round(sides * scale), tf.int32), size)
+
+
+def seen_regions(encoded: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The region of each upright image that the network sees, as `Preprocessing.region`.
+
+    Args:
+        encoded: String tensor (batch,), of images that `load_images` takes.
+        preprocessing: The size, and how the image is cropped to it.
+
+    Returns:
+        Top, left, bottom and right as fractions, float32 (batch, 4).
+    """
+    size, kept = preprocessing.resized, (preprocessing.height, preprocessing.width)
+
+    def region(target: Tensor) -> Tensor:
+        first = (target - kept) // 2
+        return tf.cast(tf.concat([first / target, (first + kept) / target], 0), tf.float32)
+
+    def one_region(one: Tensor) -> Tensor:
+        sides = announced_size(one)
+        if preprocessing.turns:
+            sides = tf.where(exif_graph.orientation(one) >= TRANSPOSED, sides[::-1], sides)
+        return region(_covering(sides, size))
+
+    if not preprocessing.keep_aspect:
+        return tf.tile(region(tf.constant(size))[tf.newaxis], [tf.size(encoded), 1])
+    return tf.map_fn(one_region, encoded, fn_output_signature=tf.TensorSpec((4,), tf.float32))
 
 
 def load_images(encoded: Tensor, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Tensor:

@@ -126,14 +126,13 @@ class Classifier:
             pixels = decode(one.data, self.preprocessing.channels)
         except ValueError:
             raise UserError(unreadable(one.name)) from None
-        resized = resize(pixels, self.preprocessing)
         network = self._with_heads or self.model
         if network is not None:
-            return explanation(network, self.preprocessing, self.class_names, resized, top, blocks)
+            return explanation(network, self.preprocessing, self.class_names, pixels, top, blocks)
         assert self._run is not None
         if blocks:
             raise UserError(f"{self.name} is an exported version, which has no blocks: explain its run")
-        return _exported_explanation(self._run, self.name, one, resized, top)
+        return _exported_explanation(self._run, self, one, pixels, top)
 
 
 @checked_names
@@ -194,16 +193,24 @@ def _asked(classifier: Classifier, views: int) -> Run:
     return run
 
 
-def _exported_explanation(run: Run, name: str, image: Encoded, pixels: np.ndarray, top: int) -> Explanation:
+def _exported_explanation(
+    run: Run, classifier: Classifier, encoded: Encoded, image: np.ndarray, top: int
+) -> Explanation:
     """An explanation by an exported version's signature `cam`."""
-    answer = run("serving_default", [image.data])
+    answer = run("serving_default", [encoded.data])
     try:
-        maps = run("cam", [image.data])["maps"][0]
+        maps = run("cam", [encoded.data])["maps"][0]
     except KeyError:
-        raise UserError(f"{name} has no class activation maps: export it again with `cam`") from None
+        raise UserError(
+            f"{classifier.name} has no class activation maps: export it again with `cam`"
+        ) from None
     best = zip(answer["classes"][0], answer["scores"][0], strict=True)
+    preprocessing = classifier.preprocessing
+    pixels = resize(image, preprocessing)
     return Explanation(
         pixels=as_shown(pixels),
+        image=image,
+        region=preprocessing.region(*image.shape[:2]),
         classes=tuple((str(label), float(score)) for label, score in best)[:top],
         maps=enlarged(maps[:top], pixels.shape[:2]),
     )

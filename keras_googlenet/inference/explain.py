@@ -15,14 +15,18 @@ import cv2
 import keras
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from keras_googlenet.evaluation.plots import AS_WRITTEN, DPI, shortened
-from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.images.numpy import resize
+from keras_googlenet.images.spec import Preprocessing, Region
 from keras_googlenet.names import MAIN
 from keras_googlenet.network.surgery import feature_model, features_of, pooled_map, strip_aux
 
 INCHES = 2.4  # of each picture
 STRENGTH = 0.55  # of a map over its image
+LONGEST = 512  # pixels of a drawn image's side
+WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 SHOWN = 4  # pictures in a row, at least: channels of a block
 
 Classes = tuple[tuple[str, float], ...]
@@ -34,13 +38,18 @@ class Explanation:
 
     Attributes:
         pixels: The image as the network takes it, uint8 (height, width, 1 or 3), in RGB.
+        image: The whole image, uint8 (its height, its width, 1 or 3), in RGB.
+        region: What of `image` the network sees: top, left, bottom and right as fractions of its height and
+            width. The maps lie on it.
         classes: The best classes with their probabilities, best first.
-        maps: float32 (classes, height, width): each class's share of its logit by place, at the image's size.
+        maps: float32 (classes, height, width), as `pixels`: each class's share of its logit by place.
         heads: For a network with auxiliary heads: each head's probabilities of `classes`.
         features: The outputs of Inception blocks by name, float32 (height, width, channels).
     """
 
     pixels: np.ndarray = field(repr=False)
+    image: np.ndarray = field(repr=False)
+    region: Region
     classes: Classes
     maps: np.ndarray = field(repr=False)
     heads: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -57,7 +66,7 @@ def explanation(
     model: keras.Model,
     preprocessing: Preprocessing,
     class_names: Sequence[str],
-    pixels: np.ndarray,
+    image: np.ndarray,
     top: int,
     blocks: Sequence[str] = (),
 ) -> Explanation:
@@ -67,13 +76,14 @@ def explanation(
         model: A network whose main head is a global pool and a Dense layer, with or without auxiliary heads.
         preprocessing: What it expects.
         class_names: In label order.
-        pixels: float32 (height, width, channels) of its size, in 0..255.
+        image: The upright image, uint8 (its height, its width, channels).
         top: How many.
         blocks: Names of Inception blocks whose output is wanted.
 
     Raises:
         UserError: The network ends otherwise, or has no such block.
     """
+    pixels = resize(image, preprocessing)
     of_blocks = feature_model(model, blocks).outputs if blocks else []
     wanted = [pooled_map(model, features_of(model)), strip_aux(model).output, *of_blocks, *model.outputs]
     outputs = keras.Model(model.inputs[0], wanted)(preprocessing.normalize(pixels[np.newaxis]))
@@ -83,6 +93,8 @@ def explanation(
     of_heads = dict(zip(model.output_names, others[len(blocks) :], strict=True))
     return Explanation(
         pixels=as_shown(pixels),
+        image=image,
+        region=preprocessing.region(*image.shape[:2]),
         classes=tuple((class_names[label], float(probabilities[label])) for label in best),
         maps=enlarged(np.moveaxis(maps.astype("float32") @ weights, -1, 0), pixels.shape[:2]),
         heads={name: tuple(map(float, head[best])) for name, head in of_heads.items()}
@@ -103,12 +115,26 @@ def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in maps])
 
 
+def shrunk(image: np.ndarray) -> np.ndarray:
+    """An image in color, its longer side `LONGEST` pixels at most."""
+    scale = LONGEST / max(image.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+
+
 def draw(found: Explanation, path: Path | str | BinaryIO, title: str = "") -> None:
     """Draw a picture: the image, and each class's map over it; red is where the class gets most of its logit.
 
+    Where the network sees a part of the image only, a frame shows that part. A large image is drawn smaller.
     Further rows show the heads' opinions and, for each block, the channels that respond most.
     """
-    image = np.repeat(found.pixels, 3, axis=-1) if found.pixels.shape[-1] == 1 else found.pixels
+    image = shrunk(found.image)
+    height, width = image.shape[:2]
+    top, left, bottom, right = (
+        np.array(found.region) * (height, width, height, width) - 0.5
+    )  # pixels' centers
     rows = 1 + bool(found.heads) + len(found.features)
     columns = max(len(found.classes) + 1, SHOWN if rows > 1 else 0)
     figure = Figure(figsize=(INCHES * columns, (INCHES + 0.5) * rows), layout="constrained")
@@ -121,7 +147,19 @@ def draw(found: Explanation, path: Path | str | BinaryIO, title: str = "") -> No
     for column, ((label, probability), values) in enumerate(zip(found.classes, found.maps, strict=True), 1):
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(image)
-        axes.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest, alpha=STRENGTH)
+        seen = axes.imshow(
+            values,
+            extent=(left, right, bottom, top),
+            cmap="RdBu_r",
+            vmin=-largest,
+            vmax=largest,
+            alpha=STRENGTH,
+        )
+        seen.set_zorder(1)
+        if found.region != WHOLE:
+            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="black"))
+        axes.set_xlim(-0.5, width - 0.5)
+        axes.set_ylim(height - 0.5, -0.5)
         axes.set_title(f"{shortened(label)}\n{probability:.1%}", fontsize=10, **AS_WRITTEN)
         axes.set_axis_off()
     if found.heads:

@@ -215,7 +215,7 @@ def test_the_average_or_the_last_weights(averaged_run):
 
 MISTAKES = [
     ("--weights average", "has no averaged weights, for it was trained without --average"),
-    ("--keep 0", "keep 1 version or more"),
+    ("--keep 0", "expected --keep to be at least 1"),
     ("--max-pixels 6399", "expected --max-pixels from 6400, the network's 80 x 80, to 50000000, got 6399"),
     ("--max-pixels 50000001", "got 50000001"),
     ("--format onnx --max-pixels 9000000", "--max-pixels belong to a version for TensorFlow Serving"),

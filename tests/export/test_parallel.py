@@ -143,7 +143,7 @@ def ancestors(operation):
 def test_wrong_cores(tiny, tmp_path):
     with pytest.raises(UserError, match="expected `cores` to be at least 1, got 0"):
         export_saved_model(tiny, tmp_path / "m", cores=0)
-    with pytest.raises(UserError, match="optimize fold or cpu for 2 cores, got none"):
+    with pytest.raises(UserError, match="expected `optimize` fold or cpu for 2 cores, got none"):
         export_saved_model(tiny, tmp_path / "m", cores=2, optimize="none")
     assert not (tmp_path / "m").exists()
 

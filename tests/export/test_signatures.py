@@ -250,6 +250,17 @@ def test_cam_explains_the_best_class(tiny, random):
     np.testing.assert_allclose(answer["scores"], np.max(probabilities, axis=1), atol=1e-6)
 
 
+def test_cam_tells_which_part_of_the_image_it_covers(tiny):
+    size = Preprocessing(28, 28, 1, crop_fraction=0.5, keep_aspect=True)
+    network = served_network(tiny(), size, "abcdefg", cam=True)
+    encoded = [tf.io.encode_png(np.zeros((*sides, 1), np.uint8)).numpy() for sides in [(56, 140), (56, 56)]]
+    answer = signatures(network, cam=True)["cam"].function(tf.constant(encoded))
+    np.testing.assert_allclose(answer["region"], [[0.25, 0.4, 0.75, 0.6], [0.25, 0.25, 0.75, 0.75]])
+    whole = served_network(tiny(), class_names="abcdefg", cam=True)
+    answer = signatures(whole, cam=True)["cam"].function(tf.constant(encoded))
+    np.testing.assert_array_equal(answer["region"], [[0, 0, 1, 1]] * 2)
+
+
 @pytest.mark.parametrize("network", [lambda: AlexNet(5, (67, 67, 3)), lambda: NiN(5, variant="d2l")])
 def test_cam_needs_an_average_before_the_classifier(network):
     with pytest.raises(UserError, match="global average or max pool and a Dense layer"):

@@ -19,6 +19,7 @@ from keras_googlenet.data.prepare import prepare
 from keras_googlenet.images import exif, exif_graph
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import decode
+from keras_googlenet.images.tensorflow import seen_regions
 from keras_googlenet.inference.classifier import Classifier, load
 from keras_googlenet.serving import Client
 from keras_googlenet.serving.client.images import encode
@@ -226,3 +227,13 @@ def test_many_segments_end():
     """A file of empty segments, which would take a graph long."""
     jpeg = b"\xff\xd8" + b"\xff\xe0\0\2" * 100_000 + b"\xff\xe1\0\x08Exif\0\0"
     assert exif.orientation(jpeg) == int(exif_graph.orientation(jpeg)) == exif.UPRIGHT
+
+
+@pytest.mark.parametrize("turns", ["exif", "stored"])
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_the_region_that_is_seen_is_of_the_upright_picture(files, keep_aspect, turns):
+    size = Preprocessing(SIDE, SIDE, crop_fraction=0.8, keep_aspect=keep_aspect, orientation=turns)
+    encoded = [content for (kind, _), content in files.items() if kind != "webp"]
+    expected = [size.region(*decode(one, 3, turns=size.turns).shape[:2]) for one in encoded]
+    np.testing.assert_allclose(seen_regions(tf.constant(encoded), size), expected, atol=1e-6)
+    assert len(set(expected)) == 1 + (keep_aspect and not size.turns)  # upright they are alike

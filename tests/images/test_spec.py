@@ -91,3 +91,12 @@ def test_decode_predictions_names_the_best_classes(monkeypatch):
     assert [row[:2] for row in named[0]] == [("n00000007", "name7"), ("n00000003", "name3")]
     with_background = np.concatenate([np.zeros((1, 1), "float32"), predictions], axis=1)
     assert decode_predictions(with_background, top=2) == named
+
+
+def test_the_region_that_a_network_sees():
+    assert Preprocessing(20, 30).region(7, 9) == (0, 0, 1, 1)
+    assert Preprocessing(20, 20, crop_fraction=0.5).region(40, 100) == (0.25, 0.25, 0.75, 0.75)
+    # 40 x 100 is neither enlarged nor shrunk: rows 10 to 30 and columns 40 to 60 are kept.
+    cropping = Preprocessing(20, 20, crop_fraction=0.5, keep_aspect=True)
+    assert cropping.region(40, 100) == (0.25, 0.4, 0.75, 0.6)
+    assert cropping.region(100, 40) == (0.4, 0.25, 0.6, 0.75)

@@ -72,6 +72,34 @@ def test_an_explanation_of_heads_and_blocks(tmp_path, small_variant):
         load(MODEL).explain(SNEAKER, blocks=["3a"])
 
 
+def test_a_map_lies_on_what_the_network_saw(tmp_path, small_variant):
+    """Of 160 x 400 gray pixels the network sees rows 40 to 120 and columns 160 to 240."""
+    from keras_googlenet import Classifier, Preprocessing
+    from keras_googlenet.network.architecture import Architecture
+
+    variant = Architecture.from_json(small_variant.read_text())
+    network = GoogLeNet(variant=variant, input_shape=(80, 80, 3), classes=3, aux_heads=False)
+    size = Preprocessing(80, 80, crop_fraction=0.5, keep_aspect=True)
+    pixels = np.full((160, 400, 3), 128, "uint8")
+    pixels[40:120, 160:240, 0] += np.arange(80, dtype="uint8")
+    found = Classifier("crops", network, ("a", "b", "c"), size).explain(pixels, top=1)
+    np.testing.assert_array_equal(found.pixels, pixels[40:120, 160:240])
+    np.testing.assert_array_equal(found.image, pixels)
+    assert found.region == (0.25, 0.4, 0.75, 0.6)
+    draw(found, tmp_path / "map.png")
+    drawn = cv2.imread(str(tmp_path / "map.png")).astype(int)
+    rows, columns = np.nonzero((drawn == 128).all(axis=-1))  # of both pictures, without what was seen
+    middle = drawn.shape[1] // 2
+    columns, rows = columns[columns > middle], rows[columns > middle]
+    left, top = columns.min(), rows.min()
+    width, height = columns.max() + 1 - left, rows.max() + 1 - top
+    colored = (drawn.max(axis=-1) - drawn.min(axis=-1) > 20)[:, middle:]
+    ys, xs = np.nonzero(colored)
+    box = [(ys.min() - top) / height, (xs.min() + middle - left) / width]
+    box += [(ys.max() + 1 - top) / height, (xs.max() + 1 + middle - left) / width]
+    np.testing.assert_allclose(box, found.region, atol=0.03)
+
+
 @pytest.fixture
 def packages(monkeypatch, tmp_path):
     """The package with two networks: `tiny`, and `other`, another architecture's."""

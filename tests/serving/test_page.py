@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from conformance.server import preview
+from PIL import Image
 
 from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.images.spec import Preprocessing
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.ci
 PATHS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<img src=x onerror=alert(1)>"
 NAMES = (HOSTILE, "T-shirt/top", "größe", "a,b", '"quoted" & co', "last")
-MODELS = ("plain", "maps & <b>more, yes")
+MODELS = ("plain", "maps & <b>more, yes", "crops")
 MILLISECONDS = 30_000
 
 
@@ -42,7 +43,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory, tiny_variant):
-    """Two models of classes with troublesome names; the second has class activation maps and two versions."""
+    """Models of classes with troublesome names: one has class activation maps and two versions, one crops."""
     directory = tmp_path_factory.mktemp("of_page")
     network = GoogLeNet(
         variant=Architecture.from_json(tiny_variant.read_text()), input_shape=(28, 28, 3), classes=len(NAMES)
@@ -51,12 +52,14 @@ def directory(tmp_path_factory, tiny_variant):
     export_saved_model(network, directory / MODELS[0], **options)
     version = export_saved_model(network, directory / MODELS[1], cam=True, **options)
     shutil.copytree(version, version.with_name("2"))
+    options["preprocessing"] = Preprocessing(28, 28, 3, crop_fraction=0.5, keep_aspect=True)
+    export_saved_model(network, directory / MODELS[2], cam=True, **options)
     return directory
 
 
 @pytest.fixture(scope="module")
 def config(directory, tmp_path_factory):
-    """Both versions of the second model are served."""
+    """All versions are served."""
     names = [name.replace('"', '\\"') for name in MODELS]
     path = tmp_path_factory.mktemp("config") / "models.config"
     served = "".join(
@@ -164,6 +167,31 @@ def test_maps_of_all_classes(opened, server, image):
     assert page.evaluate("() => document.getElementById('map').style.opacity") == "0"
     box, image_box = page.locator("#map").bounding_box(), page.locator("#image").bounding_box()
     assert box == image_box
+
+
+def test_a_map_lies_on_what_the_network_saw(opened, server, tmp_path):
+    """A phone's picture: 120 x 80 as it is stored, 80 x 120 upright, of which it sees the center."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "phone.jpg", exif=exif)
+    page = ready(opened(server.rest))
+    page.select_option("#models", MODELS[2])
+    page.wait_for_function("() => document.getElementById('request').textContent.includes('/crops:')")
+    page.set_input_files("#file", tmp_path / "phone.jpg")
+    page.wait_for_selector("#overlay:not([hidden])")
+    assert "80 x 120" in page.inner_text("#about")
+    box = page.evaluate("""() => {
+        const canvas = document.getElementById("map");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const places = [...Array(data.length / 4).keys()].filter((place) => data[4 * place + 3]);
+        const rows = places.map((place) => Math.floor(place / canvas.width) / canvas.height);
+        const columns = places.map((place) => place % canvas.width / canvas.width);
+        const least = (values) => values.reduce((a, b) => Math.min(a, b));
+        const most = (values) => values.reduce((a, b) => Math.max(a, b));
+        return [least(rows), least(columns), most(rows), most(columns)];
+    }""")
+    np.testing.assert_allclose(box, [1 / 3, 1 / 4, 2 / 3, 3 / 4], atol=0.01)  # of 84 x 56, the central 28
 
 
 def test_versions(opened, server, image):

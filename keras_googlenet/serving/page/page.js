@@ -13,7 +13,7 @@ const parameters = new URLSearchParams(location.search);
 const server = new URL(`${parameters.get("server") ?? "."}/`.replace(/\/+$/, "/"), location.href);
 
 let model = null; // {name, url, version, hasMaps, classes, count}
-let shown = null; // the image on the stage: {file, url, width, height, name, sent, answer, maps}
+let shown = null; // the image on the stage: {file, url, width, height, name, sent, answer, maps, region}
 let ready = Promise.resolve(); // once the model is described
 let opened = 0; // numbers of the latest model and image asked for: answers to earlier ones are dropped
 let asked = 0;
@@ -128,6 +128,7 @@ async function classify(file) {
     if (!target.hasMaps) return;
     const found = await ask(`${target.url}:predict`, { signature_name: "cam", instances: [{ b64 }] });
     one.maps = found.predictions[0].maps ?? [found.predictions[0].cam];
+    one.region = found.predictions[0].region ?? [0, 0, 1, 1]; // what of the image the network saw
     if (shown === one) show(one);
   });
 }
@@ -195,7 +196,10 @@ function showMap(one, index) {
   canvas.height = Math.max(1, Math.round(512 * one.height / one.width));
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  const [top, left, bottom, right] = one.region;
+  const place = [left * canvas.width, top * canvas.height, (right - left) * canvas.width, (bottom - top) * canvas.height];
+  context.drawImage(small, ...place);
+  if (right - left < 1 || bottom - top < 1) context.strokeRect(...place);
   fade();
 }
 
