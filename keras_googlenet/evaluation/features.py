@@ -64,22 +64,26 @@ def feature_network(
     plain = Preprocessing(image_size, image_size, channels)
     if weights is None:
         keras.utils.set_random_seed(seed)
-        return FeatureNetwork(_without_top(variant, plain), plain, f"untrained {variant} network")
+        return FeatureNetwork(
+            _without_top(variant, plain), plain, f"an untrained {variant} network, which knows no classes"
+        )
     if weights == "imagenet":
         preprocessing = imagenet_spec(variant, aux_heads=False).preprocessing
         return FeatureNetwork(
-            _without_top(variant, preprocessing, weights), preprocessing, f"{variant} network of ImageNet"
+            _without_top(variant, preprocessing, weights), preprocessing, f"the {variant} network of ImageNet"
         )
     path = located(weights)
     if path.name.endswith(".weights.h5") or not path.exists():
-        return FeatureNetwork(_without_top(variant, plain, weights), plain, f"{variant} network of {path}")
+        return FeatureNetwork(
+            _without_top(variant, plain, weights), plain, f"the {variant} network of {path}"
+        )
     model = _pooled(load_model(path / MODEL if path.is_dir() else path), path)
     if path.is_dir():
-        name = f"the package's {weights} network" if is_shipped(weights) else f"network of {path}"
+        name = f"the package's {weights} network" if is_shipped(weights) else f"the network of {path}"
         return FeatureNetwork(model, run_folder.load_preprocessing(path), name)
     height, width, of_model = model.input_shape[1:]
     preprocessing = Preprocessing(height or image_size, width or image_size, of_model)
-    return FeatureNetwork(model, preprocessing, f"network of {path}")
+    return FeatureNetwork(model, preprocessing, f"the network of {path}")
 
 
 def _without_top(variant: str, preprocessing: Preprocessing, weights: str | None = None) -> keras.Model:

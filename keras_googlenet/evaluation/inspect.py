@@ -106,7 +106,8 @@ def inspect(
         _write_pairs(data, pairs[name], to / f"near_duplicates{of_set}.csv")
     what = " and ".join(shortened(name) for name in names)
     of_class = f", class {shortened(class_name)}" if class_name else ""
-    title = f"Features of {what}{of_class}\n{shortened(network.description, 60)}"
+    seen_by = shortened(network.description, 60)
+    title = f"Images of {what}{of_class}: close ones are alike in the features of\n{seen_by}"
     groups, group_names = _groups(sets, [of_set.labels for of_set in drawn.values()])
     pictures = [picture for of_set in drawn.values() for picture in of_set.pictures]
     plot_scatter(points, groups, group_names, axis_names, title, to / SCATTER, pictures)

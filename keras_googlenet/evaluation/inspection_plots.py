@@ -18,7 +18,7 @@ from keras_googlenet.evaluation.plots import AS_WRITTEN, legend_as_written, shor
 DPI = 120
 TILE = 84  # pixels
 POINT = 40  # of a picture on its point
-CELLS = 14, 10  # of the scatter, across and down: one picture in each
+FITTING = 17, 13  # pictures across and down the scatter
 GAP = 6
 COLUMNS = 10
 MAX_ROWS = 40
@@ -72,10 +72,14 @@ def thumbnail(image: np.ndarray, side: int = TILE) -> np.ndarray:
 
 
 def spaced(points: np.ndarray) -> list[int]:
-    """Indices of points (points, 2) that lie in different `CELLS` of the plane, the first of each."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    cells = np.floor((points - low) / np.maximum(high - low, 1e-12) * (np.array(CELLS) - 1e-9)).astype(int)
-    return sorted(np.unique(cells, axis=0, return_index=True)[1].tolist())
+    """Indices of points (points, 2) whose pictures do not cover those of points before them."""
+    extent = np.maximum(points.max(axis=0) - points.min(axis=0), 1e-12)
+    places = points / extent * FITTING
+    chosen: list[int] = []
+    for index, place in enumerate(places):
+        if (np.abs(places[chosen] - place).max(axis=1) >= 1).all():
+            chosen.append(index)
+    return chosen
 
 
 def plot_scatter(
@@ -96,7 +100,7 @@ def plot_scatter(
         axis_names: Of the two axes.
         title: Above the picture.
         path: PNG file to write.
-        pictures: uint8 (`POINT`, `POINT`, 3) of each point; in each of `CELLS` with points one is shown.
+        pictures: uint8 (`POINT`, `POINT`, 3) of each point; as many are shown as do not cover each other.
     """
     scatter_figure(points, groups, names, axis_names, title, pictures).savefig(path, dpi=DPI)
 

@@ -23,7 +23,7 @@ MAX_NAMED_CLASSES = 60
 UNNAMED_INCHES = 12.0  # then a pixel at least for each of 1000 classes
 MAX_NAME_LENGTH = 24
 MAX_CAPTION_LENGTH = 20  # of a name under a picture
-MISTAKES_IN_ROW = 6
+MISTAKES_IN_ROW, MOST_MISTAKES = 4, 12
 AS_WRITTEN: dict[str, Any] = {"parse_math": False}  # dollar signs in a name start no formula
 
 
@@ -151,27 +151,31 @@ def by_recall(rows: Sequence[ClassRow]) -> list[ClassRow]:
 
 
 def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], path: Path) -> None:
-    """Images given to a wrong class, each above its true class, and what was predicted how surely.
+    """The most confident mistakes: each image above the wrong class, how sure it was, and the true class.
 
     Args:
-        mistakes: What to write under them.
+        mistakes: The most confident first; `MOST_MISTAKES` are drawn.
         pictures: Their uint8 pixels, (height, width, 1 or 3).
         path: PNG file to write.
     """
-    lines = max(1, math.ceil(len(mistakes) / MISTAKES_IN_ROW))
-    figure = Figure(figsize=(2.1 * MISTAKES_IN_ROW, 2.6 * lines))
-    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.05 / lines, bottom=0.2 / lines, hspace=0.25)
+    shown = mistakes[:MOST_MISTAKES]
+    lines = max(1, math.ceil(len(shown) / MISTAKES_IN_ROW))
+    figure = Figure(figsize=(2.5 * MISTAKES_IN_ROW, 3.1 * lines + 0.6))
+    edge = 3.1 * lines + 0.6  # inches
+    figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.7 / edge, bottom=0.6 / edge, hspace=0.3)
     grid = figure.subplots(lines, MISTAKES_IN_ROW, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    if not mistakes:
-        figure.text(0.5, 0.5, "No mistakes", ha="center", va="center")
-    for axes, mistake, picture in zip(grid, mistakes, pictures, strict=False):
+    title = f"The most confident mistakes ({len(shown)}): the predicted class is red"
+    figure.suptitle(title if shown else "No mistakes", fontsize=15)
+    for axes, mistake, picture in zip(grid, shown, pictures, strict=False):
         axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=255)
         true, predicted = (shortened(name, MAX_CAPTION_LENGTH) for name in (mistake.true, mistake.predicted))
-        caption = f"true: {true}\n{predicted}: {mistake.probability:.1%}"
-        place = {"ha": "center", "va": "top", "transform": axes.transAxes, "fontsize": 9}
-        axes.text(0.5, -0.04, caption, **place, **AS_WRITTEN)
+        place = {"ha": "center", "va": "top", "transform": axes.transAxes, "fontsize": 12}
+        axes.text(
+            0.5, -0.03, f"{predicted} {mistake.probability:.0%}", color="tab:red", **place, **AS_WRITTEN
+        )
+        axes.text(0.5, -0.14, f"true: {true}", **place, **AS_WRITTEN)
     figure.savefig(path, dpi=DPI)
 
 

@@ -113,7 +113,7 @@ def test_features_of_a_run_and_of_its_file(model, run, part):
     expected = pooled(model, (part.images.astype("float32") - 10) * 0.01)
     assert expected.shape == (4, 1024)
     np.testing.assert_allclose(embed(network, part), expected, rtol=1e-4, atol=1e-6)
-    assert network.description == f"network of {run}"
+    assert network.description == f"the network of {run}"
 
     plain = pooled(model, part.images.astype("float32") / 127.5 - 1)
     file = feature_network(str(run / run_folder.MODEL))

@@ -4,11 +4,13 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.offsetbox import AnnotationBbox
 
 from keras_googlenet.data.parts import ImageData, array_part
 from keras_googlenet.evaluation.inspection_plots import (
     COLUMNS,
     MAX_ROWS,
+    POINT,
     TILE,
     plot_contact_sheet,
     plot_scatter,
@@ -95,6 +97,20 @@ def test_legend_of_many_groups_names_the_largest(length):
 def test_scatter_is_written(tmp_path):
     plot_scatter(np.eye(2), np.array([0, 1]), ["a", "b"], AXES, "title", tmp_path / "scatter.png")
     assert cv2.imread(str(tmp_path / "scatter.png")).shape == (780, 1140, 3)
+
+
+def test_pictures_do_not_cover_each_other():
+    points = np.random.default_rng(0).normal(size=(400, 2))
+    pictures = [np.zeros((POINT, POINT, 3), np.uint8)] * 400
+    groups = np.zeros(400, int)
+    figure = scatter_figure(points, groups, ["a"], AXES, "title", pictures)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    shown = [each for each in figure.axes[0].artists if isinstance(each, AnnotationBbox)]
+    corners = np.array([each.get_window_extent().get_points() for each in shown])
+    assert len(corners) > 30
+    apart = (corners[:, None, 0] > corners[None, :, 1]) | (corners[:, None, 1] < corners[None, :, 0])
+    assert (apart.any(axis=-1) | np.eye(len(corners), dtype=bool)).all()
 
 
 def test_shortened_names_keep_both_ends():

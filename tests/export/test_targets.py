@@ -189,7 +189,9 @@ def test_int8_of_another_network_is_not_written(decided, pixels, tmp_path, monke
     with pytest.raises(UserError, match="in int8 0% of the calibration images keep their class"):
         export_file(decided, tmp_path / "net.tflite", format="litert", calibration_images=pixels)
     for given in (pixels[:0], pixels[:, 1:], pixels[0]):
-        with pytest.raises(UserError, match=r"images, each of shape \(28, 28, 3\), got an array of"):
+        with pytest.raises(
+            UserError, match=r"expected `calibration_images`, each of shape \(28, 28, 3\), got an array of"
+        ):
             export_file(decided, tmp_path / "net.tflite", format="litert", calibration_images=given)
     with pytest.raises(UserError, match="int8 is for format litert, not for onnx"):
         export_file(decided, tmp_path / "net.onnx", format="onnx", calibration_images=pixels)
