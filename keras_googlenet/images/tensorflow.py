@@ -58,8 +58,9 @@ def read_image(
         return decode_image(encoded, channels, turns=turns, background=background)
 
     def by_python() -> Tensor:
-        def read(one: bytes) -> Any:
-            return decode(one, channels, turns=turns, background=background)
+        def read(one: Any) -> Any:
+            data = one if isinstance(one, bytes) else one.item()  # an array, where it is called eagerly
+            return decode(data, channels, turns=turns, background=background)
 
         return tf.ensure_shape(tf.numpy_function(read, [encoded], tf.uint8), (None, None, channels))
 
@@ -220,10 +221,13 @@ def _decode(encoded: Tensor, channels: int, turns: bool, background: int | None)
         def opaque() -> Tensor:
             return tf.io.decode_png(encoded, channels=3)
 
-        def transparent() -> Tensor:
-            return composed(tf.io.decode_png(encoded, channels=4), background)
-
-        return opaque() if background is None else tf.cond(_png_has_alpha(encoded), transparent, opaque)
+        if background is None:
+            return opaque()
+        return tf.cond(
+            _png_has_alpha(encoded),
+            lambda: composed(tf.io.decode_png(encoded, channels=4), background),
+            opaque,
+        )
 
     def webp() -> Tensor:
         (pixels,) = tf.unstack(tf.raw_ops.DecodeWebP(contents=encoded, channels=0), 1)  # frames

@@ -105,23 +105,28 @@ def unreadable(name: str, reason: str | None = None) -> str:
 def _as_jpeg_or_png(data: bytes, name: str) -> bytes:
     if data.startswith((JPEG_MAGIC, PNG_MAGIC)):
         return data
+    pixels = _decoded(data)
+    if pixels is None:
+        raise UserError(unreadable(name))
+    return _png(upright(pixels, orientation(data)), name)
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    """Pixels of another format in OpenCV's order, with their transparency; `None` if it cannot be read."""
     cv2 = _opencv()
     if is_other(data):
         from keras_googlenet.images.numpy import decode_with_alpha  # imports OpenCV
 
         try:
-            pixels = upright(decode_with_alpha(data), orientation(data))
+            pixels = decode_with_alpha(data)
         except ValueError:
-            raise UserError(unreadable(name)) from None
-        return _png(pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels, name)
+            return None
+        return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # a TIFF is turned all the same
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:  # of more than 2**30 pixels
-        pixels = None
-    if pixels is None:
-        raise UserError(unreadable(name))
-    return _png(upright(pixels, orientation(data)), name)
+        return None
 
 
 def _checked(pixels: np.ndarray, name: str) -> np.ndarray:
