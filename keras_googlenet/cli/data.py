@@ -10,6 +10,7 @@ import cyclopts
 
 from keras_googlenet.data.sources import check_data
 from keras_googlenet.errors import UserError
+from keras_googlenet.images.files import TRAINED_NAMES
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.text import listed, say
 
@@ -80,7 +81,7 @@ def prepare(
     )
     if unreadable and not skip_corrupt:
         raise UserError(
-            f"cannot read {listed(unreadable, NAMED)}: expected JPEG or PNG images; replace or "
+            f"cannot read {listed(unreadable, NAMED)}: expected {TRAINED_NAMES} images; replace or "
             "remove them, or skip them with --skip-corrupt"
         )
 

@@ -18,7 +18,7 @@ from keras_googlenet.data.augmentations import CUTOUT, GRAY, Turn, of_batches, o
 from keras_googlenet.data.loading import pixels, rounded
 from keras_googlenet.images import exif_graph
 from keras_googlenet.images.spec import JPEG_MAGIC, Preprocessing
-from keras_googlenet.images.tensorflow import announced_size, antialiased, decode_image, resize, to_channels
+from keras_googlenet.images.tensorflow import announced_size, antialiased, resize, to_channels
 
 Tensor = Any
 ASPECT = (3 / 4, 4 / 3)  # paper, section 6
@@ -151,7 +151,7 @@ def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float,
         decoded = tf.cond(
             is_jpeg,
             lambda: tf.zeros((1, 1, channels), tf.uint8),
-            lambda: decode_image(element, channels, turns=turns),
+            lambda: pixels(element, preprocessing),
         )
         size = tf.cond(is_jpeg, lambda: announced_size(element), lambda: tf.shape(decoded)[:2])
         shape = tf.concat([size, [channels]], axis=0)

@@ -17,7 +17,14 @@ from keras_googlenet.data.groups import groups_of
 from keras_googlenet.data.parts import ImageData, Part, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.decoder import decoder
-from keras_googlenet.images.files import TRAINED, is_hidden, left_out, visible_files, with_suffix
+from keras_googlenet.images.files import (
+    TRAINED,
+    TRAINED_NAMES,
+    is_hidden,
+    left_out,
+    visible_files,
+    with_suffix,
+)
 from keras_googlenet.text import listed, say
 
 PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # their folders
@@ -159,8 +166,8 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
     names = listed(found)
     if not skip:
         raise UserError(
-            f"cannot read {names}: expected JPEG or PNG images; replace or remove them, or leave them out "
-            "with `skip_corrupt`"
+            f"cannot read {names}: expected {TRAINED_NAMES} images; replace or remove them, or leave "
+            "them out with `skip_corrupt`"
         )
     say(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
     return found
@@ -233,7 +240,7 @@ def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
         if not images:
             others_here = left_out(there)
             raise UserError(
-                f"no JPEG or PNG image in {folder / name}"
+                f"no {TRAINED_NAMES} image in {folder / name}"
                 + (f" ({others_here})" if others_here else ": add images of this class, or remove the folder")
             )
         files += [(path, label) for path in images]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from keras_googlenet.data import parts
 from keras_googlenet.data.parts import Part
 from keras_googlenet.images.spec import Preprocessing
-from keras_googlenet.images.tensorflow import decode_image, resize, to_channels
+from keras_googlenet.images.tensorflow import read_image, resize, to_channels
 
 Tensor = Any
 IMAGES_AT_ONCE = 64  # moved into memory
@@ -109,7 +109,12 @@ def rounded(image: Tensor) -> Tensor:
 def pixels(element: Tensor, preprocessing: Preprocessing) -> Tensor:
     """An image of `loader` decoded, uint8 (height, width, channels)."""
     if element.dtype == tf.string:
-        return decode_image(element, preprocessing.channels, turns=preprocessing.turns)
+        return read_image(
+            element,
+            preprocessing.channels,
+            turns=preprocessing.turns,
+            background=preprocessing.background,
+        )
     return to_channels(element, preprocessing.channels)
 
 

@@ -134,7 +134,10 @@ def load(part: Part, index: int, preprocessing: Preprocessing) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return resize(to_channels(image, preprocessing.channels), preprocessing)
     encoded = image if isinstance(image, bytes) else image.read_bytes()
-    return resize(decode(encoded, preprocessing.channels, turns=preprocessing.turns), preprocessing)
+    pixels = decode(
+        encoded, preprocessing.channels, turns=preprocessing.turns, background=preprocessing.background
+    )
+    return resize(pixels, preprocessing)
 
 
 def repeated(values: np.ndarray, outputs: int) -> Any:

@@ -17,14 +17,14 @@ from keras_googlenet.data.threads import in_threads
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
 from keras_googlenet.images.exif import orientation, upright
-from keras_googlenet.images.files import CONVERTED, TRAINED, visible_files, with_suffix
+from keras_googlenet.images.files import KEPT, READ, TRAINED, visible_files, with_suffix
 from keras_googlenet.images.numpy import decode_any_size
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_PIXELS
 from keras_googlenet.text import listed
 
 STAGING = ".prepare"  # in the new folder: holds files being written
 LONGEST_SIDE = 65_500  # libjpeg's
-NAMES = ", ".join(sorted(TRAINED | CONVERTED))
+NAMES = ", ".join(sorted(READ))
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def prepare(
     """Write the images of a folder, at any depth, to another one under the same relative paths, smaller.
 
     The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and gray stays
-    gray; BMP, WebP, TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`. 16 bits become 8,
-    transparency and metadata are dropped, and what is resized or becomes PNG is turned upright as its EXIF
-    tells: training decodes them so. Hidden files and folders are left out, linked folders followed. A file
-    appears whole or not at all; after an interruption, the same call does what is left.
+    gray; BMP, WebP, GIF (its first frame), TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`.
+    What is resized or becomes PNG is composed on white and turned upright as its EXIF tells, as in training;
+    16 bits become 8, and metadata are dropped. Hidden files and folders are left out, linked folders
+    followed. A file appears whole or not at all; after an interruption, the same call does what is left.
 
     Args:
         source: The folder; it is not changed.
@@ -69,9 +69,9 @@ def prepare(
     """
     _check_arguments(source, target, size, quality)
     files = [path.relative_to(source) for path in visible_files(source)]
-    images = with_suffix(files, TRAINED | CONVERTED)
+    images = with_suffix(files, READ)
     if not images:
-        raise UserError(f"no image in {source}: expected JPEG or PNG, or what becomes PNG")
+        raise UserError(f"no image in {source}: expected files named {NAMES}")
 
     there = [file for file in images if (target / prepared_name(file)).exists()]
     is_done = partial(_is_done, source, target, size, enlarge)
@@ -104,7 +104,7 @@ def prepare(
 
 def prepared_name(file: Path) -> Path:
     """The name that an image gets."""
-    return file if file.suffix.lower() in TRAINED else file.with_name(f"{file.name}.png")
+    return file if file.suffix.lower() in KEPT else file.with_name(f"{file.name}.png")
 
 
 def _pixels(encoded: bytes, file: Path) -> np.ndarray:
@@ -156,7 +156,7 @@ def _is_done(source: Path, target: Path, size: int, enlarge: bool, file: Path) -
         original = (source / file).read_bytes()
         return (
             encoded == original
-            if file.suffix.lower() in TRAINED
+            if file.suffix.lower() in KEPT
             else bool(np.array_equal(found, _pixels(original, file)))
         )
     except ValueError:

@@ -129,9 +129,9 @@ def load_data(
 
     Args:
         data: A name that one of `SOURCES` knows, such as `"sample"` or `"tfds:NAME[:CONFIG]"`, or the
-            path of a folder with one folder of JPEG or PNG images for each class. The folder may be
-            divided into `train/`, `test/` and `validation/` (or `val/`); else a fifth of each class is
-            held out for the test.
+            path of a folder with one folder of JPEG, PNG, BMP, WebP or GIF images for each class. The
+            folder may be divided into `train/`, `test/` and `validation/` (or `val/`); else a fifth of each
+            class is held out for the test.
         validation_fraction: Share of the training images kept out of training, for validation,
             where the data set names no validation part. Stratified by class.
         seed: Of the divisions.

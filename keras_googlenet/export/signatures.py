@@ -34,9 +34,9 @@ def signatures(
 ) -> dict[str, Signature]:
     """The signatures by name; each output's first dimension is the batch.
 
-    - `serving_default`: `images`, string (batch,), each an encoded JPEG or PNG, to `probabilities`,
-      float32 (batch, classes) in label order, and the best five (or fewer) as `classes`, string, and
-      `scores`, float32, best first.
+    - `serving_default`: `images`, string (batch,), each an encoded JPEG, PNG, BMP (of 24 or 32 bits) or still
+      WebP, to `probabilities`, float32 (batch, classes) in label order, and the best five (or fewer) as
+      `classes`, string, and `scores`, float32, best first.
     - `tensor`: `images`, float32 (batch, height, width, channels), RGB pixels in 0..255, to the same.
     - `tensor_uint8`: `images`, uint8, to the same.
     - `classify`: `inputs`, string (batch,), each a serialized tf.Example with an encoded image under

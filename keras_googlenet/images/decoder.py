@@ -9,31 +9,35 @@ from typing import Any
 
 import numpy as np
 
+from keras_googlenet.images.spec import WHITE
+
 
 def has_tensorflow() -> bool:
     """Whether TensorFlow is installed."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def decoder(*, turns: bool = True) -> Callable[[bytes, int], np.ndarray]:
+def decoder(*, turns: bool = True, background: int | None = WHITE) -> Callable[[bytes, int], np.ndarray]:
     """The function (encoded image, channels) -> pixels that training decodes with here.
 
-    With `turns`, images are turned upright as their EXIF tells. It returns uint8 (height, width, channels),
-    and raises ValueError for what is no whole JPEG or PNG.
+    With `turns`, images are turned upright as their EXIF tells; `background` is what transparent pixels are
+    composed on. It returns uint8 (height, width, channels), and raises ValueError for what is no whole image
+    file of a format that training decodes.
     """
     if not has_tensorflow():
         from keras_googlenet.images.numpy import decode
 
-        return partial(decode, turns=turns)
+        return partial(decode, turns=turns, background=background)
     import tensorflow as tf
 
-    from keras_googlenet.images.tensorflow import decode_image
+    from keras_googlenet.images.tensorflow import read_image
 
     @lru_cache
     def graph(channels: int) -> Callable[[bytes], Any]:  # faster than its operations one by one
         signature = [tf.TensorSpec((), tf.string)]
         return tf.function(
-            lambda encoded: decode_image(encoded, channels, turns=turns), input_signature=signature
+            lambda encoded: read_image(encoded, channels, turns=turns, background=background),
+            input_signature=signature,
         )
 
     def decode_with_tensorflow(encoded: bytes, channels: int) -> np.ndarray:

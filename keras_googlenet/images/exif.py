@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 
+from keras_googlenet.images.headers import is_webp
 from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC
 
 UPRIGHT = 1
@@ -18,7 +19,8 @@ ORIENTATIONS = range(1, 9)
 TRANSPOSED, REVERSED_ROWS, REVERSED_COLUMNS = 5, (3, 4, 7, 8), (2, 3, 6, 7)
 TAG, SHORT = 0x0112, 3  # of the orientation, and of its type
 EXIF = b"Exif\0\0"  # what a JPEG's segment of it begins with
-PNG_KIND = b"eXIf"  # of a PNG's chunk of it
+PNG_KIND, WEBP_KIND = b"eXIf", b"EXIF"  # of the chunks of it
+WEBP_FIRST = 12  # where the chunks of a WebP begin
 MOST_SEGMENTS = 256  # of a JPEG, or chunks of another file, that are looked at
 MOST_ENTRIES = 512  # of a directory
 SOS, APP1 = 0xDA, 0xE1  # markers: the first scan, and EXIF's
@@ -48,9 +50,9 @@ def _exif(encoded: bytes) -> bytes:
     if encoded.startswith(JPEG_MAGIC):
         return _of_jpeg(encoded)
     if encoded.startswith(PNG_MAGIC):
-        return _of_chunks(encoded, len(PNG_MAGIC), ">", PNG_KIND)
-    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
-        return _of_chunks(encoded, 12, "<", b"EXIF").removeprefix(EXIF)
+        return chunk(encoded, len(PNG_MAGIC), ">", PNG_KIND)
+    if is_webp(encoded):
+        return chunk(encoded, WEBP_FIRST, "<", WEBP_KIND).removeprefix(EXIF)
     return b""
 
 
@@ -70,9 +72,12 @@ def _of_jpeg(encoded: bytes) -> bytes:
     return b""
 
 
-def _of_chunks(encoded: bytes, at: int, order: str, kind: bytes) -> bytes:
-    """The first chunk of a kind: PNG's are length, kind, content, checksum; RIFF's kind, length, content."""
+def chunk(encoded: bytes, at: int, order: str, kind: bytes) -> bytes:
+    """The first chunk of a kind, or nothing: PNG's are length, kind, content, checksum (order `">"`);
+    RIFF's are kind, length, content (`"<"`)."""
     for _ in range(MOST_SEGMENTS):
+        if at + 8 > len(encoded):
+            break
         if order == ">":
             length, name = struct.unpack_from(">I4s", encoded, at)
             following = at + 12 + length

@@ -1,4 +1,4 @@
-"""What `images.exif` does of JPEG and PNG, in TensorFlow: in tf.data, and in an exported graph."""
+"""What `images.exif` does, in TensorFlow: in tf.data, and in an exported graph."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from keras_googlenet.images.exif import (
     TAG,
     TRANSPOSED,
     UPRIGHT,
+    WEBP_FIRST,
+    WEBP_KIND,
 )
-from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC
+from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC, RIFF
 
 Tensor = Any
 
@@ -67,9 +69,12 @@ def orientation(encoded: Tensor) -> Tensor:
         has_sign = tf.size(tf.strings.split(encoded, sign, maxsplit=1)) > 1
         return tf.cond(has_sign, parsed, lambda: tf.constant(UPRIGHT))
 
+    def of_webp_or_none() -> Tensor:
+        is_webp = _starts(encoded, RIFF)
+        return tf.cond(is_webp, lambda: found(WEBP_KIND, _of_webp), lambda: tf.constant(UPRIGHT))
+
     def of_others() -> Tensor:
-        is_png = _starts(encoded, PNG_MAGIC)
-        return tf.cond(is_png, lambda: found(PNG_KIND, _of_png), lambda: tf.constant(UPRIGHT))
+        return tf.cond(_starts(encoded, PNG_MAGIC), lambda: found(PNG_KIND, _of_png), of_webp_or_none)
 
     return tf.cond(_starts(encoded, JPEG_MAGIC), lambda: found(EXIF, _of_jpeg), of_others)
 
@@ -116,18 +121,30 @@ def _of_jpeg(file: Bytes) -> Bytes:
 
 
 def _of_png(file: Bytes) -> Bytes:
-    kind = int.from_bytes(PNG_KIND, "big")
+    return _of_chunks(file, len(PNG_MAGIC), PNG_KIND, big=True)
+
+
+def _of_webp(file: Bytes) -> Bytes:
+    found = _of_chunks(file, WEBP_FIRST, WEBP_KIND, big=False)
+    has_prefix = found.holds(found.start, len(EXIF)) & found.begins(found.start, EXIF)
+    return found._replace(start=found.start + tf.where(has_prefix, tf.constant(len(EXIF), tf.int64), 0))
+
+
+def _of_chunks(file: Bytes, first: int, kind: bytes, *, big: bool) -> Bytes:
+    """The first chunk of a kind, or nothing; see `exif.chunk`. PNG's numbers are big-endian."""
 
     def step(at: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        length, going = file.number(at, 4, True), file.holds(at, 8)
-        is_kind = going & (file.number(at + 4, 4, True) == kind)
+        going = file.holds(at, 8)
+        length = file.number(at if big else at + 4, 4, big)
+        is_kind = going & file.begins(at + 4 if big else at, kind)
+        following = at + 12 + length if big else at + 8 + length + length % 2
         return (
-            tf.where(going & ~is_kind, at + 12 + length, file.end),
+            tf.where(going & ~is_kind, following, file.end),
             tf.where(is_kind, at + 8, start),
             tf.where(is_kind, tf.minimum(at + 8 + length, file.end), end),
         )
 
-    return _walk(file, len(PNG_MAGIC), step)
+    return _walk(file, first, step)
 
 
 def _walk(file: Bytes, first: int, step: Any) -> Bytes:

@@ -6,11 +6,50 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-# What training and exports decode; what `prepare` and the client make PNG of; images that nothing here reads.
-TRAINED = frozenset({".jpg", ".jpeg", ".png"})
-CONVERTED = frozenset({".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-FOREIGN = frozenset({".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl"})
+
+class Format(NamedTuple):
+    """A format of image files.
+
+    Attributes:
+        name: For help and messages.
+        suffixes: How names of such files end, in lower case.
+        use: `"decoded"` by training and by all that asks a network; `"converted"` to PNG by `prepare` and by
+            the client; or `"skipped"`.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    use: Literal["decoded", "converted", "skipped"]
+
+
+FORMATS = (
+    Format("JPEG", (".jpg", ".jpeg"), "decoded"),
+    Format("PNG", (".png",), "decoded"),
+    Format("BMP", (".bmp",), "decoded"),
+    Format("WebP", (".webp",), "decoded"),
+    Format("GIF", (".gif",), "decoded"),  # its first frame, as of an animated WebP
+    Format("TIFF", (".tif", ".tiff"), "converted"),
+    Format("PPM", (".ppm", ".pgm"), "converted"),
+    Format("HEIC", (".heic", ".heif"), "skipped"),
+    Format("AVIF", (".avif",), "skipped"),
+    Format("JPEG 2000", (".jp2",), "skipped"),
+    Format("JPEG XL", (".jxl",), "skipped"),
+)
+"""The one definition of what an image file is."""
+
+
+def suffixes_of(*uses: str) -> frozenset[str]:
+    """How names of files end that are used so."""
+    return frozenset(suffix for each in FORMATS if each.use in uses for suffix in each.suffixes)
+
+
+TRAINED = suffixes_of("decoded")
+READ = suffixes_of("decoded", "converted")
+KEPT = frozenset({".jpg", ".jpeg", ".png"})  # `prepare` writes these; all else becomes PNG
+*_FIRST, _LAST = (each.name for each in FORMATS if each.use == "decoded")
+TRAINED_NAMES = f"{', '.join(_FIRST)} or {_LAST}"
 HIDDEN = ("__MACOSX",)  # folders that archives bring along; and all whose names begin with a dot
 
 
@@ -46,10 +85,10 @@ def with_suffix(files: Iterable[Path], suffixes: frozenset[str]) -> list[Path]:
 
 def left_out(files: Iterable[Path]) -> str | None:
     """What to say of the images among the files that training does not decode; `None` if there are none."""
-    found = Counter(file.suffix.lower() for file in with_suffix(files, CONVERTED | FOREIGN))
+    found = Counter(file.suffix.lower() for file in with_suffix(files, suffixes_of("converted", "skipped")))
     if not found:
         return None
     kinds = " and ".join(f"{count:,} {suffix}" for suffix, count in sorted(found.items()))
-    readable = [suffix for suffix in found if suffix in CONVERTED]
+    readable = [suffix for suffix in found if suffix in READ]
     what_to_do = "`keras-googlenet prepare` makes PNG of them" if readable else "save them as JPEG or PNG"
     return f"left out {kinds} {'file' if found.total() == 1 else 'files'}: {what_to_do}"

@@ -10,8 +10,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from keras_googlenet.images.exif import orientation, upright
+from keras_googlenet.images.exif import chunk, orientation, upright
+from keras_googlenet.images.files import TRAINED_NAMES
+from keras_googlenet.images.headers import first_frame, is_other, size_of_other
 from keras_googlenet.images.spec import (
+    GIF_MAGICS,
     JPEG_MAGIC,
     JPEG_SCAN,
     LARGEST_SCANS,
@@ -21,6 +24,7 @@ from keras_googlenet.images.spec import (
     MAX_SIDE,
     PNG_HEADER,
     PNG_MAGIC,
+    WHITE,
     Preprocessing,
 )
 
@@ -29,24 +33,27 @@ JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 JPEG_END = 0xD9
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell the image's size
 JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
-PNG_COLOR_TYPE = 25  # its place in the file
-PNG_GRAY_ALPHA = 4
+PNG_DEPTH, PNG_COLOR_TYPE = 24, 25  # their places in the file
+PNG_GRAY, PNG_GRAY_ALPHA = 0, 4
 CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 
 
-def decode(encoded: bytes, channels: int, *, turns: bool = True) -> np.ndarray:
-    """Decode JPEG or PNG bytes.
+def decode(
+    encoded: bytes, channels: int, *, turns: bool = True, background: int | None = WHITE
+) -> np.ndarray:
+    """Decode the bytes of an image file: JPEG, PNG, BMP, WebP or GIF, of an animation the first frame.
 
     Args:
         encoded: The image.
-        channels: 3 for RGB, 1 for luma. Transparency is dropped.
+        channels: 3 for RGB, 1 for luma.
         turns: Whether the image is turned upright as its EXIF tells.
+        background: Level of the gray that transparent pixels are composed on; `None` drops transparency.
 
     Returns:
         Pixels, uint8, (height, width, channels).
 
     Raises:
-        ValueError: The bytes are neither JPEG nor PNG, are corrupt, make more than `MAX_PIXELS` or a side
+        ValueError: The bytes are of no such format, are corrupt, make more than `MAX_PIXELS` or a side
             of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans, or more than
             `LARGEST_SCANS` x `MAX_PIXELS` by its own pixels.
     """
@@ -62,43 +69,82 @@ def decode(encoded: bytes, channels: int, *, turns: bool = True) -> np.ndarray:
             f"expected an image of at most {LARGEST_SCANS} JPEG scans where it has {MAX_PIXELS} pixels; "
             f"received scans and pixels: {scans} {height * width}"
         )
-    return to_channels(decode_any_size(encoded, turns=turns), channels)
+    return to_channels(decode_any_size(encoded, turns=turns, background=background), channels)
 
 
-def decode_any_size(encoded: bytes, *, turns: bool = True) -> np.ndarray:
-    """Decode JPEG or PNG bytes of any size: gray stays gray, all else is as in `decode`.
+def decode_any_size(encoded: bytes, *, turns: bool = True, background: int | None = WHITE) -> np.ndarray:
+    """Decode the bytes of an image file of any size: gray stays gray, all else is as in `decode`.
 
     Returns:
         Pixels, uint8, (height, width, 1 or 3).
 
     Raises:
-        ValueError: The bytes are neither JPEG nor PNG, are corrupt, or a JPEG has more than `MAX_SCANS`
-            scans.
+        ValueError: The bytes are of no such format, are corrupt, or a JPEG has more than `MAX_SCANS` scans.
+    """
+    pixels = decode_with_alpha(encoded)
+    if pixels.shape[-1] == 4:
+        is_gray = encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOR_TYPE] in (PNG_GRAY, PNG_GRAY_ALPHA)
+        pixels = pixels[..., :3] if background is None else composed(pixels, background)
+        pixels = np.ascontiguousarray(pixels[..., :1] if is_gray else pixels)
+    return upright(pixels, orientation(encoded)) if turns else pixels
+
+
+def decode_with_alpha(encoded: bytes) -> np.ndarray:
+    """Decode the bytes of an image file as they are stored.
+
+    Returns:
+        Pixels, uint8, (height, width, 1, 3 or 4): gray, RGB or RGBA.
+
+    Raises:
+        ValueError: As in `decode_any_size`.
     """
     _size(encoded)
+    if encoded.startswith(GIF_MAGICS):
+        encoded = first_frame(encoded)  # OpenCV would read those that follow, too
     try:
-        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error:  # of more than 2**30 pixels
         pixels = None
     if pixels is None:
         raise ValueError("corrupt")
+    transparent = _transparent_gray(encoded)
+    if transparent is not None and pixels.ndim == 2:
+        alpha = np.where(pixels == transparent, 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+        pixels = np.dstack([pixels] * 3 + [alpha])
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype("uint8")
     if pixels.ndim == 2:
-        pixels = pixels[..., np.newaxis]
-    elif encoded.startswith(PNG_MAGIC) and encoded[PNG_COLOR_TYPE] == PNG_GRAY_ALPHA:
-        pixels = pixels[..., :1]
-    else:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return upright(pixels, orientation(encoded)) if turns else pixels
+        return pixels[..., np.newaxis]
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[-1] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _transparent_gray(encoded: bytes) -> int | None:
+    """The level of gray that a PNG calls transparent, as OpenCV scales it; OpenCV itself passes over it."""
+    if not encoded.startswith(PNG_MAGIC) or encoded[PNG_COLOR_TYPE] != PNG_GRAY:
+        return None
+    level, depth = chunk(encoded, len(PNG_MAGIC), ">", b"tRNS"), encoded[PNG_DEPTH]
+    if len(level) != 2:
+        return None
+    return int.from_bytes(level, "big") * (255 if depth < 8 else 1) // (2**depth - 1 if depth < 8 else 1)
+
+
+def composed(pixels: np.ndarray, background: int) -> np.ndarray:
+    """RGBA pixels, uint8 (height, width, 4), on a gray of that level: uint8 (height, width, 3), rounded."""
+    alpha = pixels[..., 3:].astype("uint16")
+    value = pixels[..., :3] * alpha + np.uint16(background) * (255 - alpha) + np.uint16(128)
+    return ((value + (value >> 8)) >> 8).astype("uint8")  # divided by 255, and rounded
 
 
 def _size(encoded: bytes) -> tuple[int, int]:
-    """Height and width that a whole JPEG or PNG announces."""
+    """Height and width that an image file announces; a JPEG or PNG is checked to be whole."""
     if encoded.startswith(JPEG_MAGIC):
         return _jpeg_size(encoded)
     if encoded.startswith(PNG_MAGIC):
         return _png_size(encoded)
-    raise ValueError("neither JPEG nor PNG")
+    if is_other(encoded):
+        return size_of_other(encoded)
+    raise ValueError(f"expected the bytes of a {TRAINED_NAMES} image")
 
 
 def _jpeg_size(encoded: bytes) -> tuple[int, int]:

@@ -23,6 +23,10 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 JPEG_SCAN = b"\xff\xda\0"  # how each scan starts: the marker, and the high byte of a length of 14 at most
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = PNG_MAGIC + b"\0\0\0\x0dIHDR"  # then width and height, big-endian uint32
+BMP_MAGIC = b"BM"
+GIF_MAGICS = (b"GIF87a", b"GIF89a")
+RIFF, WEBP = b"RIFF", b"WEBP"  # bytes 0 to 4 and 8 to 12 of a WebP
+WHITE = 255  # what transparent pixels are composed on
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and OpenCV
 Region = tuple[float, float, float, float]
 """Of an image: top, left, bottom and right as fractions of its height and width."""
@@ -32,12 +36,13 @@ Region = tuple[float, float, float, float]
 class Preprocessing:
     """From an encoded image to the network's input.
 
-    JPEG or PNG is decoded to 8-bit RGB (to its luma where `channels` is 1), turned upright as its EXIF
-    tells (not where `orientation` is `"stored"`), and resized (bilinear, antialiased where it shrinks) to
-    `height` x `width` pixels, or, where `crop_fraction` is less than 1, to that much more, of which the
-    center is kept. The image is resized as a whole or, with `keep_aspect`, so that it just covers that size.
-    Then it is put in `channel_order` and scaled: `(pixel - mean) * scale`, `mean` a number or one for each
-    channel in that order.
+    An image file is decoded to 8-bit RGB (to its luma where `channels` is 1); transparent pixels are composed
+    on gray of the level `background`, or, where that is `None`, keep their color. The image is turned upright
+    as its EXIF tells (not where `orientation` is `"stored"`), and resized (bilinear, antialiased where it
+    shrinks) to `height` x `width` pixels, or, where `crop_fraction` is less than 1, to that much more, of
+    which the center is kept. It is resized as a whole or, with `keep_aspect`, so that it just covers that
+    size. Then it is put in `channel_order` and scaled: `(pixel - mean) * scale`, `mean` a number or one for
+    each channel in that order.
     """
 
     height: int
@@ -49,6 +54,7 @@ class Preprocessing:
     crop_fraction: float = 1.0
     keep_aspect: bool = False
     orientation: Literal["exif", "stored"] = "exif"
+    background: int | None = WHITE
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -61,6 +67,8 @@ class Preprocessing:
             raise UserError(f"expected a crop_fraction above 0 and up to 1, received {self.crop_fraction}")
         if self.orientation not in ("exif", "stored"):
             raise UserError(f"expected an orientation of exif or stored, received {self.orientation}")
+        if self.background is not None and self.background not in range(256):
+            raise UserError(f"expected a background from 0 to 255, or none, received {self.background}")
 
     @property
     def turns(self) -> bool:
@@ -94,8 +102,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`; what earlier versions wrote, which turned no image, stays as it was."""
-        return cls(**{"orientation": "stored"} | fields)
+        """The inverse of `to_dict`; a field that an earlier version did not write means what it did."""
+        return cls(**{"orientation": "stored", "background": None} | fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""

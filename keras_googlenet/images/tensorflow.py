@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from keras_googlenet.images import exif_graph
 from keras_googlenet.images.exif import TRANSPOSED
+from keras_googlenet.images.numpy import decode
 from keras_googlenet.images.spec import (
+    BMP_MAGIC,
     JPEG_MAGIC,
     JPEG_SCAN,
     LARGEST_SCANS,
@@ -19,6 +21,9 @@ from keras_googlenet.images.spec import (
     MAX_SIDE,
     PNG_HEADER,
     PNG_MAGIC,
+    RIFF,
+    WEBP,
+    WHITE,
     Preprocessing,
 )
 
@@ -26,19 +31,59 @@ Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
 # Of a filter's name in `tf.image.resize`, the name in its kernel.
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+PNG_COLOR_TYPE, PNG_ALPHA = 25, (4, 6)  # its place in the file, and those with alpha
+WEBP_ANIMATION = 2  # a flag
+COMPOSED_AT_ONCE = 2**20  # pixels
 ELONGATED = 4  # how many times as wide as what is kept of it an image is whose width is resized first
 
 
-def decode_image(
-    encoded: Tensor, channels: int, max_pixels: int = MAX_PIXELS, *, turns: bool = True
+def read_image(
+    encoded: Tensor, channels: int, *, turns: bool = True, background: int | None = WHITE
 ) -> Tensor:
-    """Decode JPEG or PNG bytes, told apart by their first bytes.
+    """`decode_image` of JPEG and PNG, and `images.numpy.decode` of other formats.
+
+    So training and evaluation read every BMP, the first frame of an animation, and GIF, whose operation in
+    TensorFlow decodes all frames. It calls Python: an exported graph cannot hold it.
+
+    Args:
+        encoded: As in `decode_image`, like all that follow.
+        channels: 3 or 1.
+        turns: Whether the image is turned upright.
+        background: What transparent pixels are composed on.
+
+    Raises:
+        tf.errors.InvalidArgumentError: As `decode_image` or `images.numpy.decode`.
+    """
+
+    def by_tensorflow() -> Tensor:
+        return decode_image(encoded, channels, turns=turns, background=background)
+
+    def by_python() -> Tensor:
+        def read(one: Any) -> Any:
+            data = one if isinstance(one, bytes) else one.item()  # an array, where it is called eagerly
+            return decode(data, channels, turns=turns, background=background)
+
+        return tf.ensure_shape(tf.numpy_function(read, [encoded], tf.uint8), (None, None, channels))
+
+    return tf.cond(_is_jpeg(encoded) | _is_png(encoded), by_tensorflow, by_python)
+
+
+def decode_image(
+    encoded: Tensor,
+    channels: int,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    turns: bool = True,
+    background: int | None = WHITE,
+) -> Tensor:
+    """Decode JPEG, PNG, BMP or WebP bytes, told apart by their first bytes.
 
     Args:
         encoded: Scalar string tensor.
-        channels: 3 for RGB, 1 for luma. Transparency is dropped.
+        channels: 3 for RGB, 1 for luma.
         max_pixels: The largest height x width.
         turns: Whether the image is turned upright as its EXIF tells.
+        background: Level of the gray that transparent pixels are composed on; `None` drops transparency.
 
     Returns:
         Pixels, uint8, (height, width, channels).
@@ -47,7 +92,7 @@ def decode_image(
         tf.errors.InvalidArgumentError: As `announced_size`, or the bytes are corrupt.
     """
     with tf.control_dependencies([announced_size(encoded, max_pixels)]):
-        return _decode(tf.identity(encoded), channels, turns)
+        return _decode(tf.identity(encoded), channels, turns, background)
 
 
 def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -58,18 +103,22 @@ def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
         max_pixels: The largest height x width.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are neither JPEG nor PNG; the header is corrupt, or
-            announces more than `max_pixels` or a side of more than `MAX_SIDE` pixels; or a JPEG has more
-            than `MAX_SCANS` scans, or more than `LARGEST_SCANS` x `max_pixels` by its own pixels.
+        tf.errors.InvalidArgumentError: The bytes are of no such format; the header is corrupt, or announces
+            more than `max_pixels` or a side of more than `MAX_SIDE` pixels; a JPEG has more than `MAX_SCANS`
+            scans, or more than `LARGEST_SCANS` x `max_pixels` by its own pixels; a BMP is compressed or has
+            not 24 or 32 bits a pixel; or a WebP is animated.
     """
-    known = tf.debugging.Assert(
-        _is_jpeg(encoded) | tf.equal(tf.strings.substr(encoded, 0, len(PNG_MAGIC)), PNG_MAGIC),
-        ["Expected the bytes of a JPEG or PNG image"],
-    )
-    with tf.control_dependencies([known]):
-        size, scans = tf.cond(
-            _is_jpeg(encoded), lambda: _jpeg_size_and_scans(encoded), lambda: (_png_size(encoded), 1)
-        )
+
+    def of_others() -> tuple[Tensor, int]:
+        is_bmp = _starts(encoded, BMP_MAGIC)
+        expected = ["Expected the bytes of a JPEG, PNG, BMP or WebP image"]
+        with tf.control_dependencies([tf.debugging.Assert(is_bmp | _is_webp(encoded), expected)]):
+            return tf.cond(is_bmp, lambda: _bmp_size(encoded), lambda: _webp_size(encoded)), 1
+
+    def not_jpeg() -> tuple[Tensor, int]:
+        return tf.cond(_is_png(encoded), lambda: (_png_size(encoded), 1), of_others)
+
+    size, scans = tf.cond(_is_jpeg(encoded), lambda: _jpeg_size_and_scans(encoded), not_jpeg)
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     fine = tf.reduce_all((size > 0) & (size <= MAX_SIDE)) & (pixels <= max_pixels)
     message = (
@@ -89,8 +138,27 @@ def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
         return tf.identity(size)
 
 
+def _starts(encoded: Tensor, sign: bytes) -> Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(sign)), sign)
+
+
+def _head(encoded: Tensor, start: int, end: int) -> Tensor:
+    """The bytes from `start` to `end` of a file, zeros where it is cut short."""
+    return tf.strings.substr(
+        tf.strings.join([tf.strings.substr(encoded, 0, end), bytes(end)]), start, end - start
+    )
+
+
 def _is_jpeg(encoded: Tensor) -> Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+    return _starts(encoded, JPEG_MAGIC)
+
+
+def _is_png(encoded: Tensor) -> Tensor:
+    return _starts(encoded, PNG_MAGIC)
+
+
+def _is_webp(encoded: Tensor) -> Tensor:
+    return _starts(encoded, RIFF) & tf.equal(_head(encoded, 8, 12), WEBP)
 
 
 def _jpeg_size_and_scans(encoded: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,16 +178,107 @@ def _png_size(encoded: Tensor) -> Tensor:
     return tf.reverse(size, [0])
 
 
-def _decode(encoded: Tensor, channels: int, turns: bool) -> Tensor:
+def _bmp_size(encoded: Tensor) -> Tensor:
+    numbers = tf.io.decode_raw(_head(encoded, 14, 34), tf.int32, little_endian=True)
+    header, width, height, planes_and_bits, compression = tf.unstack(tf.ensure_shape(numbers, 5))
+    bits = planes_and_bits // 2**16
+    plain = (header >= 40) & ((bits == 24) | (bits == 32)) & (compression == 0)
+    expected = ["Expected a BMP image of 24 or 32 bits a pixel, not compressed"]
+    with tf.control_dependencies([tf.debugging.Assert(plain, expected)]):
+        return tf.stack([tf.abs(height), width])  # a negative height: the rows go from top to bottom
+
+
+def _webp_size(encoded: Tensor) -> Tensor:
+    kind = _head(encoded, 12, 16)
+    content = tf.cast(tf.io.decode_raw(_head(encoded, 20, 30), tf.uint8), tf.int32)
+    flags, *_ = byte = tf.unstack(tf.ensure_shape(content, 10))
+    is_extended = tf.equal(kind, b"VP8X")
+    # Given more than one frame, TensorFlow's operation writes past the end of its memory (2.20 and 2.21).
+    moves = is_extended & (flags & WEBP_ANIMATION != 0)
+    still = tf.debugging.Assert(~moves, ["Expected a WebP image that is not animated"])
+    bits = byte[1] + 2**8 * byte[2] + 2**16 * byte[3] + 2**24 * (byte[4] & 0xF)
+    lossless = [1 + bits // 2**14, 1 + bits % 2**14]
+    lossy = [(byte[8] + 2**8 * byte[9]) % 2**14, (byte[6] + 2**8 * byte[7]) % 2**14]
+    extended = [1 + sum(byte[at + i] * 2 ** (8 * i) for i in range(3)) for at in (7, 4)]  # libwebp demands it
+    with tf.control_dependencies([still]):
+        return tf.case(
+            [
+                (is_extended, lambda: tf.stack(extended)),
+                (tf.equal(kind, b"VP8L"), lambda: tf.stack(lossless)),
+                (tf.equal(kind, b"VP8 "), lambda: tf.stack(lossy)),
+            ],
+            default=lambda: tf.zeros(2, tf.int32),  # which is refused
+        )
+
+
+def _decode(encoded: Tensor, channels: int, turns: bool, background: int | None) -> Tensor:
     """Decode an image that `announced_size` has let pass."""
 
     def jpeg() -> Tensor:
         # The default method differs from libjpeg's (and OpenCV's) by up to 6 levels.
         return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
-    rgb = tf.cond(_is_jpeg(encoded), jpeg, lambda: tf.io.decode_png(encoded, channels=3))
-    pixels = to_channels(rgb, channels)
+    def png() -> Tensor:
+        def opaque() -> Tensor:
+            return tf.io.decode_png(encoded, channels=3)
+
+        if background is None:
+            return opaque()
+        return tf.cond(
+            _png_has_alpha(encoded),
+            lambda: composed(tf.io.decode_png(encoded, channels=4), background),
+            opaque,
+        )
+
+    def webp() -> Tensor:
+        (pixels,) = tf.unstack(tf.raw_ops.DecodeWebP(contents=encoded, channels=0), 1)  # frames
+        if background is None:
+            opaque = pixels[..., :3]
+        else:
+            has_alpha = tf.shape(pixels)[-1] == 4
+            opaque = tf.cond(has_alpha, lambda: composed(pixels, background), lambda: pixels[..., :3])
+        return tf.ensure_shape(opaque, (None, None, 3))
+
+    def bmp_or_webp() -> Tensor:
+        # Of 32 bits a pixel, 8 are unused.
+        return tf.cond(_starts(encoded, BMP_MAGIC), lambda: tf.io.decode_bmp(encoded, channels=3), webp)
+
+    def not_jpeg() -> Tensor:
+        return tf.cond(_is_png(encoded), png, bmp_or_webp)
+
+    pixels = to_channels(tf.cond(_is_jpeg(encoded), jpeg, not_jpeg), channels)
     return exif_graph.upright(pixels, exif_graph.orientation(encoded)) if turns else pixels
+
+
+def _png_has_alpha(encoded: Tensor) -> Tensor:
+    color_type = tf.io.decode_raw(_head(encoded, PNG_COLOR_TYPE, PNG_COLOR_TYPE + 1), tf.uint8)
+    has_channel = tf.reduce_any(color_type == tf.constant(PNG_ALPHA, tf.uint8))
+    return has_channel | (tf.size(tf.strings.split(encoded, b"tRNS", maxsplit=1)) > 1)
+
+
+def composed(pixels: Tensor, background: int) -> Tensor:
+    """RGBA pixels, uint8 (height, width, 4), on a gray of that level: uint8 (height, width, 3), rounded.
+
+    A million pixels at a time: the largest image is not in memory in 16 bits.
+    """
+    height, width, _ = tf.unstack(tf.shape(pixels))
+    rows = tf.maximum(COMPOSED_AT_ONCE // width, 1)
+    full, half, eight = (tf.constant(value, tf.uint16) for value in (255, 128, 8))
+
+    def compose(first: Tensor, parts: tf.TensorArray) -> tuple[Tensor, tf.TensorArray]:
+        part = tf.cast(pixels[first * rows : (first + 1) * rows], tf.uint16)
+        alpha = part[..., 3:]
+        value = part[..., :3] * alpha + tf.constant(background, tf.uint16) * (full - alpha) + half
+        # Divided by 255, and rounded.
+        value = tf.bitwise.right_shift(value + tf.bitwise.right_shift(value, eight), eight)
+        return first + 1, parts.write(first, tf.cast(value, tf.uint8))
+
+    count = (height + rows - 1) // rows
+    parts = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=(None, None, 3))
+    _, parts = tf.while_loop(
+        lambda first, parts: first < count, compose, (tf.constant(0), parts), parallel_iterations=1
+    )
+    return tf.ensure_shape(parts.concat(), (None, None, 3))
 
 
 def to_channels(pixels: Tensor, channels: int) -> Tensor:
@@ -263,7 +422,9 @@ def load_images(encoded: Tensor, preprocessing: Preprocessing, max_pixels: int =
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
     def load(one: Tensor) -> Tensor:  # traced once for both ways below
-        return resize(_decode(one, preprocessing.channels, preprocessing.turns), preprocessing)
+        return resize(
+            _decode(one, preprocessing.channels, preprocessing.turns, preprocessing.background), preprocessing
+        )
 
     def load_all(at_once: int | None) -> Tensor:
         return tf.map_fn(

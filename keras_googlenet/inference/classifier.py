@@ -122,7 +122,7 @@ class Classifier:
             raise UserError(f"expected `top` to be at least 1, got {top}")
         ((one,),) = batches(as_opencv(image, channel_order), 1)
         try:
-            decode = decoder(turns=self.preprocessing.turns)
+            decode = decoder(turns=self.preprocessing.turns, background=self.preprocessing.background)
             pixels = decode(one.data, self.preprocessing.channels)
         except ValueError:
             raise UserError(unreadable(one.name)) from None
@@ -176,7 +176,7 @@ def _asked(classifier: Classifier, views: int) -> Run:
     """A Keras model's answers to what the client asks, in the outputs of an exported version."""
     model, preprocessing, names = classifier.model, classifier.preprocessing, np.array(classifier.class_names)
     assert model is not None
-    decode = decoder(turns=preprocessing.turns)
+    decode = decoder(turns=preprocessing.turns, background=preprocessing.background)
 
     def run(signature: str, encoded: Sequence[bytes]) -> dict[str, np.ndarray]:
         try:

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.images.files import CONVERTED, TRAINED, walk
+from keras_googlenet.images.files import READ, walk
 from keras_googlenet.serving.client.answers import Item
 from keras_googlenet.serving.client.images import Image, unreadable
 from keras_googlenet.text import reason
@@ -23,7 +23,6 @@ LIST = "-"  # standard input
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
-IMAGES = TRAINED | CONVERTED
 MOST_BYTES = 64 * 2**20  # per download
 TIMEOUT_SECONDS = 30.0
 
@@ -103,7 +102,7 @@ def seconds(text: str) -> float:
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
-    return (file for file in walk(folder) if file.suffix.lower() in IMAGES)
+    return (file for file in walk(folder) if file.suffix.lower() in READ)
 
 
 def _of_file(file: Path) -> Item:

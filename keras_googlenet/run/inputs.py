@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from keras_googlenet.data.parts import ImageData
 from keras_googlenet.data.sources import load_data
-from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.images.spec import WHITE, Preprocessing
 from keras_googlenet.run import folder
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.weights.published import imagenet_spec
@@ -37,4 +37,4 @@ def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
         base = imagenet_spec(config.variant, aux_heads=config.aux_heads).preprocessing
     elif config.weights is not None and located(config.weights).is_dir():
         base = folder.load_preprocessing(located(config.weights))
-    return replace(base, height=size, width=size, channels=channels, orientation="exif")
+    return replace(base, height=size, width=size, channels=channels, orientation="exif", background=WHITE)

@@ -53,11 +53,14 @@ CAFFE = Preprocessing(
     channel_order="bgr",
     crop_fraction=0.875,
     orientation="stored",
+    background=None,
 )
 # TF-Slim: the central 0.875 of the image to 224 x 224, -1..1.
-SLIM = Preprocessing(224, 224, crop_fraction=0.875, orientation="stored")
+SLIM = Preprocessing(224, 224, crop_fraction=0.875, orientation="stored", background=None)
 # torchvision: shorter side to 256, center crop of 224; its transform_input ends in -1..1.
-TORCHVISION = Preprocessing(224, 224, crop_fraction=0.875, keep_aspect=True, orientation="stored")
+TORCHVISION = Preprocessing(
+    224, 224, crop_fraction=0.875, keep_aspect=True, orientation="stored", background=None
+)
 
 WEIGHTS = {
     spec.name: spec

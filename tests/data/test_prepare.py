@@ -182,7 +182,7 @@ def test_files_that_are_no_images_are_named_and_the_others_written(source, tmp_p
     assert {str(path) for path in done.unreadable} == set(broken)
     assert (
         done.unreadable[Path("README.txt")]
-        == "not named .bmp, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
+        == "not named .bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
     )
     assert done.unreadable[Path("train/cat/gif.png")] == "neither JPEG nor PNG"
     assert done.unreadable[Path("train/cat/cut.jpg")] == "corrupt"
@@ -257,7 +257,7 @@ def test_a_killed_process_leaves_whole_files_and_the_next_call_does_the_rest(tmp
 
 MISTAKES = {
     "no folder at .*/nowhere": {"source": "nowhere"},
-    "no image in .*/empty: expected JPEG or PNG": {"source": "empty"},
+    "no image in .*/empty: expected files named .bmp": {"source": "empty"},
     "/file is a file: expected a folder": {"target": "file"},
     "two folders beside each other, got .*/in and .*/in$": {"target": "in"},
     "beside each other, got .*/in and .*/in/out": {"target": "in/out"},

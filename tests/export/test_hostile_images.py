@@ -16,6 +16,7 @@ pytestmark = pytest.mark.ci  # minutes of decoding
 SIDE = 4000
 SECONDS = 20  # for what takes 2 s where the processor is idle
 DECODED = 3 * SERVED_PIXELS / 2**20  # MiB of the largest image
+BYTES_OF_A_PIXEL = 11  # in memory at a time, at most, as the README says
 
 # Loads a version, runs one request of each line of files on so many threads, and tells what it took.
 SERVER = """
@@ -75,6 +76,18 @@ def black_png(width, height, before=b""):
         + before
         + b"".join([chunk(b"IHDR", header), chunk(b"IDAT", packed), chunk(b"IEND", b"")])
     )
+
+
+def saved(kind, image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def animated(kind):
+    """500 frames that differ, 1,000 x 1,000 pixels each."""
+    frames = [Image.new("RGB", (1000, 1000), (number % 256, number // 2, 9)) for number in range(500)]
+    return saved(kind, frames[0], save_all=True, append_images=frames[1:], lossless=True)
 
 
 def jpeg_of_scans(side, scans):
@@ -153,3 +166,42 @@ def test_the_slowest_jpeg_is_decoded_in_time(exported, file, side, scans):
     found = cost(exported, [file(f"slow{scans}.jpg", lambda: jpeg_of_scans(side, scans))])
     assert found["answers"] == [1]
     assert found["seconds"] < SECONDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("WEBP", "Expected a WebP image that is not animated"), ("GIF", "Expected the bytes of")],
+)
+def test_animations_are_refused(exported, file, kind, message):
+    """TensorFlow writes past its memory given such a WebP, and decodes all frames of a GIF: 1.4 GiB here."""
+    found = cost(exported, [file(f"animated.{kind}", lambda: animated(kind))])
+    assert message in found["answers"][0]
+    assert found["mib"] < 50
+    assert found["seconds"] < SECONDS / 4
+
+
+TRANSPARENT = {
+    "PNG": {"compress_level": 1},
+    "WEBP": {"lossless": True, "quality": 0, "method": 0},
+    "BMP": {},
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPARENT)
+def test_transparency_and_other_formats_take_little_memory(exported, file, kind):
+    """Composed a part at a time."""
+
+    def make():
+        return saved(kind, Image.new("RGBA", (SIDE, SIDE), (200, 100, 50, 99)), **TRANSPARENT[kind])
+
+    found = cost(exported, [file(f"transparent.{kind}", make)] * 3)
+    assert found["answers"] == [3]
+    assert found["mib"] < BYTES_OF_A_PIXEL * SERVED_PIXELS / 2**20 + 3 * 2**-20 * len(make())
+
+
+def test_a_small_webp_of_many_pixels_is_refused(exported, file):
+    large = file("large.webp", lambda: saved("WEBP", Image.new("RGB", (4001, 4000)), lossless=True))
+    assert large.stat().st_size < 20_000
+    found = cost(exported, [large])
+    assert f"Expected an image of 1 to {SERVED_PIXELS} pixels" in found["answers"][0]
+    assert found["mib"] < 50

@@ -59,19 +59,19 @@ def test_training_and_preparing_take_the_same(photos, tmp_path):
 
 def test_other_formats_are_named_with_their_number(photos, tmp_path, capsys):
     pixels = Image.fromarray(np.random.default_rng(1).integers(0, 255, (20, 30, 3), dtype="uint8"))
-    for number, kind in enumerate(("bmp", "webp", "tiff", "tiff", "gif")):
+    for number, kind in enumerate(("bmp", "webp", "tiff", "tiff", "gif", "avif")):
         pixels.save(photos / "cat" / f"other{number}.{kind}")
     found = load_data(str(photos))
-    assert sum(part.count for part in (found.train, found.validation, found.test)) == 10
+    assert sum(part.count for part in (found.train, found.validation, found.test)) == 16
     error = capsys.readouterr().err
     assert error.count("\n") == 1  # of "cat" and of "bird", which links to it
-    assert "left out 2 .bmp and 2 .gif and 4 .tiff and 2 .webp files: `keras-googlenet prepare`" in error
+    assert "left out 2 .avif and 4 .tiff files: `keras-googlenet prepare`" in error
     done = prepare(photos, tmp_path / "ready", size=10)
     assert len(set(done.unreadable.values())) == 1
-    assert {path.suffix for path in done.unreadable} == {".gif", ".db"}
+    assert {path.suffix for path in done.unreadable} == {".avif", ".db"}
     ready = load_data(str(tmp_path / "ready"))
-    assert sum(part.count for part in (ready.train, ready.validation, ready.test)) == 18
-    assert prepare(photos, tmp_path / "ready", size=10).present == 18
+    assert sum(part.count for part in (ready.train, ready.validation, ready.test)) == 20
+    assert prepare(photos, tmp_path / "ready", size=10).present == 20
 
 
 def test_converted_pixels_are_pillow_s(photos, tmp_path):
@@ -91,8 +91,8 @@ def test_converted_pixels_are_pillow_s(photos, tmp_path):
 def test_a_class_of_other_formats_alone_says_so(photos):
     for file in find_images(photos / "cat"):
         file.unlink()
-    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(photos / "cat" / "1.webp")
-    with pytest.raises(UserError, match=r"no JPEG or PNG image in .*bird .left out 1 .webp file: `keras"):
+    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(photos / "cat" / "1.tif")
+    with pytest.raises(UserError, match=r"no JPEG, PNG, .* image in .*bird .left out 1 .tif file: `keras"):
         load_data(str(photos))
 
 

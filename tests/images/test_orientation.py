@@ -66,22 +66,15 @@ def files(picture):
     return found
 
 
-@pytest.fixture(scope="module")
-def trained_on(files):
-    """Those that training decodes."""
-    return {key: encoded for key, encoded in files.items() if key[0] != "webp"}
-
-
 def test_orientations_are_found(files):
-    for (kind, turned), encoded in files.items():
+    for (_, turned), encoded in files.items():
         assert exif.orientation(encoded) == turned
-        in_graph = turned if kind != "webp" else exif.UPRIGHT  # which is not decoded there
-        assert int(exif_graph.orientation(encoded)) == in_graph
+        assert int(exif_graph.orientation(encoded)) == turned
 
 
-def test_both_decoders(trained_on, picture):
+def test_both_decoders(files, picture):
     by_tensorflow, as_it_is = decoder(), decoder(turns=False)
-    for encoded in trained_on.values():
+    for encoded in files.values():
         for pixels in (decode(encoded, 3), by_tensorflow(encoded, 3)):
             assert pixels.shape == picture.shape
             np.testing.assert_allclose(pixels.astype(int), picture, atol=OF_A_CODEC)
@@ -90,16 +83,16 @@ def test_both_decoders(trained_on, picture):
         assert (as_stored.shape == picture.shape) == (exif.orientation(encoded) < exif.TRANSPOSED)
 
 
-def test_a_crop_of_a_file_is_turned(trained_on, picture):
+def test_a_crop_of_a_file_is_turned(files, picture):
     """Of the whole area, so that there is one."""
-    for encoded in trained_on.values():
+    for encoded in files.values():
         found = augment._random_crop(tf.constant(encoded), PREPROCESSING, 1.0, tf.constant([1, 2], tf.int64))
         np.testing.assert_allclose(found.numpy().astype(int), picture, atol=OF_A_CODEC)
 
 
-def test_batches(trained_on):
-    part = Part(list(trained_on.values()), np.zeros(len(trained_on), "int32"))
-    upright = Part(decode(trained_on["png", 1], 3)[np.newaxis], np.zeros(1, "int32"))
+def test_batches(files):
+    part = Part(list(files.values()), np.zeros(len(files), "int32"))
+    upright = Part(decode(files["png", 1], 3)[np.newaxis], np.zeros(1, "int32"))
     expected = PREPROCESSING.normalize(numpy_batches.load(upright, 0, PREPROCESSING))
     tolerance = 2 * OF_A_CODEC / 255
     order = Order(part.count, part.count, 0, 1)
@@ -136,8 +129,7 @@ def test_inspection_and_preparation(files, picture, tmp_path):
             turned = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
             assert turned.size == expected.shape[1::-1]
             assert np.abs(np.asarray(turned).astype(int) - expected).mean() < OF_A_CODEC
-    trained = [encoded for (kind, _), encoded in files.items() if kind != "webp"]
-    part = Part(trained, np.zeros(len(trained), "int32"))
+    part = Part(list(files.values()), np.zeros(len(files), "int32"))
     for index in range(part.count):
         np.testing.assert_allclose(inspected(part, index).astype(int), picture, atol=OF_A_CODEC)
 
@@ -191,10 +183,10 @@ def test_runs_of_before_keep_their_meaning(files, classifier):
     assert not np.allclose(one.probabilities, other.probabilities, atol=0.05)
 
 
-def test_damage_means_no_rotation_and_both_readers_agree(trained_on):
+def test_damage_means_no_rotation_and_both_readers_agree(files):
     random = np.random.default_rng(3)
     graph = exif_graph.orientation
-    for encoded in trained_on.values():
+    for encoded in files.values():
         for _ in range(6):
             damaged = bytearray(encoded)
             for _ in range(random.integers(1, 6)):

@@ -116,7 +116,7 @@ def test_predict_command_tells_a_float_tiff_in_one_line(tmp_path, monkeypatch, c
     out, err = capfd.readouterr()
     (line,) = out.splitlines()
     name = tmp_path / "a.tif"
-    assert line.startswith(f"{name}  error: cannot read {name}: expected a JPEG or PNG")
+    assert line.startswith(f"{name}  error: cannot read {name}: expected a JPEG, PNG, BMP, WebP or GIF")
     assert "TIFF of 8 bits" in line
     assert err == "1 of 1 images failed: see their errors\n"
 

@@ -117,8 +117,9 @@ class Client:
         Args:
             images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
                 has them, uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or
-                (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats as PNG, which
-                changes no pixel. Those are turned upright as EXIF tells.
+                (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats (of an
+                animation the first frame) as PNG, which changes no pixel; those files are turned upright as
+                their EXIF tells.
 
         Returns:
             A prediction for each image, in order.

@@ -11,14 +11,15 @@ import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.exif import orientation, upright
-from keras_googlenet.images.files import CONVERTED, TRAINED, visible_files, with_suffix
+from keras_googlenet.images.files import READ, visible_files, with_suffix
+from keras_googlenet.images.headers import is_other
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
 
 # Of a batch, at most. As base64 a third more, well below the 256 MB that a server takes over REST.
 BATCH_BYTES = 64 * 2**20
 
 EXPECTED = (
-    "expected a JPEG or PNG image, or another that OpenCV reads (BMP, PPM, TIFF of 8 bits, WebP), "
+    "expected a JPEG, PNG, BMP, WebP or GIF image, or another that OpenCV reads (PPM, TIFF of 8 bits), "
     "whole and not corrupt"
 )
 
@@ -37,7 +38,7 @@ def find_files(images: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in images:
         if os.path.isdir(path):  # unlike Path's, it takes a name of any length
-            found = with_suffix(visible_files(Path(path)), TRAINED | CONVERTED)
+            found = with_suffix(visible_files(Path(path)), READ)
             if not found:
                 raise UserError(f"no image in folder {path}")
             files += found
@@ -72,8 +73,9 @@ def encode(image: Image, name: str) -> Encoded:
     Args:
         image: A file's path; the bytes of a file; or pixels as OpenCV has them, uint8, (height, width, 3)
             in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
-            PNG, and pixels, are sent as PNG, which changes no pixel; those files are turned upright as
-            their EXIF tells, as the model turns JPEG and PNG.
+            PNG, and pixels, are sent as PNG, which changes no pixel, so that exports of every version take
+            them; of an animation the first frame. Those files are turned upright as their EXIF tells, as the
+            model turns JPEG and PNG. Transparency is sent, for the model to compose; that of TIFF is dropped.
         name: What to call it where it has no path.
 
     Raises:
@@ -103,15 +105,28 @@ def unreadable(name: str, reason: str | None = None) -> str:
 def _as_jpeg_or_png(data: bytes, name: str) -> bytes:
     if data.startswith((JPEG_MAGIC, PNG_MAGIC)):
         return data
-    cv2 = _opencv()
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # a TIFF is turned all the same
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:  # of more than 2**30 pixels
-        pixels = None
+    pixels = _decoded(data)
     if pixels is None:
         raise UserError(unreadable(name))
     return _png(upright(pixels, orientation(data)), name)
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    """Pixels of another format in OpenCV's order, with their transparency; `None` if it cannot be read."""
+    cv2 = _opencv()
+    if is_other(data):
+        from keras_googlenet.images.numpy import decode_with_alpha  # imports OpenCV
+
+        try:
+            pixels = decode_with_alpha(data)
+        except ValueError:
+            return None
+        return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # a TIFF is turned all the same
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:  # of more than 2**30 pixels
+        return None
 
 
 def _checked(pixels: np.ndarray, name: str) -> np.ndarray:
