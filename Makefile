@@ -54,7 +54,7 @@ $(VENV)/.torchvision: $(VENV)/.development
 
 # torch and torchvision are not among them: they come as above.
 $(VENV)/.benchmarks: $(VENV)/.torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "openvino>=2025.0" "jax>=0.5"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "openvino>=2025.0" "jax>=0.8"
 	touch $@
 
 $(VENV)/bin/python:

@@ -4,11 +4,13 @@
 
 On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
 processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
-large. So each still computes as much, and what the step takes longer is what they exchange: the gradients,
-and the statistics of each batch normalization, which JAX's data parallelism takes over the whole batch. The
-same processes also sum one array as large as the gradients, and one of a single number, and nothing else.
-The model says that a step of two takes a step of one, the large sum, and the small one for each exchange:
-one for each variable, and four for each batch normalization (mean and variance, and two for its gradient).
+large. So each still computes as much, and what the step takes longer is what they exchange. This is measured
+twice: as `train` does by default, where each process takes the batch statistics of its own images and one sum
+a step holds the gradients and the running means; and with `--sync-batch-norm`, where XLA sums each gradient
+and each batch normalization's statistics. The same processes also sum one array as large as the gradients,
+and one of a single number, and nothing else. The model says that a step of two takes a step of one, the large
+sum, and the small one for each exchange: one, or one for each variable and four for each batch normalization
+(mean and variance, and two for its gradient).
 
 Leaves `two_processes.csv` in benchmarks/results.
 """
@@ -63,7 +65,13 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[options.process]})
     if options.processes > 1:
         distribution.connect(options.address, options.processes, options.process)
-    config = RunConfig(data="none", run=Path("none"), variant=options.variant, width=options.width)
+    config = RunConfig(
+        data="none",
+        run=Path("none"),
+        variant=options.variant,
+        width=options.width,
+        sync_batch_norm=options.sync_batch_norm,
+    )
     side, heads = options.image_size, 3
     with distribution.scope():
         model = build_for_training(config, Preprocessing(side, side, 3), CLASSES, "float32")
@@ -89,7 +97,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     normalizations = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
     return {
         "values": values,
-        "exchanges": len(model.trainable_variables) + 4 * normalizations,
+        "exchanges": len(model.trainable_variables) + 4 * normalizations if options.sync_batch_norm else 1,
         "step": times.seconds[1:],  # without the first, which compiles
         "sum": sums(values, options.rounds),
         "latency": sums(1, 20 * options.rounds),
@@ -139,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=3, help="in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
+    parser.add_argument("--sync-batch-norm", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
@@ -147,11 +156,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.processes is not None:
         print(json.dumps(train(options)))
         return
-    one, two = measure(1, given), measure(2, given)
+    one = measure(1, given)
+    rows = [
+        compared(statistics, one, measure(2, [*given, *flags]), options)
+        for statistics, flags in (("of each device", []), ("of all devices", ["--sync-batch-norm"]))
+    ]
+    write_csv(options.to / "two_processes.csv", [circumstances("keras", "jax") | row for row in rows])
+    print(f"wrote {options.to / 'two_processes.csv'}")
+
+
+def compared(
+    statistics: str, one: dict[str, Any], two: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    """A row of the figures of one process and of two, and what the model says of them; prints it."""
     alone, together, exchange = median(one["step"]), median(two["step"]), median(two["sum"])
     latency = median(two["latency"])
     expected = alone + exchange + two["exchanges"] * latency
     row = {
+        "batch_statistics": statistics,
         "variant": options.variant, "width": options.width, "image_size": options.image_size,
         "batch_size": options.batch_size, "parameters": one["values"], "rounds": options.rounds,
         "step_of_one": alone, "sum_of_two": exchange, "step_of_two": together,
@@ -160,8 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }  # fmt: skip
     for name, value in row.items():
         print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
-    write_csv(options.to / "two_processes.csv", [circumstances("keras", "jax") | row])
-    print(f"wrote {options.to / 'two_processes.csv'}")
+    return row
 
 
 if __name__ == "__main__":

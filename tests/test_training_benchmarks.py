@@ -68,11 +68,14 @@ def test_two_processes(tmp_path):
     small = ["--width", 0.125, "--batch-size", 2, "--rounds", 1, "--steps", 1]
     result = run("two_processes.py", *small, "--to", tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
-    (row,) = rows(tmp_path / "two_processes.csv")
-    assert float(row["sum_of_two"]) > 0
-    expected = sum(float(row[name]) for name in ("step_of_one", "sum_of_two"))
-    expected += int(row["exchanges"]) * float(row["latency"])
-    assert float(row["expected"]) == pytest.approx(expected, rel=1e-3)
+    own, synchronized = rows(tmp_path / "two_processes.csv")
+    assert own["exchanges"] == "1"
+    assert int(synchronized["exchanges"]) > 100
+    for row in (own, synchronized):
+        assert float(row["sum_of_two"]) > 0
+        expected = sum(float(row[name]) for name in ("step_of_one", "sum_of_two"))
+        expected += int(row["exchanges"]) * float(row["latency"])
+        assert float(row["expected"]) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.usefixtures("folders")
@@ -106,9 +109,10 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
             '"preview, gRPC",1,bn,224,8,50',
         ),
         "two_processes": (
-            "variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,exchanges,latency,expected,step_of_two,"
-            "expected_to_measured,efficiency",
-            "bn,0.5,80,8,1000,0.1,0.02,10,0.001,0.13,0.15,0.87,0.67",
+            "batch_statistics,variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,exchanges,latency,"
+            "expected,step_of_two,expected_to_measured,efficiency",
+            "of each device,bn,0.5,80,8,1000,0.1,0.02,1,0.001,0.121,0.12,1.01,0.83",
+            "of all devices,bn,0.5,80,8,1000,0.1,0.02,10,0.001,0.13,0.15,0.87,0.67",
         ),
     }
     for name, text in lines.items():
@@ -117,7 +121,8 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
     page = (tmp_path / "s.md").read_text()
     assert "| training, bn, auto (bfloat16) | 224 | 32 | 100.0 | 2.78 |" in page
     assert "| serving JPEG, bn | 224 | 8 | 50.0 | 5.56 |" in page
-    assert "| 100.0 ms | 20.0 ms | 1.0 ms | 10 | 130.0 ms | 150.0 ms | 0.87 |" in page
+    assert "| of each device | 100.0 ms | 20.0 ms | 1.0 ms | 1 | 121.0 ms | 120.0 ms | 1.01 | 0.83 |" in page
+    assert "| of all devices | 100.0 ms | 20.0 ms | 1.0 ms | 10 | 130.0 ms | 150.0 ms | 0.87 | 0.67 |" in page
     assert "2,000,000 trainable parameters" in page
     assert "25 TFLOP/s" in page
     assert "A machine; 2030-01-01" in page

@@ -35,7 +35,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "clip-norm", "average", "early-stopping",
     ),
     "Machine": (
-        "precision", "seed", "callback", "distributed", "coordinator-address", "processes", "process-id",
+        "precision", "seed", "callback", "sync-batch-norm", "distributed", "coordinator-address", "processes",
+        "process-id",
     ),
 }  # fmt: skip
 REST = "Other"

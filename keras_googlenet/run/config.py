@@ -175,6 +175,10 @@ class RunConfig:
 
     # --- the rest ---
 
+    sync_batch_norm: bool = False
+    """With several devices: take batch statistics over the images of all devices. By default each device
+    takes those of its own images, which is faster."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of computations; auto is bfloat16 where the processor supports it. Weights are float32."""
 

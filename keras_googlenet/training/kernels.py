@@ -119,8 +119,12 @@ def check_weights_can_change() -> None:
         raise UserError(f"{FROZEN_WEIGHTS} is for a server, and keeps weights from being trained: unset it")
 
 
-def with_fast_layers(model: keras.Model) -> keras.Model:
+def with_fast_layers(model: keras.Model, synchronized: bool = False) -> keras.Model:
     """A copy of a network of channels-last images, weights included, to be trained here.
+
+    Args:
+        model: Of Keras's layers.
+        synchronized: Whether batch normalization takes the statistics of all devices' images.
 
     Raises:
         UserError: The environment tells oneDNN that weights stay as they are.
@@ -128,25 +132,30 @@ def with_fast_layers(model: keras.Model) -> keras.Model:
     if keras.backend.backend() != "tensorflow":  # XLA fuses what JAX is given
         return model
     check_weights_can_change()
-    return copy_model(model, lambda layer: _fast(layer).from_config(layer.get_config()))
+    return copy_model(model, lambda layer: _fast(layer, synchronized))
 
 
 def with_keras_layers(model: keras.Model) -> keras.Model:
     """A copy of what `with_fast_layers` made, weights included, of Keras's layers alone."""
-    return copy_model(
-        model, lambda layer: KERAS.get(type(layer), type(layer)).from_config(layer.get_config())
-    )
+    return copy_model(model, lambda layer: _cloned(layer, KERAS.get(type(layer), type(layer)), False))
 
 
-def _fast(layer: keras.Layer) -> Any:
+def _fast(layer: keras.Layer, synchronized: bool) -> keras.Layer:
     import tensorflow as tf
 
     kind = type(layer)
-    if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
-        return FusedBatchNormalization
-    if tf.config.list_physical_devices("GPU"):  # cuDNN's kernels need no help
-        return kind
-    return FastConv2D if kind is keras.layers.Conv2D and _is_slow(layer) else kind
+    if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4 and not synchronized:
+        kind = FusedBatchNormalization
+    elif kind is keras.layers.Conv2D and _is_slow(layer) and not tf.config.list_physical_devices("GPU"):
+        kind = FastConv2D  # cuDNN's kernels need no help
+    return _cloned(layer, kind, synchronized)
+
+
+def _cloned(layer: keras.Layer, kind: Any, synchronized: bool) -> keras.Layer:
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.BatchNormalization):
+        config["synchronized"] = synchronized
+    return kind.from_config(config)
 
 
 def _is_slow(layer: keras.layers.Conv2D) -> bool:

@@ -16,10 +16,11 @@ from keras_googlenet.network.pretrained import load_imagenet
 from keras_googlenet.network.surgery import freeze
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.run.config import ARCHITECTURE, CLASSICS, RunConfig
-from keras_googlenet.training import memory
+from keras_googlenet.training import distribution, memory
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
 from keras_googlenet.training.precision import using_dtype_policy
+from keras_googlenet.training.replicas import ReplicaModel
 from keras_googlenet.training.start import first_convolution
 from keras_googlenet.weights.files import load_weights
 from keras_googlenet.weights.published import imagenet_spec
@@ -41,7 +42,10 @@ def build_for_training(
     config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
 ) -> keras.Model:
     """What `build` makes, of the layers that train fastest; `with_keras_layers` makes it ready to save."""
-    model = with_fast_layers(_checked_network(config, preprocessing, classes, policy))
+    synchronized = config.sync_batch_norm and distribution.devices() > 1
+    model = with_fast_layers(_checked_network(config, preprocessing, classes, policy), synchronized)
+    if keras.backend.backend() == "jax" and distribution.devices() > 1 and not synchronized:
+        model = ReplicaModel(model.inputs, model.outputs, name=model.name)
     compile_model(model, config, steps_per_epoch)
     return model
 

@@ -2,9 +2,11 @@
 
 import csv
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -80,16 +82,16 @@ main()
 """
 
 
-@pytest.mark.ci
-def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
-    """Each with its half of every batch, joined by the variables of a launcher."""
-    port, run = free_port(), tmp_path / "run"
-    processes = [
+def two(run, variant, *flags, program=("-c", LEAVES_WEIGHTS)) -> list[subprocess.Popen]:
+    """Two processes of one run, each with its half of every batch, joined by the variables of a launcher."""
+    port = free_port()
+    return [
         start(
             run,
-            tiny_variant,
+            variant,
             "--distributed",
-            program=("-c", LEAVES_WEIGHTS),
+            *flags,
+            program=program,
             env={
                 "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
                 "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
@@ -98,10 +100,56 @@ def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
         )
         for number in (0, 1)
     ]
-    first, second = map(output, processes)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, tiny_variant):
+    """A run of two processes, each with batch statistics of its own images."""
+    run = tmp_path_factory.mktemp("together") / "run"
+    for process in two(run, tiny_variant):
+        output(process)
+    return run
+
+
+@pytest.mark.ci
+def test_two_processes_learn_with_their_own_batch_statistics(alone, together):
+    check_equal_weights(together)
+    np.testing.assert_allclose(metrics(together)[:, 1], metrics(alone)[:, 1], atol=0.1)
+    assert run_folder.summary(together)["test_accuracy"] > 0.9
+
+
+@pytest.mark.ci
+def test_a_killed_process_is_restarted_by_its_launcher(together, tiny_variant, tmp_path):
+    """The other one fails too, so that a launcher restarts both; they reach the same weights."""
+    run = tmp_path / "run"
+    processes = two(run, tiny_variant, "--resume", "--checkpoint-minutes", "0")
+    deadline = time.monotonic() + 240
+    while not list(run.glob("checkpoints/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    processes[1].kill()
+    assert processes[1].wait(60) == -signal.SIGKILL
+    assert processes[0].wait(150) != 0
+    first, _ = map(output, two(run, tiny_variant, "--resume", "--checkpoint-minutes", "0"))
+    assert "resumed after" in first
+    check_equal_weights(run)
+    for ours, expected in zip(
+        *(run_folder.load(folder).model.get_weights() for folder in (run, together)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.ci
+def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
+    run = tmp_path / "run"
+    first, second = map(output, two(run, tiny_variant, "--sync-batch-norm"))
     assert "2 devices, 2 processes" in first
     assert "Epoch" not in second  # one of them tells
     check_like(run, alone)
+    check_equal_weights(run)
+
+
+def check_equal_weights(run) -> None:
+    """Both processes left the same."""
     ours, theirs = (np.load(f"{run}.{number}.npz") for number in (0, 1))
     assert ours.files
     for name in ours.files:
@@ -111,8 +159,66 @@ def test_two_processes_train_as_one(alone, tiny_variant, tmp_path):
 @pytest.mark.slow
 def test_two_local_devices_train_as_one_with_jax(alone, tiny_variant, tmp_path):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    assert "2 devices" in output(start(tmp_path / "run", tiny_variant, env=flags))
+    assert "2 devices" in output(start(tmp_path / "run", tiny_variant, "--sync-batch-norm", env=flags))
     check_like(tmp_path / "run", alone)
+
+
+# A step of two devices, and the same by hand: the mean of what one device computes of each half of the batch.
+STEP = """
+import sys, jax, keras, numpy as np
+from keras_googlenet import Architecture, GoogLeNet
+from keras_googlenet.training import distribution
+from keras_googlenet.training.replicas import ReplicaModel
+
+random = np.random.default_rng(0)
+images = random.random((8, 28, 28, 1), "float32")
+labels = np.eye(3, dtype="float32")[random.integers(0, 3, 8)]
+variant = Architecture.from_json(open(sys.argv[1]).read())
+
+def network(make):
+    keras.utils.set_random_seed(0)
+    model = GoogLeNet(variant=variant, classes=3, input_shape=(28, 28, 1), dropout=0.0, aux_dropout=0.0)
+    model = make(model.inputs, model.outputs)
+    losses = [keras.losses.CategoricalCrossentropy() for _ in model.outputs]
+    model.compile(keras.optimizers.SGD(0.1), losses, metrics=[["accuracy"] for _ in losses])
+    return model
+
+expected = network(keras.Model)
+heads = len(expected.outputs)
+expected.optimizer.build(expected.trainable_variables)
+values = [[v.value for v in variables] for variables in (
+    expected.trainable_variables, expected.non_trainable_variables, expected.metrics_variables)]
+gradient = jax.value_and_grad(expected.compute_loss_and_updates, has_aux=True)
+halves = [gradient(*values, images[half], (labels[half],) * heads, None, training=True, optimizer_variables=[
+    v.value for v in expected.optimizer.variables]) for half in (slice(0, 4), slice(4, 8))]
+for variable, *gradients in zip(expected.trainable_variables, *(gradients for _, gradients in halves)):
+    variable.assign(variable - 0.1 * sum(gradients) / 2)
+for variable, *moving in zip(expected.non_trainable_variables, *(aux[2] for (_, aux), _ in halves)):
+    variable.assign(sum(moving) / 2 if "float" in str(variable.dtype) else moving[0])
+
+with distribution.scope():
+    model = network(ReplicaModel)
+    def batches():
+        while True:
+            yield images, (labels,) * heads
+    history = model.fit(batches(), steps_per_epoch=1, verbose=0, shuffle=False).history
+    np.testing.assert_allclose(history["loss"][0], np.mean([loss for (loss, _), _ in halves]), rtol=1e-5)
+    for ours, theirs in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    state = tuple([v.value for v in variables] for variables in (
+        model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
+        model.metrics_variables))
+    split = lambda array: keras.distribution.distribute_tensor(
+        array, keras.distribution.distribution().get_data_layout(array.shape))
+    step = jax.jit(model.train_step).lower(state, (split(images), (split(labels),) * heads))
+    print(step.compile().as_text().count(" all-reduce("))
+"""
+
+
+@pytest.mark.ci
+def test_a_step_of_two_devices_is_the_mean_of_theirs_in_one_exchange(tiny_variant):
+    environment = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    assert run_python(STEP, str(tiny_variant), env=environment).split()[-1] == "1"
 
 
 MIRRORED = """
