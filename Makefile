@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-ci test-all conformance bench install lint clean
+.PHONY: demo test test-ci test-all conformance notebooks bench install lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -23,6 +23,10 @@ test-all: lint $(VENV)/.torchvision
 # Against the preview, or the endpoint that TFS_REST_URL, TFS_GRPC_ADDRESS and TFS_MODEL name.
 conformance: $(VENV)/.development
 	$(BIN)/python -m pytest tests/conformance
+
+# Executes examples/notebooks again and stores the outputs, in about 7 minutes.
+notebooks: $(VENV)/.development
+	$(BIN)/python scripts/run_notebooks.py examples/notebooks/*.ipynb
 
 # On a quiet machine: about 50 minutes. RUN=FOLDER, of a finished run, measures its network in int8 too.
 bench: $(VENV)/.benchmarks

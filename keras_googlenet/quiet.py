@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import platform
 import sys
@@ -58,7 +59,7 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def without_log() -> Iterator[None]:
-    """Turn off TensorFlow's C++ log, and drop what its first import prints before the level applies.
+    """Turn off TensorFlow's log, and drop what its first import prints before the level applies.
 
     A `TF_CPP_MIN_LOG_LEVEL` that the user has set applies instead.
     """
@@ -67,6 +68,8 @@ def without_log() -> Iterator[None]:
         return
     with _dropped_stderr():
         yield
+    if "tensorflow" in sys.modules:  # whose Python log begins at INFO in a notebook
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+import warnings
 from datetime import timedelta
 from typing import Any
 
 import keras
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets, whose absence costs the bar only.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 from keras_googlenet.names import main_accuracy
 from keras_googlenet.run.checkpoint import Progress

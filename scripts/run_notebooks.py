@@ -1,0 +1,42 @@
+"""Execute the notebooks, so that their stored outputs are what this version of the package prints.
+
+    python scripts/run_notebooks.py examples/notebooks/*.ipynb
+
+Each starts in its own folder, and is written back after its last cell.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+SECONDS = 900  # that a cell may take
+
+
+def execute(path: Path, folder: Path) -> NotebookNode:
+    """The notebook with new outputs, without times of day or versions of Python, which differ at each run.
+
+    Args:
+        path: The notebook's file.
+        folder: Where its first cell begins.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: A cell fails.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    place = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(
+        notebook, timeout=SECONDS, resources=place, record_timing=False, coalesce_streams=True
+    )
+    client.execute()
+    notebook.metadata.language_info = {"name": "python"}
+    return notebook
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        nbformat.write(execute(path, path.parent), path)
+        print(path)
