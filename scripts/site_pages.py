@@ -1,7 +1,7 @@
 """Hooks of mkdocs: pages that live outside of docs/, notebooks, and the command line's reference.
 
-A file of the repository is written once, with links that work on the repository. The site shows the pages of `PAGES`
-under their own paths; a link to a file that the site does not show becomes its text.
+A file of the repository is written once, with links that work on the repository. The site shows those of
+`PAGES` under their own paths; a link to a file that the site does not show becomes its text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every command of the README, the site's pages and serving/README.md, run in a reader's order from a clean folder.
+"""Every command of the README, the site's pages and serving/README.md, run in order from a clean folder.
 
 A command is run as it is printed, but for the substitutes below, which make it small or harmless. What
 cannot be run here is in `NOT_RUN`, with the reason. A command that stands on several pages is run once.
@@ -96,7 +96,7 @@ def commands(document):
 
 
 ALL = [command for document in DOCUMENTS for command in commands(document)]
-RUN = list({command.text: command for command in reversed(ALL) if command.is_run}.values())[::-1]
+RUN = list({command.text: command for command in ALL if command.is_run}.values())
 
 
 def test_all_blocks_are_found():
@@ -205,6 +205,9 @@ def substituted(text):
 
 # What a command prints, where a reader is told: a part of its text, and a pattern.
 PRINTS = {
+    'load("fashion_mnist").predict': r"^Ankle boot 0\.927$",
+    "--version": r"^\d+\.\d+\.\d+$",
+    "predict photos --weights": r"^photos/\S+,",
     "predict image.png --model": r"^image\.png  \S.*  0\.\d{4}$",
     "--url http://127.0.0.1:8501/v1/models/googlenet --json": r'"label": "',
     "curl -d": r'"predictions"',
