@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-ci test-all conformance notebooks bench install lint clean
+.PHONY: demo test test-ci test-all conformance notebooks bench docs install lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -12,7 +12,7 @@ demo: $(VENV)/.runtime
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What people run: every recipe, the commands of the README, bad inputs, kills and full disks. About 35 minutes.
+# What people run: every recipe, the commands of the README and the site, bad inputs, kills and full disks. About 35 minutes.
 test-ci: $(VENV)/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "ci and not alone and not slow"
 	$(BIN)/python -m pytest -m "alone and not slow"
@@ -40,6 +40,10 @@ bench: $(VENV)/.benchmarks
 	$(if $(RUN),$(BIN)/python benchmarks/int8.py $(RUN) --to benchmarks/results)
 	$(BIN)/python benchmarks/serving.py --to benchmarks/results
 	$(BIN)/python scripts/make_scaling.py --results benchmarks/results --to docs/scaling.md
+
+# The site, into site/. `make docs` checks every link and fails on a warning.
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict
 
 install: $(VENV)/.development
 
@@ -72,5 +76,9 @@ $(VENV)/.development: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[serving,jax,dev]"
 	touch $@ $(VENV)/.runtime
 
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf site $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

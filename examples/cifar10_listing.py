@@ -21,7 +21,7 @@ network and settings are the recipe `cifar10_listing`; here are its mistakes, ea
 - The rate 0.01 * 0.96 ** floor((1 + epoch) / 8), its epoch counted from 0, drops at epochs 7, 15 and 23, the
   first time after 7 epochs. Ours drops at 8, 16 and 24, "by 4% every 8 epochs" as the paper has it. These
   are `listing_rate` and `paper_rate` below. `train` takes ours; for the listing's, or either, use Keras's own
-  `fit`, as in the README's "In Python", with `keras.optimizers.SGD(0.01, momentum=0.9)` and
+  `fit`, as in docs/index.md, "In Python", with `keras.optimizers.SGD(0.01, momentum=0.9)` and
   `callbacks=[keras.callbacks.LearningRateScheduler(listing_rate)]`.
 
 What differs from the paper but works stays as the listing has it, in the variant `listing`: the "5x5" branch

@@ -1,7 +1,7 @@
-"""Every command of the README and of serving/README.md, run in order from a clean folder.
+"""Every command of the README, the site's pages and serving/README.md, run in order from a clean folder.
 
 A command is run as it is printed, but for the substitutes below, which make it small or harmless. What
-cannot be run here is in `NOT_RUN`, with the reason.
+cannot be run here is in `NOT_RUN`, with the reason. A command that stands on several pages is run once.
 """
 
 import os
@@ -18,7 +18,22 @@ import cv2
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "serving/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/index.md",
+    "docs/install.md",
+    "docs/guides/predict.md",
+    "docs/guides/data.md",
+    "docs/guides/train.md",
+    "docs/guides/evaluate.md",
+    "docs/guides/search.md",
+    "docs/guides/export.md",
+    "docs/guides/serve.md",
+    "docs/models.md",
+    "docs/variants.md",
+    "serving/README.md",
+)
+MADE = ("docs/results_history.md",)  # pages whose commands are records of runs
 LANGUAGES = {"sh", "python", "js"}  # of blocks that a reader runs; a block of no language is a listing
 SERVE = "keras-googlenet serve models/googlenet --rest-port 8501"
 SECONDS = 600  # that a command may take
@@ -81,7 +96,7 @@ def commands(document):
 
 
 ALL = [command for document in DOCUMENTS for command in commands(document)]
-RUN = [command for command in ALL if command.is_run]
+RUN = list({command.text: command for command in ALL if command.is_run}.values())
 
 
 def test_all_blocks_are_found():
@@ -95,6 +110,11 @@ def test_all_blocks_are_found():
         assert any(command.text.startswith(beginning) for command in ALL), beginning
     for pattern, _ in SUBSTITUTES:
         assert any(re.search(pattern, command.text) for command in RUN), pattern
+
+
+def test_every_page_with_commands_is_run():
+    pages = [file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md")]
+    assert {page for page in pages if commands(page)} <= {*DOCUMENTS, *MADE}
 
 
 def test_commands_are_portable():
@@ -185,6 +205,9 @@ def substituted(text):
 
 # What a command prints, where a reader is told: a part of its text, and a pattern.
 PRINTS = {
+    'load("fashion_mnist").predict': r"^Ankle boot 0\.927$",
+    "--version": r"^\d+\.\d+\.\d+$",
+    "predict photos --weights": r"^photos/\S+,",
     "predict image.png --model": r"^image\.png  \S.*  0\.\d{4}$",
     "--url http://127.0.0.1:8501/v1/models/googlenet --json": r'"label": "',
     "curl -d": r'"predictions"',

@@ -1,5 +1,6 @@
-"""What is shipped: the wheel and the README."""
+"""What is shipped: the wheel, the README and the pages of the site."""
 
+import ast
 import itertools
 import os
 import re
@@ -17,11 +18,7 @@ from conftest import run_python
 import keras_googlenet
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-
-
-def readme_blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_public_name_loads():
@@ -124,9 +121,10 @@ def test_actions_are_pinned_by_commit():
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line), line
 
 
-def test_readme_map_is_true():
+def test_the_map_is_true():
     """Every file and folder that the map names exists, and it names every one of the package."""
-    block = README.split("## Map")[1].split("```")[1].strip()
+    design = (ROOT / "docs/design.md").read_text()
+    block = design.split("## Map")[1].split("```")[1].strip()
     named, parent = set(), ROOT
     for line in block.splitlines():
         path = line.split()[0]
@@ -139,18 +137,55 @@ def test_readme_map_is_true():
     assert unnamed == set()
 
 
-def test_readme_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) <= 1500
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_exist(page):
+    """On the repository. `docs/reference/cli.md` is of the site alone, which `make docs` checks."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, anchor = target.partition("#")
-        assert (ROOT / path).exists(), target
+        file = page if not path else Path(os.path.normpath(page.parent / path))
+        if file == ROOT / "docs/reference/cli.md":
+            continue
+        assert file.exists(), target
         if anchor:
-            headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             plain = [re.sub(r"[^\w -]", "", heading).lower() for heading in headings]
             assert anchor in [heading.replace(" ", "-") for heading in plain], target
 
 
+def test_troubleshooting_quotes_messages_of_the_code():
+    """With an ellipsis for what a message is filled in with."""
+    messages = set()
+    for file in (ROOT / "keras_googlenet").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                messages.add(node.value)
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                messages.add("".join(parts))
+    page = (ROOT / "docs/troubleshooting.md").read_text().split("## Not an error message")[0]
+    quoted = re.findall(r"^\| (`+)(.+?)\1 \| ", page, re.MULTILINE)
+    assert len(quoted) >= 25
+    assert [message for _, message in quoted if message not in messages] == []
+
+
+@pytest.mark.ci
+def test_the_site_builds_strictly(tmp_path):
+    pytest.importorskip("mkdocs")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "--group-duplicates" in (tmp_path / "reference/cli/index.html").read_text()
+    assert "aux_dropout" in (tmp_path / "reference/networks/index.html").read_text()
+
+
 @pytest.mark.slow
-def test_demo_reaches_what_the_readme_says(tmp_path):
+def test_demo_reaches_what_the_pages_say(tmp_path):
     demo = [sys.executable, str(ROOT / "examples/demo.py")]
     for _ in range(2):
         result = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True)

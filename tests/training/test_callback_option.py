@@ -1,4 +1,4 @@
-"""`train --callback`: trackers through their own Keras callbacks, as the README has them."""
+"""`train --callback`: trackers through their own Keras callbacks, as docs/guides/train.md has them."""
 
 import csv
 import os
