@@ -36,7 +36,7 @@ PAGES = (
     "keras_googlenet/networks/fashion_mnist/README.md",
 )
 CLI = "reference/cli.md"
-WIDTH = 100  # characters of a help page
+WIDTH = 80  # characters of a help page
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -49,7 +49,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
             if files.get_file_from_path(picture) is None:
                 files.append(File.generated(config, picture, abs_src_path=str(ROOT / picture)))
     for notebook in sorted((ROOT / NOTEBOOKS).glob("*.ipynb")):
-        files.append(File.generated(config, f"tutorials/{notebook.name}", abs_src_path=str(notebook)))
+        path = notebook.relative_to(ROOT).as_posix()
+        files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
     files.append(File.generated(config, CLI, content=cli_reference()))
     return files
 
