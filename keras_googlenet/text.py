@@ -1,4 +1,4 @@
-"""Lines for a terminal: names in them come from files and requests, and may hold anything."""
+"""Lines for a terminal: names in them come from files and requests, and may hold any characters."""
 
 from __future__ import annotations
 

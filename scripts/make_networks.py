@@ -5,7 +5,7 @@
     python scripts/make_networks.py cifar10 --run runs/cifar10_best                # of a finished run
 
 Kernels are packed in float16, all else in float32. The packed network is measured on the run's test images,
-and its figures and command go into its model card, README.md beside it.
+and its figures and command go into its model card, README.md next to it.
 """
 
 from __future__ import annotations

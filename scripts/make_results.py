@@ -91,7 +91,7 @@ def read_result(folder: Path) -> Result:
     """
     for name in (run_folder.CONFIG, run_folder.METRICS, run_folder.SUMMARY):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} is no finished run: {name} is missing")
+            raise UserError(f"{folder} is not a finished run: {name} is missing")
     config, preprocessing = run_folder.load_config(folder), run_folder.load_preprocessing(folder)
     name = folder.resolve().name
     recipe = config.recipe or (name if name in RECIPES else None)  # as all recipes' commands name their runs
@@ -272,7 +272,7 @@ def page(results: Sequence[Result], picture: str, history: str | None = None) ->
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """The learning curves of all runs, each in a field of its own."""
+    """The learning curves of all runs, each in its panel."""
     columns = min(COLUMNS, len(results))
     rows = -(-len(results) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")

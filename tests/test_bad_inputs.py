@@ -429,7 +429,7 @@ def test_a_damaged_checkpoint_is_named(command, finished_run, tmp_path, damage):
 # --- scripts and examples --------------------------------------------------------------------------
 
 SCRIPTS = [
-    ("make_results {new}", "is no finished run|no run at|missing"),
+    ("make_results {new}", "is not a finished run|no run at|missing"),
     ("make_results {there}/file", "file"),
     ("make_results {run} --to {there}", "--to"),
     ("make_results {run} --to {new}/R.md", "--to"),

@@ -155,7 +155,7 @@ def test_a_run_is_of_the_recipe_it_is_named_after(make_results, finished_run, tm
 def test_an_unfinished_run_is_an_error(make_results, finished_run, tmp_path, missing):
     run = shutil.copytree(finished_run, tmp_path / "run")
     (run / missing).unlink()
-    with pytest.raises(UserError, match=f"no finished run: {missing} is missing"):
+    with pytest.raises(UserError, match=f"not a finished run: {missing} is missing"):
         make_results.main([str(run), "--to", str(tmp_path / "R.md"), "--picture", str(tmp_path / "c.png")])
     assert not (tmp_path / "R.md").exists()
 

@@ -127,7 +127,7 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
     names = [path.relative_to(folder).as_posix() for path in paths]
     unknown = sorted(test - set(names))
     if unknown:
-        raise UserError(f"{test_split} lists {unknown[0]}, which is no image in {folder}")
+        raise UserError(f"{test_split} lists {unknown[0]}, which is not an image in {folder}")
     return [name in test for name in names]
 
 
@@ -211,7 +211,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         found = f"only {names[0]!r}" if names else "none"
         raise UserError(
             f"expected a folder for each class (two at least) in {folder}, found {found}: put the "
-            f"images of each class in a folder of their own, such as {folder / 'cat' / '1.jpg'}"
+            f"images in one folder per class, such as {folder / 'cat' / '1.jpg'}"
         )
     parts.check_class_names(names, f" in {folder}")
     return names

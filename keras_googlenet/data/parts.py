@@ -157,7 +157,7 @@ def array_part(images: Any, labels: Any) -> Part:
     """A part of arrays; gray images may lack their channel axis.
 
     Raises:
-        UserError: They are no images with their labels.
+        UserError: They are not images with labels.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim == 3:

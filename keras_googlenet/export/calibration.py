@@ -49,7 +49,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         labels: (images,).
 
     Raises:
-        UserError: A logit is no number.
+        UserError: A logit is NaN or infinite.
     """
     if not np.isfinite(logits).all():
         raise UserError("expected logits that are numbers: the network answers some images with none")

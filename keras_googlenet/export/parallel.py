@@ -1,7 +1,7 @@
 """A network whose parts do not wait for each other, for a server that gives an operation one thread.
 
 Handing a share of an operation to a second thread takes as long as the shortest of them. Here each core
-takes operations of its own instead: shares of a batch, and, within an image, branches, of which the longest
+is split into more operations instead: shares of a batch, and, within an image, branches, of which the longest
 begins first, and shares of long convolutions. What it brings is in `benchmarks/README.md`.
 """
 

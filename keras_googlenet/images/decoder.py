@@ -18,8 +18,8 @@ def has_tensorflow() -> bool:
 def decoder(*, turns: bool = True) -> Callable[[bytes, int], np.ndarray]:
     """The function (encoded image, channels) -> pixels that training decodes with here.
 
-    With `turns`, images are turned upright as their EXIF tells. It returns uint8 (height, width, channels),
-    and raises ValueError for what is no whole JPEG or PNG.
+    With `turns`, images are turned upright by their EXIF. It returns uint8 (height, width, channels),
+    and raises ValueError for anything but a complete JPEG or PNG.
     """
     if not has_tensorflow():
         from keras_googlenet.images.numpy import decode

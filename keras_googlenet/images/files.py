@@ -15,7 +15,7 @@ HIDDEN = ("__MACOSX",)  # folders that archives bring along; and all whose names
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is no user's: `._1.jpg`, `.ipynb_checkpoints`, `__MACOSX`."""
+    """Whether a system made this file or folder: `._1.jpg`, `.ipynb_checkpoints`, `__MACOSX`."""
     return name.startswith(".") or name in HIDDEN
 
 

@@ -116,7 +116,7 @@ TABLE_1 = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of the family: everything that tells one from another, as data.
+    """A network of the family: everything that distinguishes it, as data.
 
     Attributes:
         name: Short name.
@@ -217,7 +217,7 @@ class Architecture:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: It is no architecture.
+            ValueError: It is not an architecture.
         """
         try:
             values = json.loads(text)
@@ -264,7 +264,7 @@ def _stage(fields: dict[str, Any]) -> Stage:
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """`channels` times `width`, to the nearest multiple of 8 that is no 0."""
+    """`channels` times `width`, to the nearest multiple of 8, and at least 8."""
     return max(CHANNEL_MULTIPLE, round(channels * width / CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE)
 
 

@@ -102,7 +102,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
-        # From `input_tensor` on: the caller's own layers before it are no part of the network.
+        # From `input_tensor` on: the caller's layers before it are not part of the network.
         _load(keras.Model(inputs, outputs, name=name), weights, architecture, aux_heads)
     return model
 

@@ -69,7 +69,7 @@ def replace_heads(model: keras.Model, classes: int) -> keras.Model:
         classes: Number of classes of each.
 
     Raises:
-        UserError: `model` has no layer `main`, or `classes` is no positive number.
+        UserError: `model` has no layer `main`, or `classes` is not positive.
     """
     if classes < 1:
         raise UserError(f"expected a positive number of classes, received {classes}")

@@ -237,7 +237,7 @@ class RunConfig:
             (
                 "early_stopping",
                 self.early_stopping is None or self.validation_fraction > 0,
-                "none with validation_fraction 0, which leaves no image to tell the best epoch by",
+                "none with validation_fraction 0, which leaves no image to choose the best epoch by",
             ),
             ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
             (
@@ -256,7 +256,7 @@ class RunConfig:
             raise UserError(f"expected no head_scale for {self.variant}: it is GoogLeNet's")
 
     def _fill_from_weights(self) -> None:
-        """What is not said of the network is the run's that it starts from, or the package's default."""
+        """Network options not given come from the run that it starts from, or the package's defaults."""
         found: dict[str, Any] = {"variant": VARIANT, "width": 1.0}
         run = located(self.weights) if self.weights is not None else None
         names = ("variant", "width", "image_size", "channels")

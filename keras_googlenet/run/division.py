@@ -1,6 +1,6 @@
 """What a run's images were and how they were divided: recorded when it begins, compared when it goes on.
 
-A file's row tells its class, size and hash. Images that are no files of the user's, such as those of
+A file's row holds its class, size and hash. Images that are not the user's files, such as those of
 TensorFlow Datasets, have one fingerprint for each part.
 """
 

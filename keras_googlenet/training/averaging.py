@@ -1,4 +1,4 @@
-"""Averaged weights (Polyak's) need batch statistics of their own: those at hand are the last weights'."""
+"""Averaged weights (Polyak's) need new batch statistics: the model holds those of the last weights."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def train(
     Args:
         config: The run's options.
         data: The images, in place of those that `config.data` names; see `ImageData.from_arrays`.
-        resume: Go on with the run in `config.run` from its last checkpoint, to the same figures as if
+        resume: Resume the run in `config.run` from its last checkpoint, to the same figures as if
             it had not stopped; start it if there is none; do nothing if it is finished.
         recorded_split: Resume though the data has changed, with the files that are still there, in the
             parts that they were in.
@@ -88,7 +88,7 @@ def train(
 
     Raises:
         UserError: The run's folder exists, the data cannot be used or has changed since the run began, the
-            input is too small for the network, or the loss is no number any more.
+            input is too small for the network, or the loss became NaN or infinite.
         Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
     with ExitStack() as stack:
@@ -196,7 +196,7 @@ def _warn_of_few(run: Path, images: int) -> None:
 
 
 def _check_same(config: RunConfig) -> RunConfig:
-    """The options as they are recorded, with the number in place of an "auto"."""
+    """The options as recorded, with the number instead of "auto"."""
     recorded = run_folder.load_config(config.run)
     if config.batch_size == "auto":
         config = replace(config, batch_size=recorded.batch_size)

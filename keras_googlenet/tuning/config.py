@@ -33,7 +33,7 @@ class TuneConfig:
     """Networks to train; the first is the unchanged one, as the baseline, whatever the budget."""
 
     variants: tuple[str, ...] = ()
-    """Networks to choose among, beside `training.variant`."""
+    """Networks to choose among, in addition to `training.variant`."""
 
     extras: tuple[Extra, ...] = ()
     """What else is chosen: dropout, learning_rate, decay_rate, aux_weight."""
@@ -45,7 +45,7 @@ class TuneConfig:
     """Multiply-adds of the main path for one image, at most."""
 
     max_latency_ms: float | None = None
-    """Milliseconds that the main path may take for one image on this machine, at most; it is measured."""
+    """Largest measured latency of the main path for one image on this machine, in milliseconds."""
 
     def __post_init__(self) -> None:
         for name in ("variants", "extras"):

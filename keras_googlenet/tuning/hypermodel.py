@@ -1,4 +1,4 @@
-"""`HyperGoogLeNet`: GoogLeNet's channels for keras-tuner, after the conventions of its own applications."""
+"""`HyperGoogLeNet`: GoogLeNet's channels for keras-tuner, by the conventions of its applications."""
 
 from __future__ import annotations
 

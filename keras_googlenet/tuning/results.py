@@ -34,7 +34,7 @@ class Search:
 
     @property
     def budget(self) -> Budget:
-        """What can be told from the rows."""
+        """What the rows show."""
         return Budget(self.config.max_params, self.config.max_macs)
 
 

@@ -17,14 +17,14 @@ from keras_googlenet.run.recipes import recipe_options
         ("--data sample", "--run"),
         ("--data sample --run {run} --space depth", "depth"),
         ("--data sample --run {run} --trials 1", "expected trials to be between 2"),
-        ("--data sample --run {run} --tuner-id worker0", "expected --oracle HOST:PORT beside --tuner-id"),
+        ("--data sample --run {run} --tuner-id worker0", "expected --oracle HOST:PORT with --tuner-id"),
         (
             "--data sample --run {run} --tuner-id chief --oracle here",
             "expected --oracle to be HOST:PORT, got 'here'",
         ),
         (
             "--data sample --run {run} --oracle 127.0.0.1:9",
-            "expected KERASTUNER_TUNER_ID beside KERASTUNER_ORACLE_IP",
+            "expected KERASTUNER_TUNER_ID with KERASTUNER_ORACLE_IP",
         ),
         ("--data sample --run {run} --variant nin", "expected a GoogLeNet to search the channels of"),
         ("--data sample --run {run} --max-params 9", "hardly any of 2000 samples of the space stage_width"),

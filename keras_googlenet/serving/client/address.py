@@ -48,7 +48,7 @@ def parse(
     """A model's address from a URL of it, or from a server's URL and the model's name.
 
     Raises:
-        UserError: It is no such URL, or says twice which model or version, or what is given is none.
+        UserError: The URL is invalid, or the model or version is given twice or invalid.
     """
     for what, given in (("url", url), ("model", model), ("label", label)):
         if not isinstance(given, str) and (given is not None or what == "url"):

@@ -63,7 +63,7 @@ class Client:
         ca: A PEM file of the certificates to trust, where it is not the system's.
 
     Raises:
-        UserError: The URL is no model's, gRPC's packages are not installed, or another argument is none.
+        UserError: The URL is not a model's, gRPC's packages are missing, or an argument is invalid.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Client:
             images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
                 has them, uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or
                 (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats as PNG, which
-                changes no pixel. Those are turned upright as EXIF tells.
+                changes no pixel. Those are turned upright by their EXIF.
 
         Returns:
             A prediction for each image, in order.
@@ -160,7 +160,9 @@ class Client:
             shape = signatures["serving_default"]["outputs"]["probabilities"]["tensor_shape"]
             count = int(shape["dim"][-1]["size"])
         except (KeyError, IndexError, TypeError, ValueError):
-            raise ServingError("UNKNOWN", f"{self.address} is no model of ours: no `probabilities`") from None
+            raise ServingError(
+                "UNKNOWN", f"{self.address} is not from this package: no `probabilities`"
+            ) from None
         if "labels" not in signatures:
             raise ServingError("UNIMPLEMENTED", f"{self.address} has no signature `labels`: export it again")
         names: list[str] = []

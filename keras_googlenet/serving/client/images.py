@@ -73,11 +73,11 @@ def encode(image: Image, name: str) -> Encoded:
         image: A file's path; the bytes of a file; or pixels as OpenCV has them, uint8, (height, width, 3)
             in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
             PNG, and pixels, are sent as PNG, which changes no pixel; those files are turned upright as
-            their EXIF tells, as the model turns JPEG and PNG.
+            their EXIF says, as the model turns JPEG and PNG.
         name: What to call it where it has no path.
 
     Raises:
-        UserError: There is no such file, or it is no image, or none that can be sent.
+        UserError: The file does not exist, is not an image, or cannot be sent.
     """
     if isinstance(image, str | Path):
         path = Path(image)

@@ -28,7 +28,7 @@ def read_path(file: Path) -> str | None:
     """The path that a `MonitoringConfig` in a file names; `None` where it does not enable Prometheus.
 
     Raises:
-        UserError: The file cannot be read, or the path is no path.
+        UserError: The file cannot be read, or the path is invalid.
     """
     config = text_formats.read(file, "MonitoringConfig").prometheus_config
     path = config.path or DEFAULT_PATH
