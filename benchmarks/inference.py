@@ -6,7 +6,7 @@ Each contender is a separate process: what its threads do after a call disturbs 
 are held to the same processors. Our exports run as a server runs them. Peers, of the `bench` extra, run with
 the settings that their makers advise for answers one after the other; those that are not installed, or do
 not start, are named. Before anything is timed, answers are compared: ours and the runtimes' have the same
-weights; torchvision's network, of 3x3 convolutions in place of 5x5, is compared with our variant of it.
+weights; torchvision's network, of 3x3 convolutions instead of 5x5, is compared with our variant of it.
 
 Leaves `inference.csv` and a picture of it in benchmarks/results.
 """

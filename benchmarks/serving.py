@@ -157,7 +157,7 @@ def many_at_once(sends: Sequence[Send], files: Sequence[bytes], seconds: float) 
 
 
 def check_alike(senders: dict[str, Send], files: Sequence[bytes]) -> None:
-    """All of them answer the same images with the same probabilities.
+    """All contenders answer the same images with the same probabilities.
 
     Raises:
         UserError: They do not.

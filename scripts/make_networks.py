@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--run", type=Path, help="its run's folder (runs/NAME)")
-    parser.add_argument("--data", help="the images, in place of those that the recipe names")
+    parser.add_argument("--data", help="the images, instead of those that the recipe names")
     parser.add_argument("--to", type=Path, help="the network's new folder (NAME)")
     options = parser.parse_args(arguments)
     to = options.to or Path(options.name)

@@ -96,7 +96,7 @@ def _reason(exception: Exception, response: Any) -> str:
 
 
 def summary(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
-    """The figures of a run, as they are printed."""
+    """The figures of a run, as printed."""
     answered = [sample for sample in samples if sample.failure is None]
     elapsed = max((sample.start + sample.milliseconds / 1000 for sample in samples), default=0)
     rate = len(answered) / elapsed if elapsed else 0

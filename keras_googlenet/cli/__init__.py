@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _check_encoding(words: list[str]) -> None:
-    """Refuse a path that is not UTF-8 where Keras or TensorFlow might have to open it."""
+    """Refuse a path that is not UTF-8 where Keras or TensorFlow may need to open it."""
     if words[:1] in (["predict"], ["prepare"], ["explain"]):  # which read and copy files of any name
         return
     for word in words:

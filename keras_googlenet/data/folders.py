@@ -136,7 +136,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
 
     Args:
         paths: Image files.
-        skip: Say on standard error which are broken, and return them, in place of an error.
+        skip: Report broken images on standard error and return them, instead of an error.
 
     Raises:
         UserError: Some image is corrupt or not what its name says.
@@ -162,7 +162,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
             f"cannot read {names}: expected JPEG or PNG images; replace or remove them, or leave them out "
             "with --skip-corrupt"
         )
-    say(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
+    say(f"skipped {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
     return found
 
 
@@ -225,7 +225,7 @@ def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
     """
     unknown = sorted({path.name for path in _class_folders(folder)} - set(class_names))
     if unknown:
-        raise UserError(f"{folder} has class folders that training has not: {', '.join(unknown)}")
+        raise UserError(f"{folder} has class folders that training does not: {', '.join(unknown)}")
     files, others = [], []
     for label, name in enumerate(class_names):
         there = visible_files(folder / name) if (folder / name).is_dir() else []

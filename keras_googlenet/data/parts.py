@@ -74,7 +74,7 @@ class ImageData:
     test: Part
     channels: int = 3
     image_size: int = 224  # what to train at when nothing else is asked for
-    skipped: tuple[str, ...] = field(default=())  # files left out, for they cannot be read
+    skipped: tuple[str, ...] = field(default=())  # skipped files: they cannot be read
 
     def __post_init__(self) -> None:
         check_class_names(self.class_names)

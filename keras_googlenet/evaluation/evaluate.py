@@ -164,7 +164,7 @@ def _prepare(
 
 
 def answers(network: Network, part: Part, crops: int, views: int, batch_size: int) -> np.ndarray:
-    """A network's probabilities: float64 (2, images, classes), of each image as it is, and their average.
+    """A network's probabilities: float64 (2, images, classes), of each unchanged image, and their average.
 
     The average is over its crops or views; where there are several crops, the first is 0.
     """

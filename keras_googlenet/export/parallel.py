@@ -116,7 +116,7 @@ class _SplitNetwork:
 def split_layers(model: keras.Model, cores: int) -> keras.Model:
     """A copy of a network that answers the same, with more that can be done at a time.
 
-    Long convolutions become one for each core, of a share of the channels. The shares go as they are into
+    Long convolutions become one for each core, of a share of the channels. The shares go unchanged into
     the max pool or the concatenation that follows. Concatenations have their inputs in the order of the
     work that they take, and kernels are turned to it.
 

@@ -97,7 +97,7 @@ def check_free(directory: Path, version: int) -> None:
 
 
 def prune(directory: Path, keep: int, made: Path) -> list[Path]:
-    """Delete the versions below the highest `keep`, but for `made`.
+    """Delete the versions below the highest `keep`, except `made`.
 
     Only folders that hold a SavedModel count, and links are left alone. A version loses its name
     before its files, so that a server never sees half of it.

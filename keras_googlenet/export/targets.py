@@ -20,7 +20,7 @@ from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run.folder import write_labels
 
 BATCH = 32
-INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
+INT8_AGREEMENT = 0.9  # share of the calibration images that must keep their class
 
 
 def export_file(
@@ -88,7 +88,7 @@ def export_file(
             target.write(whole, staged, calibration_images)
             write_labels(staged_labels, network.class_names)
         except OSError as full:
-            raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
+            raise UserError(f"cannot write {file} ({full.strerror}): the partial file was removed") from None
         if calibration_images is None:
             _check_answers(staged, model, network, preprocessing)
         else:

@@ -33,7 +33,7 @@ def orientation(encoded: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, turned: int) -> np.ndarray:
-    """Pixels (height, width, channels) as they are meant to be seen, of an image of that orientation."""
+    """Pixels (height, width, channels) turned upright, of an image of that orientation."""
     if turned >= TRANSPOSED:
         pixels = pixels.swapaxes(0, 1)
     if turned in REVERSED_ROWS:

@@ -25,7 +25,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """The same one by one, with the names of a folder at a time in memory; `above`, whose content it is."""
+    """The same one by one, with one folder's names in memory; `above` is the folder that holds it."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it is in
@@ -45,7 +45,7 @@ def with_suffix(files: Iterable[Path], suffixes: frozenset[str]) -> list[Path]:
 
 
 def left_out(files: Iterable[Path]) -> str | None:
-    """What to say of the images among the files that training does not decode; `None` if there are none."""
+    """The message about images that training does not decode; `None` if there are none."""
     found = Counter(file.suffix.lower() for file in with_suffix(files, CONVERTED | FOREIGN))
     if not found:
         return None

@@ -189,7 +189,7 @@ class Architecture:
     def scaled(self, width: float) -> Architecture:
         """The same architecture with all channels of stem and blocks times `width`.
 
-        Channels are rounded to multiples of 8, and at least 8; those of a width of 1 stay as they are, as do
+        Channels are rounded to multiples of 8, and at least 8; those of a width of 1 are unchanged, as are
         auxiliary heads.
         """
         if not width > 0:

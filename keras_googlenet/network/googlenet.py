@@ -49,7 +49,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
             `.weights.h5` or `.keras` file, or of a run's folder. Classifiers of other classes, a first
             convolution of other channels and auxiliary heads of another input size keep their initial
             values, and a warning names them.
-        input_tensor: A Keras tensor to build on, in place of a new input.
+        input_tensor: A Keras tensor to build on, instead of a new input.
         input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
             224 x 224 x 3 (that of a shipped network) with top and `(None, None, 3)` without. Any number
             of channels; any size at which every layer still has an output.
@@ -116,7 +116,7 @@ def _as_shipped(
     *,
     include_top: bool,
 ) -> tuple[Architecture, tuple[int | None, ...] | None, int]:
-    """The arguments that a shipped network fits, in place of those that are not given."""
+    """The arguments that a shipped network sets, for those that are not given."""
     fitting = fits(name)
     height, width, channels = fitting["shape"]
     shape: tuple[int, ...] = (height, width, channels)

@@ -78,7 +78,7 @@ def convolution(
         spec: The convolution.
         architecture: Its normalization, activation and initializers.
         linear: Whether no activation follows.
-        batch_norm: In place of the architecture's own.
+        batch_norm: Overrides the architecture's.
 
     Returns:
         (batch, new height, new width, `spec.filters`); `architecture.output_side` gives the new sides.

@@ -30,7 +30,7 @@ def strip_aux(model: keras.Model) -> keras.Model:
 def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
     """A copy of `model`, weights included, that computes under another dtype policy.
 
-    The output layers stay as they are: they compute in float32 under every policy, and so does the
+    The output layers are unchanged: they compute in float32 under every policy, and so does the
     inside of local response normalization.
 
     Args:

@@ -274,12 +274,12 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """What `to_dict` made; other keys are left out, and fields that it lacks take their defaults."""
+        """The inverse of `to_dict`; other keys are ignored, and missing fields take their defaults."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Names of the options in which two runs differ, but for their folder and their recipe's name."""
+        """Names of the options in which two runs differ, except their folder and their recipe's name."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [name for name in mine if name not in ("run", "recipe") and mine[name] != theirs[name]]
 

@@ -136,7 +136,7 @@ def cifar10_listing() -> Options:
 
     Source: a 2020 blog's listing, 25 epochs, batches of 256, the rate down 4% every 8 epochs. It cannot
     run as printed: `examples/cifar10_listing.py` lists its mistakes and the changes. One epoch at 96 x 96
-    (`--image-size 96 --epochs 1 --batch-size 64`) reached test accuracy 0.320, in 4 min on two busy cores; the
+    (`--image-size 96 --epochs 1 --batch-size 64`) reached test accuracy 0.320 in 4 min on two busy cores; the
     full recipe was not run here.
     """
     return {

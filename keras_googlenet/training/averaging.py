@@ -39,7 +39,7 @@ class AverageStatistics(keras.callbacks.Callback):
             variable.assign(value)
 
     def measure(self, model: keras.Model) -> None:
-        """Set `model`'s batch statistics to those of its weights as they are."""
+        """Set `model`'s batch statistics to those of its current weights."""
         if not _statistics(model):
             return
         for images, _ in self.images:

@@ -28,7 +28,7 @@ from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy
 
 FIRST = 8
-MOST = 512  # few epochs of larger batches hardly change the weights
+MOST = 512  # few epochs of larger batches change the weights little
 LEAST_STEPS = 8  # in an epoch
 SHARE = 0.8  # of the available memory
 STEPS = 2  # the first one makes what the second keeps

@@ -22,7 +22,7 @@ FROZEN_WEIGHTS = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
 """If this is set, convolutions keep using the first weights that they saw."""
 
 SMALL_MAP = 49
-"""Largest feature map (height x width) whose convolution gradient is one kernel position at a time."""
+"""Largest feature map (height x width) whose gradient is computed per kernel position: 7 x 7."""
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

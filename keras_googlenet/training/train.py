@@ -74,7 +74,7 @@ def train(
 
     Args:
         config: The run's options.
-        data: The images, in place of those that `config.data` names; see `ImageData.from_arrays`.
+        data: The images, instead of those that `config.data` names; see `ImageData.from_arrays`.
         resume: Resume the run in `config.run` from its last checkpoint, to the same figures as if
             it had not stopped; start it if there is none; do nothing if it is finished.
         recorded_split: Resume though the data has changed, with the files that are still there, in the
@@ -146,7 +146,7 @@ def _train(
         )
         _warn_of_few(config.run, data.validation.count)
         if fresh:
-            say(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
+            say(f"{config.run}: from {config.weights}, except new weights in {', '.join(fresh)}")
 
     progress = _fit(model, config, preprocessing, data, order, others)
     distribution.end()
@@ -203,7 +203,7 @@ def _check_same(config: RunConfig) -> RunConfig:
     different = config.differences(recorded)
     if different:
         raise UserError(
-            f"{config.run} was begun with another {', '.join(different)}: resume it with the same "
+            f"{config.run} was started with a different {', '.join(different)}: resume it with the same "
             "options, or with none but --run"
         )
     return config
@@ -311,7 +311,7 @@ def _saved_epoch(config: RunConfig, progress: Progress) -> int:
 
 
 def _test(model: keras.Model, preprocessing: Preprocessing, data: ImageData, run: Path) -> dict[str, float]:
-    """Accuracy on the test images, of the main head as it is saved; draws the confusion matrix."""
+    """Accuracy on the test images, of the saved main head; draws the confusion matrix."""
     main = strip_aux(model)
     images = evaluation_batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
     predicted = main.predict(images, verbose=0).argmax(axis=1)

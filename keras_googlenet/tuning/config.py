@@ -45,7 +45,7 @@ class TuneConfig:
     """Multiply-adds of the main path for one image, at most."""
 
     max_latency_ms: float | None = None
-    """Largest measured latency of the main path for one image on this machine, in milliseconds."""
+    """Upper bound of the main path's measured latency for one image on this machine, in milliseconds."""
 
     def __post_init__(self) -> None:
         for name in ("variants", "extras"):
@@ -90,7 +90,7 @@ class TuneConfig:
         return cls(**values | {"training": RunConfig.from_dict(values["training"])})
 
     def differences(self, other: TuneConfig) -> list[str]:
-        """Names of the options in which two searches differ, but for their folder and number of trials."""
+        """Names of the options in which two searches differ, except their folder and number of trials."""
         mine, theirs = self.to_dict(), other.to_dict()
         names = [name for name in mine if name not in ("training", "trials") and mine[name] != theirs[name]]
         return self.training.differences(other.training) + names

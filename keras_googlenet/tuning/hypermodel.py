@@ -90,7 +90,7 @@ class HyperGoogLeNet(kt.HyperModel):
         return model
 
     def _to_train(self, model: keras.Model) -> keras.Model:
-        """The network that is compiled, in place of the one that was built."""
+        """The network that is compiled, instead of the one that was built."""
         return model
 
     def _compile(self, model: keras.Model, hp: kt.HyperParameters) -> None:

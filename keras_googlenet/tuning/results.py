@@ -74,7 +74,7 @@ def record(search: Search) -> None:
     folder = search.config.training.run
     target = folder / SEARCH
     if folder.exists() and not target.is_file() and any(folder.iterdir()):
-        raise UserError(f"{folder} exists and holds no search: choose another folder")
+        raise UserError(f"{folder} exists and does not hold a search: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     mine = folder / f".{SEARCH}.{os.getpid()}"
     mine.write_text(

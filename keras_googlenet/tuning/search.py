@@ -62,13 +62,13 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
 
     Args:
         config: The search's options.
-        data: The images, in place of those that `config.training.data` names.
+        data: The images, instead of those that `config.training.data` names.
 
     Returns:
         The trials of the folder so far, in their order; of all workers.
 
     Raises:
-        UserError: The folder is of another search, the data cannot be used, the budget admits hardly any
+        UserError: The folder is of another search, the data cannot be used, the budget admits too few
             network, or no trial succeeded.
         Interrupted: SIGTERM or SIGINT came; rerun to resume the search.
     """

@@ -194,7 +194,7 @@ class SearchSpace:
 
 
 def _with_columns(stage: Stage, count: Callable[[str, str, int], int]) -> Stage:
-    """A row of Table 1 with `count(row, column, its count)` in each column; any other stage as it is."""
+    """A row of Table 1 with `count(row, column, its count)` in each column; any other stage unchanged."""
     if not isinstance(stage, Inception):
         return stage
     return Inception(

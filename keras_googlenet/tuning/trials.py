@@ -241,9 +241,7 @@ class FollowTrial(keras.callbacks.Callback):
         if self.training.stop.received is not None:
             raise SearchStopped
         if not math.isfinite((logs or {}).get("loss", 0.0)):
-            raise kt.errors.FailedTrialError(
-                f"the loss is not finite any more in step {batch + 1} of an epoch"
-            )
+            raise kt.errors.FailedTrialError(f"the loss is no longer finite in step {batch + 1} of an epoch")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.rows.append({name: float(value) for name, value in (logs or {}).items()})

@@ -218,7 +218,7 @@ def test_corrupt_images_are_left_out_on_request(tmp_path, capsys):
     data = load_data(str(tmp_path), skip_corrupt=True)
     assert sum(part.count for part in parts(data)) == 12
     assert data.skipped == (str(tmp_path / "dog/broken.png"),)
-    assert "left out 1 of 13 images" in capsys.readouterr().err
+    assert "skipped 1 of 13 images" in capsys.readouterr().err
 
 
 def test_val_is_another_name_of_validation(tmp_path):

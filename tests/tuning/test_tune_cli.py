@@ -27,7 +27,7 @@ from keras_googlenet.run.recipes import recipe_options
             "expected KERASTUNER_TUNER_ID with KERASTUNER_ORACLE_IP",
         ),
         ("--data sample --run {run} --variant nin", "expected a GoogLeNet to search the channels of"),
-        ("--data sample --run {run} --max-params 9", "hardly any of 2000 samples of the space stage_width"),
+        ("--data sample --run {run} --max-params 9", "too few of 2000 samples of the space stage_width"),
         ("--data sample --run {run} --image-size 20", "bn needs images of 79 pixels at least, got 20"),
         ("--data sample --run {run} --variant missing.json", "cannot read the architecture missing.json"),
         ("--report {run}", "no search at"),

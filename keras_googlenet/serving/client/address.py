@@ -38,7 +38,7 @@ class Address:
         return f"{self.scheme}://{self.host}{self.prefix}/v1/models/{quote(self.model, safe='')}{which}"
 
     def pinned(self, version: int | None) -> Address:
-        """This model at a version; as it is where that is `None`."""
+        """This model at a version; unchanged if that is `None`."""
         return self if version is None else replace(self, version=version, label=None)
 
 

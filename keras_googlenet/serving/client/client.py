@@ -57,7 +57,7 @@ class Client:
         version: The version to ask; by default the latest.
         label: The version to ask, by its label, such as `stable`.
         timeout: Seconds that a call may take as a whole, retries included.
-        retries: How many more times a request is sent where the server is busy or cannot be reached
+        retries: Number of retries if the server is busy or cannot be reached
             (`RESOURCE_EXHAUSTED`, `UNAVAILABLE`: 429, 502 and 503 over REST).
         batch_size: Images a request, at most.
         ca: A PEM file of the certificates to trust, where it is not the system's.
@@ -117,7 +117,7 @@ class Client:
         Args:
             images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
                 has them, uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or
-                (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats as PNG, which
+                (height, width, 1). JPEG and PNG are sent unchanged; pixels and other formats as PNG, which
                 changes no pixel. Those are turned upright by their EXIF.
 
         Returns:

@@ -26,7 +26,7 @@ Image = str | Path | bytes | bytearray | memoryview | np.ndarray
 
 
 class Encoded(NamedTuple):
-    """An image as it is sent: what to call it in a message, and its bytes."""
+    """An image to send: its name in messages, and its bytes."""
 
     name: str
     data: bytes
@@ -74,7 +74,7 @@ def encode(image: Image, name: str) -> Encoded:
             in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
             PNG, and pixels, are sent as PNG, which changes no pixel; those files are turned upright as
             their EXIF says, as the model turns JPEG and PNG.
-        name: What to call it where it has no path.
+        name: Its name in messages, if it has no path.
 
     Raises:
         UserError: The file does not exist, is not an image, or cannot be sent.

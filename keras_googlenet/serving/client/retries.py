@@ -82,7 +82,7 @@ def with_retries(
     Args:
         attempt: Raises `ServingError` where it fails.
         deadline: No try starts after it.
-        retries: How many more times to try; `None` for as many as the deadline allows.
+        retries: Number of retries; `None` for as many as the deadline allows.
         codes: Errors to retry.
         longest_wait: Seconds between two tries at most, unless the server asks for more. They double
             each time, and are drawn at random below that, so that clients do not come back together.

@@ -1,4 +1,4 @@
-"""A gRPC server whose clients can be slow: a request takes a thread only once all of it is there.
+"""A gRPC server whose clients can be slow: a request takes a thread only once it is complete.
 
 gRPC's own threaded server keeps a thread for each message that arrives; a few clients that send none would
 keep all of them. This one receives on an event loop, in a separate thread.

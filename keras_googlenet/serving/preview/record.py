@@ -58,7 +58,7 @@ class Recorder:
         self._complained = False
 
     def record(self, entry: Entry) -> None:
-        """Take in an answered request."""
+        """Count an answered request."""
         entry.seconds = time.perf_counter() - entry.start
         for observe in self._observers:
             try:

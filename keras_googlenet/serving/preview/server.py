@@ -123,7 +123,7 @@ def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
     file = options.batching_parameters_file
     if not options.enable_batching:
         if file is not None:
-            raise UserError("--batching-parameters-file is of no use without --enable-batching: give both")
+            raise UserError("--batching-parameters-file needs --enable-batching: pass both")
         return None
     parameters = read_parameters(file) if file is not None else BatchingParameters()
     return BatchScheduler(parameters, partial(metrics.waited, parameters.thread_pool_name))
