@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-ci test-all conformance notebooks bench docs install lint clean
+.PHONY: demo test test-ci test-all test-wheel conformance notebooks bench docs install lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -19,6 +19,12 @@ test-ci: $(VENV)/.development
 
 test-all: lint $(VENV)/.torchvision
 	$(BIN)/python -m pytest -m ""
+
+# The wheel in a fresh environment, without the source: RESOLUTION=lowest-direct for the oldest dependencies.
+RESOLUTION ?= highest
+test-wheel: $(VENV)/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON="$(CURDIR)/$(BIN)/python" scripts/test_wheel.sh $(RESOLUTION)
 
 # Against the preview, or the endpoint that TFS_REST_URL, TFS_GRPC_ADDRESS and TFS_MODEL name.
 conformance: $(VENV)/.development

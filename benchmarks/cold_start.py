@@ -3,7 +3,7 @@
     python benchmarks/cold_start.py
 
 Each is a fresh process, timed from its start to its end, one after the other in turn. `keras-googlenet
-predict IMAGE --model DIR` stands beside what it is made of: an interpreter, the import of TensorFlow, and the
+predict IMAGE --model DIR` is compared with its parts: an interpreter, the import of TensorFlow, and the
 same SavedModel loaded and asked by a few lines of TensorFlow. The plain way is Keras's: import it, load the
 network from its .keras file, predict. The three must name the same class before anything is timed.
 

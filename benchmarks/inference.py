@@ -2,11 +2,11 @@
 
     python benchmarks/inference.py [--variants bn paper] [--batch-sizes 1 8 32]
 
-Each contender is a process of its own: what its threads do after a call disturbs no other, and all of them
+Each contender is a separate process: what its threads do after a call disturbs no other, and all of them
 are held to the same processors. Our exports run as a server runs them. Peers, of the `bench` extra, run with
 the settings that their makers advise for answers one after the other; those that are not installed, or do
 not start, are named. Before anything is timed, answers are compared: ours and the runtimes' have the same
-weights; torchvision's network, of 3x3 convolutions in place of 5x5, is compared with our variant of it.
+weights; torchvision's network, of 3x3 convolutions instead of 5x5, is compared with our variant of it.
 
 Leaves `inference.csv` and a picture of it in benchmarks/results.
 """
@@ -99,7 +99,7 @@ def measure(
     some = random.uniform(0, 255, (2, side, side, 3)).astype("float32")
     contenders, of_torchvision = write_networks(folder, variant, side, options.threads), None
     wanted = options.contenders is None or any("torchvision" in name for name in options.contenders)
-    if wanted and variant == options.variants[0]:  # it is the same beside all of ours
+    if wanted and variant == options.variants[0]:  # it is the same next to all of ours
         try:
             peers, of_torchvision = write_torchvision(folder, some, compiled=options.compiled)
             contenders |= peers
@@ -177,7 +177,7 @@ def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
 
 
 def precision_of(one: Mapping[str, Any]) -> str:
-    """The precision that a contender's name tells."""
+    """The precision in a contender's name."""
     return "bfloat16" if "bfloat16" in one["contender"] else "float32"
 
 

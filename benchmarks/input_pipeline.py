@@ -126,7 +126,7 @@ def peer(task: Task, augment: str, *, batched: bool = True, cached: bool = False
 
 
 def pipelines(task: Task, augment: str) -> dict[str, Callable[[], tf.data.Dataset]]:
-    """What is measured for an augmentation."""
+    """The measurements for an augmentation."""
     found = {
         OURS: lambda: ours(task, augment),
         OURS_EACH_TIME: lambda: ours(task, augment, each_time=True),

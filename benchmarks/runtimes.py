@@ -22,7 +22,7 @@ CORES = " (--cores {})" + SINGLE
 CONSTANT = " (--optimize cpu --cores {})" + SINGLE
 DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # what `serving/` sets
 ONE_THREAD = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}  # of an operation; as many at a time as processors
-REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others have to give
+REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others must match
 PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are held against
 
 Answer = Callable[[np.ndarray], np.ndarray]  # pixels (batch, height, width, 3) to probabilities

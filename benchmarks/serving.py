@@ -3,7 +3,7 @@
     python benchmarks/serving.py [--variant bn] [--image-size 224]
 
 A network of 1000 classes is exported once. The bare SavedModel runs in this process, through TensorFlow's
-loader. Two previews run in processes of their own, one of them with batching; they idle while others are
+loader. Two previews run in separate processes, one of them with batching; they idle while others are
 measured. First the same JPEG files go to the bare SavedModel and to the preview, one request after the
 other, at several batch sizes. Then single images go to both previews from several clients at once. All
 answers are compared before anything is timed.
@@ -94,7 +94,7 @@ def over_grpc(address: str) -> Send:
 
 @contextmanager
 def preview(model: Path, *options: str) -> Iterator[tuple[str, str]]:
-    """A preview in a process of its own: its REST and gRPC addresses, once it answers."""
+    """A preview in a separate process: its REST and gRPC addresses, once it answers."""
     rest, remote = free_port(), free_port()
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(model), *options]
     ports = ["--rest-port", str(rest), "--grpc-port", str(remote)]
@@ -157,7 +157,7 @@ def many_at_once(sends: Sequence[Send], files: Sequence[bytes], seconds: float) 
 
 
 def check_alike(senders: dict[str, Send], files: Sequence[bytes]) -> None:
-    """All of them answer the same images with the same probabilities.
+    """All contenders answer the same images with the same probabilities.
 
     Raises:
         UserError: They do not.

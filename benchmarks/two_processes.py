@@ -61,7 +61,7 @@ class Times(keras.callbacks.Callback):
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
-    """In a process of its own: seconds of a step, and of a sum as large as the gradients."""
+    """In a separate process: seconds of a step, and of a sum as large as the gradients."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[options.process]})
     if options.processes > 1:
         distribution.connect(options.address, options.processes, options.process)

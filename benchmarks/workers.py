@@ -18,7 +18,7 @@ from keras_googlenet.errors import UserError
 
 
 class Worker:
-    """A contender in a process of its own.
+    """A contender in a separate process.
 
     Raises:
         UserError: It does not start.
@@ -55,7 +55,7 @@ class Worker:
 
 
 def work(contender: Contender, threads: int, pipe: Any) -> None:
-    """A worker's life: load, then answer questions. An error is told as a line of text."""
+    """A worker: load, then answer questions. An error is sent as a line of text."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     try:
         answer = contender.load(contender.path, contender.precision, threads)

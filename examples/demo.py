@@ -27,7 +27,7 @@ from keras_googlenet.text import say
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve a model's directory in a process of its own; yields the model's address."""
+    """Serve a model's directory in a separate process; yields the model's address."""
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(directory)]
     ports = ["--rest-port", "0", "--grpc-port", "0"]  # any that are free
     with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as server:

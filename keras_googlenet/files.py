@@ -93,7 +93,7 @@ def held(folder: Path, work: str, name: str = LOCK) -> Iterator[None]:
 
 @contextmanager
 def held_new(folder: Path, work: str) -> Iterator[Path]:
-    """A new empty folder beside `folder`, to be filled and renamed to it; held, under either name.
+    """A new empty folder next to `folder`, to be filled and renamed to it; held, under either name.
 
     It is removed at the end unless it was renamed, and so are those that killed processes left.
 

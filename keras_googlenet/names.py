@@ -46,7 +46,7 @@ def is_pool(layer: str) -> bool:
 
 
 def block_layer(block: str, part: str = "") -> str:
-    """The name of a block's layer, such as `inception_3a_1x1`, or what all of them begin with.
+    """The name of a block's layer, such as `inception_3a_1x1`, or the prefix of all of them.
 
     Args:
         block: Such as "3a".

@@ -139,7 +139,7 @@ def _checked(name: str, value: Any, declared: Any) -> np.ndarray:
 
 
 def unfit_shape(name: str, shape: Sequence[int], declared: Any) -> str | None:
-    """What is wrong with a shape; `None` where it fits.
+    """Why a shape does not fit; `None` if it fits.
 
     Args:
         name: The input's name.

@@ -1,4 +1,4 @@
-"""Lines for a terminal: names in them come from files and requests, and may hold anything."""
+"""Lines for a terminal: names in them come from files and requests, and may hold any characters."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def listed(names: Sequence[Any], most: int = 5) -> str:
 
 
 def text_table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """Aligned columns, numbers to the right; a column without content is left out.
+    """Aligned columns, numbers to the right; an empty column is omitted.
 
     Args:
         header: A title for each column.

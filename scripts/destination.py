@@ -1,4 +1,4 @@
-"""Where a script writes: to the file that it is told, else to a new one in the current folder."""
+"""Where a script writes: to the given file, else to a new one in the current folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def destination(told: Path | None, name: str, option: str = "--to") -> Path:
         option: The option that names another file.
 
     Raises:
-        UserError: The option is not given and the file exists, or there is no folder to write in.
+        UserError: The option is not given and the file exists, or the folder does not exist.
     """
     path = Path(name) if told is None else told
     if told is None and path.exists():

@@ -5,7 +5,7 @@
     python scripts/make_networks.py cifar10 --run runs/cifar10_best                # of a finished run
 
 Kernels are packed in float16, all else in float32. The packed network is measured on the run's test images,
-and its figures and command go into its model card, README.md beside it.
+and its figures and command go into its model card, README.md next to it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--run", type=Path, help="its run's folder (runs/NAME)")
-    parser.add_argument("--data", help="the images, in place of those that the recipe names")
+    parser.add_argument("--data", help="the images, instead of those that the recipe names")
     parser.add_argument("--to", type=Path, help="the network's new folder (NAME)")
     options = parser.parse_args(arguments)
     to = options.to or Path(options.name)

@@ -96,7 +96,7 @@ def _reason(exception: Exception, response: Any) -> str:
 
 
 def summary(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
-    """The figures of a run, as they are printed."""
+    """The figures of a run, as printed."""
     answered = [sample for sample in samples if sample.failure is None]
     elapsed = max((sample.start + sample.milliseconds / 1000 for sample in samples), default=0)
     rate = len(answered) / elapsed if elapsed else 0
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.url.startswith(("http://", "https://")):
         raise UserError(f"the load test goes over REST: expected http://..., got {options.url}")
     bodies = request_bodies(options.images, options.batch)
-    with Client(options.url, retries=0) as client:  # a server that is not there is told of at once
+    with Client(options.url, retries=0) as client:  # an unreachable server is reported at once
         client.predict(find_files(options.images)[0])
         url = str(client.address)
     samples = run(url, bodies, options.users, options.seconds)

@@ -66,8 +66,8 @@ def test_prepare_names_so_many_files(command, photos, tmp_path):
 MISTAKES = [
     ("prepare {photos}", "TARGET"),
     ("prepare {new} {out}", "no folder at .*new"),
-    ("prepare {photos} {photos}/small", "two folders beside each other"),
-    ("prepare {photos} {photos}", "two folders beside each other"),
+    ("prepare {photos} {photos}/small", "two separate folders"),
+    ("prepare {photos} {photos}", "two separate folders"),
     ("prepare {photos} {out} --size 0", "expected --size to be between 1 and 65,500, got 0"),
     ("prepare {photos} {out} --size big", "--size.*big"),
     ("prepare {photos} {out} --quality 0", "expected --quality to be between 1 and 100, got 0"),

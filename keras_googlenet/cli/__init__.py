@@ -50,7 +50,7 @@ app.register_install_completion_command()
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    """Run the command line; a user error is one line on standard error and exit code 2."""
     set_up()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show must not end the work
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _check_encoding(words: list[str]) -> None:
-    """Refuse a path that is not UTF-8 where Keras or TensorFlow might have to open it."""
+    """Refuse a path that is not UTF-8 where Keras or TensorFlow may need to open it."""
     if words[:1] in (["predict"], ["prepare"], ["explain"]):  # which read and copy files of any name
         return
     for word in words:

@@ -47,7 +47,7 @@ def profile(
     if compare and (variant is not None or input_size is not None):
         raise UserError("--compare takes every variant at its own size: expected no --variant or --input")
     if picture is not None and not compare:
-        raise UserError("--picture draws the comparison: expected --compare beside it")
+        raise UserError("--picture draws the comparison: pass --compare too")
     if drawing is not None and compare:
         raise UserError("--drawing shows one network: expected no --compare")
     for flag, file in (("--picture", picture), ("--drawing", drawing)):

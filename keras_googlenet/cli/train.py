@@ -124,7 +124,7 @@ def recipes(
 
 
 def as_typed(option: str, value: Any) -> str:
-    """An option of `train` with its value, as it is written on the command line."""
+    """An option of `train` with its value, as on the command line."""
     flag = option.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"

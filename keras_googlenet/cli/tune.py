@@ -110,7 +110,7 @@ def command(config: TuneConfig, best: Trial) -> str:
 
 
 def _join(tuner_id: str | None, oracle: str | None) -> None:
-    """Tell keras-tuner of the other processes, as its environment variables do."""
+    """Set the environment variables by which keras-tuner finds the other processes."""
     if tuner_id is not None:
         os.environ["KERASTUNER_TUNER_ID"] = tuner_id
     if oracle is not None:
@@ -119,4 +119,4 @@ def _join(tuner_id: str | None, oracle: str | None) -> None:
             raise UserError(f"expected --oracle to be HOST:PORT, got {oracle!r}")
         os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port}
     if tuner_id is not None and "KERASTUNER_ORACLE_IP" not in os.environ:
-        raise UserError("expected --oracle HOST:PORT beside --tuner-id: where the chief is")
+        raise UserError("expected --oracle HOST:PORT with --tuner-id: the chief's address")

@@ -58,7 +58,7 @@ class ImageAugmentation:
             the network's size, `augment.Seeds`) -> the same, changed.
         numpy: (pixels, float32 in 0..255, `Draws`) -> the same, changed; `None` where it needs TensorFlow.
         implies: Others that come with it.
-        takes_elements: Whether it takes the elements of `loading.loader` in place of pixels of the
+        takes_elements: Whether it takes the elements of `loading.loader` instead of pixels of the
             network's size; one at most of those chosen.
     """
 
@@ -135,7 +135,7 @@ def _alternate(preprocessing: Preprocessing, min_area: float) -> Callable[[Tenso
 
 
 def alternated(pixels: np.ndarray, draws: Draws) -> np.ndarray:
-    """Left to right, or as it is, in turn."""
+    """Mirrored or unchanged, in turn."""
     return pixels[:, ::-1] if draws.turn.is_mirrored else pixels
 
 
@@ -163,7 +163,7 @@ def _flip(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, An
 
 
 def flipped(pixels: np.ndarray, draws: Draws) -> np.ndarray:
-    """Left to right, or as it is."""
+    """Mirrored or unchanged."""
     return pixels[:, ::-1] if draws.random.random() < 0.5 else pixels
 
 
@@ -246,7 +246,7 @@ def of_batches(names: Iterable[str]) -> list[BatchAugmentation]:
 
 
 def takes_elements(names: Iterable[str]) -> bool:
-    """Whether one of them takes images as they are stored, so that these cannot be resized beforehand."""
+    """Whether one of them needs images as stored, so that they cannot be resized beforehand."""
     return any(each.takes_elements for each in of_images(names))
 
 

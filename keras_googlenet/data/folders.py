@@ -134,7 +134,7 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
     names = [path.relative_to(folder).as_posix() for path in paths]
     unknown = sorted(test - set(names))
     if unknown:
-        raise UserError(f"{test_split} lists {unknown[0]}, which is no image in {folder}")
+        raise UserError(f"{test_split} lists {unknown[0]}, which is not an image in {folder}")
     return [name in test for name in names]
 
 
@@ -143,7 +143,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
 
     Args:
         paths: Image files.
-        skip: Say on standard error which are broken, and return them, in place of an error.
+        skip: Report broken images on standard error and return them, instead of an error.
 
     Raises:
         UserError: Some image is corrupt or not what its name says.
@@ -169,7 +169,7 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
             f"cannot read {names}: expected {TRAINED_NAMES} images; replace or remove them, or leave "
             "them out with `skip_corrupt`"
         )
-    say(f"left out {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
+    say(f"skipped {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
     return found
 
 
@@ -218,7 +218,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         found = f"only {names[0]!r}" if names else "none"
         raise UserError(
             f"expected a folder for each class (two at least) in {folder}, found {found}: put the "
-            f"images of each class in a folder of their own, such as {folder / 'cat' / '1.jpg'}"
+            f"images in one folder per class, such as {folder / 'cat' / '1.jpg'}"
         )
     parts.check_class_names(names, f" in {folder}")
     return names
@@ -232,7 +232,7 @@ def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
     """
     unknown = sorted({path.name for path in _class_folders(folder)} - set(class_names))
     if unknown:
-        raise UserError(f"{folder} has class folders that training has not: {', '.join(unknown)}")
+        raise UserError(f"{folder} has class folders that training does not: {', '.join(unknown)}")
     files, others = [], []
     for label, name in enumerate(class_names):
         there = visible_files(folder / name) if (folder / name).is_dir() else []

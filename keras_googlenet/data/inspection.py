@@ -68,7 +68,7 @@ def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, P
     """Look at every image of a data set.
 
     Images are duplicates if they have the same pixels, in whatever files; and near-duplicates if they show
-    the same picture, as `near_duplicates` tells.
+    the same picture by `near_duplicates`.
 
     Returns:
         What was found, of JSON types: `images` (by part), `classes` (by class, then part), `sizes`

@@ -76,7 +76,7 @@ def loader(part: Part) -> Callable[[Tensor], Tensor]:
 
 
 def in_memory(part: Part, preprocessing: Preprocessing, processes: int = 1) -> Part:
-    """The part decoded and resized once for all epochs; or as it is, where that does not fit in memory.
+    """The part decoded and resized once for all epochs; or unchanged, if that does not fit in memory.
 
     Args:
         part: The images.
@@ -124,7 +124,7 @@ def workers() -> int:
 
 
 def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset with the options that all of ours have."""
+    """The dataset with this package's common options."""
     options = tf.data.Options()
     # With TensorFlow 2.21 the autotuner's thread may hold the end of an epoch up for 20 s (seen).
     options.autotune.enabled = False

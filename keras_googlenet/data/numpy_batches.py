@@ -61,7 +61,7 @@ def training_batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Training batches; see `training_batches.training_batches`. The random numbers are NumPy's.
 
-    They are no `PyDataset`: of an endless one, Keras on JAX loses the first batch, and it refuses another
+    They are not a `PyDataset`: of an endless one, Keras on JAX loses the first batch, and it refuses another
     epoch after one that ended early, as does an epoch that is entered in its middle.
 
     Raises:

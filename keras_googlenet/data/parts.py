@@ -74,7 +74,7 @@ class ImageData:
     test: Part
     channels: int = 3
     image_size: int = 224  # what to train at when nothing else is asked for
-    skipped: tuple[str, ...] = field(default=())  # files left out, for they cannot be read
+    skipped: tuple[str, ...] = field(default=())  # skipped files: they cannot be read
 
     def __post_init__(self) -> None:
         check_class_names(self.class_names)
@@ -157,7 +157,7 @@ def array_part(images: Any, labels: Any) -> Part:
     """A part of arrays; gray images may lack their channel axis.
 
     Raises:
-        UserError: They are no images with their labels.
+        UserError: They are not images with labels.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim == 3:

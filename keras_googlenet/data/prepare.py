@@ -35,7 +35,7 @@ class Prepared:
         resized: Number of images written in a new size.
         copied: Number of those that had no more than that size.
         present: Number of those that an earlier call had written.
-        unreadable: Files that are no images, relative to the folder, with the reason of each.
+        unreadable: Files that are not images, relative to the folder, with the reason for each.
     """
 
     resized: int
@@ -51,9 +51,9 @@ def prepare(
 
     The shorter side becomes `size` and the aspect is kept. JPEG stays JPEG, PNG stays PNG and gray stays
     gray; BMP, WebP, GIF (its first frame), TIFF, PPM and PGM become PNG, and `1.bmp` becomes `1.bmp.png`.
-    What is resized or becomes PNG is composed on white and turned upright as its EXIF tells, as in training;
+    What is resized or becomes PNG is composed on white and turned upright by its EXIF, as in training;
     16 bits become 8, and metadata are dropped. Hidden files and folders are left out, linked folders
-    followed. A file appears whole or not at all; after an interruption, the same call does what is left.
+    followed. A file appears whole or not at all; after an interruption, rerun to finish.
 
     Args:
         source: The folder; it is not changed.
@@ -133,7 +133,7 @@ def _check_arguments(source: Path, target: Path, size: int, quality: int) -> Non
         raise UserError(f"{target} is a file: expected a folder, or a new name for one")
     old, new = source.resolve(), target.resolve()
     if old == new or old in new.parents or new in old.parents:
-        raise UserError(f"expected two folders beside each other, got {source} and {target}")
+        raise UserError(f"expected two separate folders, got {source} and {target}")
     if not 1 <= size <= LONGEST_SIDE:
         raise UserError(f"expected `size` to be between 1 and {LONGEST_SIDE:,}, got {size}")
     if not 1 <= quality <= 100:

@@ -138,7 +138,7 @@ def load_data(
         test_split: The test images of an undivided folder; see `folders.in_test_split`.
         classes: Use these classes alone, in this order.
         tfds_manual_dir: Folder with the original files of a TensorFlow data set, to build it offline.
-        skip_corrupt: Leave out images that cannot be read, in place of an error.
+        skip_corrupt: Skip images that cannot be read, instead of an error.
         group_duplicates: Keep copies of a picture in one part: held out together, and left out of training
             where the folder's own division parts them.
         groups: A CSV file of images that belong together, kept so as well; see `groups.groups_of`.

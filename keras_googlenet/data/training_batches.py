@@ -1,4 +1,4 @@
-"""Training batches with tf.data: shuffled, augmented, and the same wherever a run resumes."""
+"""Training batches with tf.data: shuffled, augmented, and the same after a resume."""
 
 from __future__ import annotations
 

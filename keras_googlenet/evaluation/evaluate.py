@@ -85,7 +85,7 @@ def evaluate(
             folder `data` that is not divided.
         crops: Of each image: 1 as in training, or the 10 or 144 of the paper's section 7.
         views: Of the one crop: 1, with its mirror image 2, with shifts by a pixel 6. The result has the
-            accuracy of the first alone beside it.
+            accuracy of the first alone as well.
         variant: The network, for `"imagenet"`.
         batch_size: Crops in a step.
         recorded_split: Though the data that a run was trained on has changed, take what is still there of the
@@ -165,7 +165,7 @@ def _prepare(
 
 
 def answers(network: Network, part: Part, crops: int, views: int, batch_size: int) -> np.ndarray:
-    """A network's probabilities: float64 (2, images, classes), of each image as it is, and their average.
+    """A network's probabilities: float64 (2, images, classes), of each unchanged image, and their average.
 
     The average is over its crops or views; where there are several crops, the first is 0.
     """
@@ -195,7 +195,7 @@ def _check(*, part: str | None, crops: int, views: int, batch_size: int, to: Pat
         ("part", part in (None, *PARTS), "test, validation or train", part),
         ("crops", crops in PROTOCOLS, "1, 10 or 144", crops),
         ("views", views in VIEWS, "1, 2 or 6", views),
-        ("crops", crops == 1 or views == 1, "1 with `views`, which have one of their own", crops),
+        ("crops", crops == 1 or views == 1, "1 with `views`, which define their crops", crops),
         ("batch_size", batch_size >= 1, "at least 1", batch_size),
     ):
         if not fine:
@@ -215,7 +215,7 @@ def _check_square(network: Network, crops: int) -> None:
 
 
 def _published(spec: WeightsSpec, chosen: Images) -> Network:
-    classes = min(spec.classes, 1000)  # TF-Slim's background is no class of the images
+    classes = min(spec.classes, 1000)  # TF-Slim's background class has no images
     found = len(chosen.class_names)
     if found != classes:
         raise UserError(f"expected {classes} class folders in {chosen.data}, as ImageNet has; found {found}")

@@ -49,10 +49,10 @@ def feature_network(
         weights: A network of the package such as `"cifar10"`; `"imagenet"`; a run's folder; a `.keras` or
             `.weights.h5` file. By default, `"cifar10"` for images in color and `"fashion_mnist"` for gray
             ones; or with a variant, an untrained network.
-        variant: The network, where the weights do not tell: by default `"paper"` for `"imagenet"` and
+        variant: The network, if the weights do not define it: by default `"paper"` for `"imagenet"` and
             `"bn"` otherwise.
-        image_size: Side of the input in pixels, where the weights do not tell.
-        channels: Of the input, where the weights do not tell.
+        image_size: Side of the input in pixels, if the weights do not define it.
+        channels: Of the input, if the weights do not define it.
         seed: Of the untrained network; sets Keras's random seed.
 
     Raises:

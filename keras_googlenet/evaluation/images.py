@@ -126,7 +126,7 @@ def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) 
     if any(then.get(name, count) != count for name, count in now.items()):
         raise UserError(
             f"{config.data} has other images now than when {folder} was trained on it, so its parts cannot "
-            "be told any more: name images that are new to it with `data`"
+            "be restored: name images that are new to it with `data`"
         )
     return _part(config.data, loaded, part_name)
 

@@ -45,7 +45,7 @@ def inspect(
     images: int = 500,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Look at one data set, or at two beside each other.
+    """Inspect one data set, or compare two.
 
     Args:
         names: Of the data, as `data.sources.load_data` takes them.
@@ -64,7 +64,7 @@ def inspect(
         name, and `features`: what is drawn.
 
     Raises:
-        UserError: An argument is not as above, or `to` is no new or empty folder: then nothing is written.
+        UserError: An argument is not as above, or `to` is not a new or empty folder; nothing is written.
     """
     _check_arguments(names, to, projection, images, seed)
     sets = {name: load_data(name, seed=seed, skip_corrupt=True) for name in names}

@@ -86,7 +86,7 @@ def _headlines(found: dict[str, Any]) -> Iterable[tuple[str, str, str]]:
     height, width = sizes["median"]
     ends = " to ".join("{} x {}".format(*sizes[which]) for which in ("smallest", "largest"))
     yield "median size", f"{height} x {width}", f"height x width in pixels; {ends}"
-    yield "gray", f"{found['channels']['gray']:,}", f"beside {found['channels']['color']:,} in color"
+    yield "gray", f"{found['channels']['gray']:,}", f"and {found['channels']['color']:,} in color"
     where = ", ".join(f"{count:,} {place}" for place, count in found["near_duplicates"].items() if count)
     yield "pairs of copies", f"{found['near_duplicate_pairs']:,}", where or "none found"
     leaked = found["leakage"]["test in train"] + found["leakage"]["validation in train"]

@@ -180,7 +180,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], p
 
 
 def legend_as_written(legend: Legend) -> None:
-    """Show a legend's names as they are: they may hold dollar signs."""
+    """Show a legend's names unchanged: they may hold dollar signs."""
     for text in legend.get_texts():
         text.set_parse_math(False)
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures, tables, and the worst mistakes, as data that JSON keeps."""
+"""The results of an evaluation: figures, tables, and the worst mistakes, as JSON data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Mistake:
     """An image given to a wrong class, with the probability of that class."""
 
     index: int  # in the part that was evaluated
-    file: str | None  # where it has one of its own
+    file: str | None  # where it is a file
     true: str
     predicted: str
     probability: float

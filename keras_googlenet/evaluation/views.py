@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 VIEWS = {
-    1: "the image as it is",
+    1: "the unchanged image",
     2: "the image and its mirror image",
     6: "the image, its shifts by a pixel up and left and down and right (each half as much), and the mirror "
     "images of all three",

@@ -49,10 +49,10 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         labels: (images,).
 
     Raises:
-        UserError: A logit is no number.
+        UserError: A logit is NaN or infinite.
     """
     if not np.isfinite(logits).all():
-        raise UserError("expected logits that are numbers: the network answers some images with none")
+        raise UserError("expected finite logits: the network gives NaN or infinity for some images")
     temperature = fit_temperature(logits, labels)
     before, after = softmax(logits), softmax(logits / temperature)
 

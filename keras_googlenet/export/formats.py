@@ -16,7 +16,7 @@ from keras_googlenet.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more hardly widen them
+CALIBRATION_IMAGES = 200  # that the ranges of int8 are taken of: more widen them little
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def _held_out(
     precision: str,
     recorded_split: bool,
 ) -> Images | None:
-    """Images to calibrate and to measure on, where that is asked and can be done; tells which."""
+    """Images to calibrate and to measure on, if asked and possible; prints which."""
     if not calibrate and precision == "float32":
         if data is not None:
             raise UserError(
@@ -179,7 +179,7 @@ def _export_file(finished: Run, to: Path, format: str, temperature: float, image
 def _measured(
     finished: Run, images: Images | None, *, calibrate: bool, precision: str, optimize: str
 ) -> dict[str, Any]:
-    """Calibrate and compare precisions, as asked; print what comes of it and return it as JSON types."""
+    """Calibrate and compare precisions, as asked; print the results and return them as JSON types."""
     if images is None or (precision == "int8" and not calibrate):  # a file is measured once it is there
         return {}
     part, model, preprocessing = images.part, finished.model, finished.preprocessing

@@ -64,7 +64,7 @@ class ServedNetwork:
     def function(self) -> Callable[[Tensor], dict[str, Tensor]]:
         """One graph for all signatures: from float pixels in 0..255 to float32 outputs.
 
-        It gives `probabilities` beside the model's outputs.
+        It adds `probabilities` to the model's outputs.
         """
         weights = self.model.weights if self.frozen else []
         frozen = [(weight, keras.ops.convert_to_numpy(weight)) for weight in weights]
@@ -77,7 +77,7 @@ class ServedNetwork:
             ]
             with keras.StatelessScope(constants):
                 found = self.model(self.preprocessing.normalize(pixels), training=False)
-            # Sums of pixels that are no numbers are none either, and they cost a tenth of a check of each.
+            # A sum of pixels is NaN if a pixel is, and costs a tenth of checking each.
             sums = tf.reduce_sum(pixels, axis=[1, 2, 3])
             return {name: tf.cast(value, tf.float32) for name, value in found.items()} | {"sums": sums}
 
@@ -118,7 +118,7 @@ def served_network(
         model: A network with a layer `main`, trained on preprocessed images.
         preprocessing: What it was trained with; by default pixels scaled to -1..1, as
             `preprocess_input` does, at the model's own size and channels. Required for a network with
-            layers of its own before the first convolution, which may scale pixels themselves.
+            extra layers before the first convolution, which may scale pixels themselves.
         class_names: In label order; by default "0", "1" and so on.
         temperature: What logits are divided by, more than 0.
         precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.

@@ -127,7 +127,7 @@ def optimized(model: keras.Model, precision: str) -> keras.Model:
             copy.set_weights(weights)
         return outputs
 
-    # Keras's own way through the graph, with the operations as they are.
+    # Keras's traversal of the graph, with the operations unchanged.
     return keras.models.clone_model(model, clone_function=lambda operation: operation, call_function=call)
 
 

@@ -1,7 +1,7 @@
 """A network whose parts do not wait for each other, for a server that gives an operation one thread.
 
 Handing a share of an operation to a second thread takes as long as the shortest of them. Here each core
-takes operations of its own instead: shares of a batch, and, within an image, branches, of which the longest
+is split into more operations instead: shares of a batch, and, within an image, branches, of which the longest
 begins first, and shares of long convolutions. What it brings is in `benchmarks/README.md`.
 """
 
@@ -116,7 +116,7 @@ class _SplitNetwork:
 def split_layers(model: keras.Model, cores: int) -> keras.Model:
     """A copy of a network that answers the same, with more that can be done at a time.
 
-    Long convolutions become one for each core, of a share of the channels. The shares go as they are into
+    Long convolutions become one for each core, of a share of the channels. The shares go unchanged into
     the max pool or the concatenation that follows. Concatenations have their inputs in the order of the
     work that they take, and kernels are turned to it.
 

@@ -1,4 +1,4 @@
-"""Where an exported version comes from, told in its `assets.extra/`."""
+"""The origin of an exported version, recorded in its `assets.extra/`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HASHED = (
     "saved_model.pb, in order of names: name, dtype, shape, values"
 )
 
-# Options of a run that name files of the machine that trained it: their last component is told.
+# Options of a run that name files of the machine that trained it: only the last component is recorded.
 PATHS = ("data", "run", "tfds_manual_dir", "weights", "variant", "test_split")
 
 
@@ -40,7 +40,7 @@ def write_provenance(
     Args:
         folder: The version's, its variables written.
         network: What it holds.
-        details: More of the export to tell.
+        details: More fields about the export.
         origin: What is known of the training, such as `run_origin` finds.
     """
     extra = folder / EXTRA

@@ -1,8 +1,8 @@
 """How a version appears in a model's directory, and how old ones go: by one rename each.
 
 A server polls the directory and loads any child named by a number at once. So work in progress has
-a name that is no number, and its process holds a lock on it: what a killed process left behind is
-told from what is being written by whether the lock is free.
+a name that is not a number, and its process holds a lock on it. The leftover of a killed process is
+recognized by its free lock.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
         The version's folder.
 
     Raises:
-        UserError: The version exists, or there is no higher number.
+        UserError: The version exists, or no higher number is valid.
     """
     for path in folder.rglob("*"):
         sync(path)
@@ -97,7 +97,7 @@ def check_free(directory: Path, version: int) -> None:
 
 
 def prune(directory: Path, keep: int, made: Path) -> list[Path]:
-    """Delete the versions below the highest `keep`, but for `made`.
+    """Delete the versions below the highest `keep`, except `made`.
 
     Only folders that hold a SavedModel count, and links are left alone. A version loses its name
     before its files, so that a server never sees half of it.
@@ -132,7 +132,7 @@ def remove_leftovers(directory: Path) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)
-        except OSError:  # in use; or a file system without locks, where nobody can tell
+        except OSError:  # in use; or a file system without locks, where this is unknown
             pass
         finally:
             os.close(descriptor)

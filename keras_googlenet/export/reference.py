@@ -1,4 +1,4 @@
-"""What an export has to answer: the same requests asked of the Keras model itself."""
+"""What an export must answer: the Keras model's outputs for the same requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def requests(network: ServedNetwork, images: Sequence[bytes] = (), max_pixels: i
 
     Args:
         network: The network.
-        images: Encoded images to ask about, beside those of the warm-up and one of noise.
+        images: Encoded images to test with, in addition to those of the warm-up and one of noise.
         max_pixels: The largest height x width that the export takes.
     """
     size = network.preprocessing

@@ -44,7 +44,7 @@ def export_saved_model(
     """Write `model` as the next version in a TensorFlow Serving model directory.
 
     The SavedModel holds the main head alone; `export.signatures.signatures` lists what it can be
-    asked. Beside it are warm-up records and, in `assets.extra/`, `labels.txt` and `provenance.json`.
+    asked. With it come warm-up records and, in `assets.extra/`, `labels.txt` and `provenance.json`.
     Before it is published, a fresh process without Keras loads it, replays the warm-up and must
     answer as `model` does. The version then appears by one rename, so that a server never sees half
     of it; where that process fails or this one is killed, nothing appears.
@@ -64,7 +64,7 @@ def export_saved_model(
             that gives an operation several threads, which is slower with it.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1, as
             `preprocess_input` does, at the model's own size and channels. Required for a model with layers
-            of its own before the first convolution, such as `Rescaling`.
+            before the first convolution, such as `Rescaling`.
         max_pixels: The largest height x width of an encoded image: larger ones are refused from their
             headers. Also bounds the decoded pixels that a request or a server's batch of several has in
             memory at a time, about 11 bytes each: images beyond it wait for each other. From the network's
@@ -75,7 +75,7 @@ def export_saved_model(
             request; none for no warm-up.
         keep: How many versions to keep, the highest; by default all. Others are deleted once the new
             one is there, which always stays.
-        origin: What else to tell in `provenance.json`, as JSON types.
+        origin: More fields for `provenance.json`, as JSON types.
 
     Returns:
         The version's folder.
@@ -141,7 +141,7 @@ def export_saved_model(
             )
         try:
             made = publish(folder, directory, version)
-        except OSError as error:  # some file systems tell only now that they are full
+        except OSError as error:  # some file systems report only now that they are full
             raise _cannot_write(directory, error) from None
         if keep is not None:
             prune(directory, keep, made)

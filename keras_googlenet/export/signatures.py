@@ -1,7 +1,7 @@
 """The signatures of an exported version, as functions of TensorFlow's graph.
 
-What a server does not check, the graph does: shapes, empty batches, pixels that are no numbers and
-indices that are no class are all INVALID_ARGUMENT, on any device.
+What a server does not check, the graph does: shapes, empty batches, pixels that are not numbers and
+indices without a class are all INVALID_ARGUMENT, on any device.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run.folder import write_labels
 
 BATCH = 32
-INT8_AGREEMENT = 0.9  # share of the calibration images that have to keep their class
+INT8_AGREEMENT = 0.9  # share of the calibration images that must keep their class
 
 
 @checked_names
@@ -35,7 +35,7 @@ def export_file(
     temperature: float = 1.0,
     calibration_images: np.ndarray | None = None,
 ) -> Path:
-    """Write `model`'s main head as one file, and the class names beside it.
+    """Write `model`'s main head as one file, and the class names next to it.
 
     The network in the file takes `images`, float32 (batch, height, width, channels), RGB pixels in
     0..255 of the network's size, and gives probabilities, float32 (batch, classes), in the order of
@@ -48,12 +48,12 @@ def export_file(
         format: One of `formats.FORMATS` that is a file: `"onnx"`, `"litert"`.
         class_names: In label order; by default "0", "1" and so on.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1. Required for a
-            model with layers of its own before the first convolution, such as `Rescaling`.
+            model with extra layers before the first convolution, such as `Rescaling`.
         temperature: What logits are divided by before the softmax.
         calibration_images: For LiteRT in int8: pixels, float32 (images, height, width, channels) in
             0..255, such as the network will be asked for. Weights and values are rounded to 8 bits, the
             values' ranges being those of 200 of these images (Jacob et al. 2018); probabilities then
-            come in steps of 1/256. In place of the comparison above, the file has to give the class that
+            come in steps of 1/256. Instead of the comparison above, the file must give the class that
             `model` gives for nine of ten of these images.
 
     Returns:
@@ -93,7 +93,7 @@ def export_file(
                 target.write(whole, staged, calibration_images)
             write_labels(staged_labels, network.class_names)
         except OSError as full:
-            raise UserError(f"cannot write {file} ({full.strerror}): nothing is left there") from None
+            raise UserError(f"cannot write {file} ({full.strerror}): the partial file was removed") from None
         with stage("checking its answers"):
             if calibration_images is None:
                 _check_answers(staged, model, network, preprocessing)

@@ -1,4 +1,4 @@
-"""Whether an export answers as its model does: asked in a process of its own, which has no Keras.
+"""Whether an export answers as its model does: tested in a separate process, without Keras.
 
 `python -m keras_googlenet.export.verify FOLDER REQUESTS ANSWERS` is that process: it loads the
 version as TensorFlow Serving does, replays its warm-up records and answers the requests.

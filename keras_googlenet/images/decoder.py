@@ -20,7 +20,7 @@ def has_tensorflow() -> bool:
 def decoder(*, turns: bool = True, background: int | None = WHITE) -> Callable[[bytes, int], np.ndarray]:
     """The function (encoded image, channels) -> pixels that training decodes with here.
 
-    With `turns`, images are turned upright as their EXIF tells; `background` is what transparent pixels are
+    With `turns`, images are turned upright by their EXIF; `background` is what transparent pixels are
     composed on. It returns uint8 (height, width, channels), and raises ValueError for what is no whole image
     file of a format that training decodes.
     """

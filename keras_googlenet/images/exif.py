@@ -1,4 +1,4 @@
-"""The orientation that a photo's EXIF tells, and pixels turned upright, in NumPy.
+"""The orientation in a photo's EXIF, and pixels turned upright, in NumPy.
 
 Source: JEITA CP-3451C (EXIF 2.32), tag 0x0112, and TIFF 6.0 for its directory. `images.exif_graph` does the
 same in TensorFlow's operations.
@@ -27,7 +27,7 @@ SOS, APP1 = 0xDA, 0xE1  # markers: the first scan, and EXIF's
 
 
 def orientation(encoded: bytes) -> int:
-    """The orientation of an encoded image, 1 to 8; 1 where it tells none, or its EXIF is damaged."""
+    """The orientation of an encoded image, 1 to 8; 1 if it has none, or its EXIF is damaged."""
     try:
         return _in_directory(_exif(encoded))
     except (struct.error, IndexError):
@@ -35,7 +35,7 @@ def orientation(encoded: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, turned: int) -> np.ndarray:
-    """Pixels (height, width, channels) as they are meant to be seen, of an image of that orientation."""
+    """Pixels (height, width, channels) turned upright, of an image of that orientation."""
     if turned >= TRANSPOSED:
         pixels = pixels.swapaxes(0, 1)
     if turned in REVERSED_ROWS:

@@ -80,7 +80,7 @@ def orientation(encoded: Tensor) -> Tensor:
 
 
 def upright(pixels: Tensor, turned: Tensor) -> Tensor:
-    """Pixels (height, width, channels) as they are meant to be seen, of an image of that orientation."""
+    """Pixels (height, width, channels) turned upright, of an image of that orientation."""
 
     def turn() -> Tensor:
         turned_over = tf.cond(turned >= TRANSPOSED, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)

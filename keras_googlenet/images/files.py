@@ -54,7 +54,7 @@ HIDDEN = ("__MACOSX",)  # folders that archives bring along; and all whose names
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is no user's: `._1.jpg`, `.ipynb_checkpoints`, `__MACOSX`."""
+    """Whether a system made this file or folder: `._1.jpg`, `.ipynb_checkpoints`, `__MACOSX`."""
     return name.startswith(".") or name in HIDDEN
 
 
@@ -64,7 +64,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """The same one by one, with the names of a folder at a time in memory; `above`, whose content it is."""
+    """The same one by one, with one folder's names in memory; `above` is the folder that holds it."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it is in

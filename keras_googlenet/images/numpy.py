@@ -31,7 +31,7 @@ from keras_googlenet.images.spec import (
 # Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 JPEG_END = 0xD9
-JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments tell the image's size
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments hold the image's size
 JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
 PNG_DEPTH, PNG_COLOR_TYPE = 24, 25  # their places in the file
 PNG_GRAY, PNG_GRAY_ALPHA = 0, 4
@@ -46,7 +46,7 @@ def decode(
     Args:
         encoded: The image.
         channels: 3 for RGB, 1 for luma.
-        turns: Whether the image is turned upright as its EXIF tells.
+        turns: Whether the image is turned upright by its EXIF orientation.
         background: Level of the gray that transparent pixels are composed on; `None` drops transparency.
 
     Returns:
@@ -150,7 +150,7 @@ def _size(encoded: bytes) -> tuple[int, int]:
 def _jpeg_size(encoded: bytes) -> tuple[int, int]:
     """Height and width of a whole JPEG, found by following its markers to the end.
 
-    OpenCV fills up one that is cut short, with gray. A last end marker is no proof: its thumbnail has one.
+    OpenCV fills a truncated image with gray. An end marker proves nothing: the thumbnail has one too.
     """
     if encoded.count(JPEG_SCAN) > MAX_SCANS:  # thumbnails count, as in `images.tensorflow`
         raise ValueError(f"expected an image of at most {MAX_SCANS} JPEG scans")

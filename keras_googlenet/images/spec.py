@@ -72,7 +72,7 @@ class Preprocessing:
 
     @property
     def turns(self) -> bool:
-        """Whether an image is turned upright as its EXIF tells."""
+        """Whether an image is turned upright by its EXIF orientation."""
         return self.orientation == "exif"
 
     @property

@@ -82,7 +82,7 @@ def decode_image(
         encoded: Scalar string tensor.
         channels: 3 for RGB, 1 for luma.
         max_pixels: The largest height x width.
-        turns: Whether the image is turned upright as its EXIF tells.
+        turns: Whether the image is turned upright by its EXIF orientation.
         background: Level of the gray that transparent pixels are composed on; `None` drops transparency.
 
     Returns:
@@ -315,7 +315,7 @@ def antialiased(pixels: Tensor, size: Sequence[Any], method: str = "bilinear") -
     """`tf.image.resize(pixels, size, method, antialias=True)`, in half of its time.
 
     Its kernel goes pixel by pixel along a row, but takes whole rows at once down a column. So both axes
-    are resized down a column here, the other one beside the channels. The result is TensorFlow's bit for
+    are resized down a column here, the other one along with the channels. The result is TensorFlow's bit for
     bit, unless the width shrinks more than `ELONGATED` times as much as the height: then it is resized
     first, so that the image between the two steps stays small.
     """

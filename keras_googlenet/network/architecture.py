@@ -116,7 +116,7 @@ TABLE_1 = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of the family: everything that tells one from another, as data.
+    """A network of the family: everything that distinguishes it, as data.
 
     Attributes:
         name: Short name.
@@ -189,7 +189,7 @@ class Architecture:
     def scaled(self, width: float) -> Architecture:
         """The same architecture with all channels of stem and blocks times `width`.
 
-        Channels are rounded to multiples of 8, and at least 8; those of a width of 1 stay as they are, as do
+        Channels are rounded to multiples of 8, and at least 8; those of a width of 1 are unchanged, as are
         auxiliary heads.
         """
         if not width > 0:
@@ -217,7 +217,7 @@ class Architecture:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: It is no architecture.
+            ValueError: It is not an architecture.
         """
         try:
             values = json.loads(text)
@@ -264,7 +264,7 @@ def _stage(fields: dict[str, Any]) -> Stage:
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """`channels` times `width`, to the nearest multiple of 8 that is no 0."""
+    """`channels` times `width`, to the nearest multiple of 8, and at least 8."""
     return max(CHANNEL_MULTIPLE, round(channels * width / CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE)
 
 

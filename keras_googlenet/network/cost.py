@@ -106,7 +106,7 @@ def _stage_cost(
     if isinstance(stage, Inception):
         convolutions, filters = _block_convolutions(architecture, stage, inputs)
         name, kind = block_layer(stage.name), f"inception {stage.name}"
-        # The longest branch is the third, or beside its pool the fourth.
+        # The longest branch is the third, or the fourth with its pool.
         reduced = int(architecture.reductions)
         depth = reduced + len(BRANCH_5X5_KERNELS[architecture.branch_5x5])
         depth_with_pools = max(depth, 1 + reduced)
@@ -164,7 +164,7 @@ def _merged(before: StageCost, row: StageCost) -> StageCost:
 
 
 def _vectors(architecture: Architecture) -> int:
-    """Numbers beside its kernel that each filter has: a bias, or those of batch normalization."""
+    """Numbers per filter in addition to its kernel: a bias, or those of batch normalization."""
     if not architecture.batch_norm:
         return 1
     return 4 if architecture.batch_norm_scale else 3

@@ -51,7 +51,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
             `.weights.h5` or `.keras` file, or of a run's folder. Classifiers of other classes, a first
             convolution of other channels and auxiliary heads of another input size keep their initial
             values, and a warning names them.
-        input_tensor: A Keras tensor to build on, in place of a new input.
+        input_tensor: A Keras tensor to build on, instead of a new input.
         input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
             224 x 224 x 3 (that of a shipped network) with top and `(None, None, 3)` without. Any number
             of channels; any size at which every layer still has an output.
@@ -104,7 +104,7 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
     source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
-        # From `input_tensor` on: the caller's own layers before it are no part of the network.
+        # From `input_tensor` on: the caller's layers before it are not part of the network.
         _load(keras.Model(inputs, outputs, name=name), weights, architecture, aux_heads)
     return model
 
@@ -118,7 +118,7 @@ def _as_shipped(
     *,
     include_top: bool,
 ) -> tuple[Architecture, tuple[int | None, ...] | None, int]:
-    """The arguments that a shipped network fits, in place of those that are not given."""
+    """The arguments that a shipped network sets, for those that are not given."""
     fitting = fits(name)
     height, width, channels = fitting["shape"]
     shape: tuple[int, ...] = (height, width, channels)

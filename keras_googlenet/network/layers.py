@@ -78,7 +78,7 @@ def convolution(
         spec: The convolution.
         architecture: Its normalization, activation and initializers.
         linear: Whether no activation follows.
-        batch_norm: In place of the architecture's own.
+        batch_norm: Overrides the architecture's.
 
     Returns:
         (batch, new height, new width, `spec.filters`); `architecture.output_side` gives the new sides.
@@ -209,7 +209,7 @@ def inception(x: Tensor, spec: Inception, architecture: Architecture) -> Tensor:
             return x
         return conv(x, f"{suffix}_reduce", filters, linear=architecture.linear_reductions)
 
-    # The third branch's layers are named after what they are: "3x3b" where they are no 5x5.
+    # The third branch's layers are named after what they are: "3x3b" where they are not 5x5.
     kernels = BRANCH_5X5_KERNELS[architecture.branch_5x5]
     third = "5x5" if kernels == (5,) else "3x3b"
     large = reduced(third, spec.reduce_5x5)

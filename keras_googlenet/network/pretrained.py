@@ -42,7 +42,7 @@ def convert_file(original: Path, spec: WeightsSpec, to: Path) -> None:
 def load_imagenet(model: keras.Model, spec: WeightsSpec) -> list[str]:
     """Fill `model` from published weights, all that fits it.
 
-    TF-Slim's background class is left out where the model counts classes as everybody else does.
+    TF-Slim's background class is left out if the model numbers classes without it.
 
     Returns:
         Names of the layers left at their initial values.

@@ -30,7 +30,7 @@ def strip_aux(model: keras.Model) -> keras.Model:
 def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
     """A copy of `model`, weights included, that computes under another dtype policy.
 
-    The output layers stay as they are: they compute in float32 under every policy, and so does the
+    The output layers are unchanged: they compute in float32 under every policy, and so does the
     inside of local response normalization.
 
     Args:
@@ -69,7 +69,7 @@ def replace_heads(model: keras.Model, classes: int) -> keras.Model:
         classes: Number of classes of each.
 
     Raises:
-        UserError: `model` has no layer `main`, or `classes` is no positive number.
+        UserError: `model` has no layer `main`, or `classes` is not positive.
     """
     if classes < 1:
         raise UserError(f"expected a positive number of classes, received {classes}")

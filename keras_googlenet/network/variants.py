@@ -58,7 +58,7 @@ PAPER = Architecture(
 BN = replace(
     PAPER,
     name="bn",
-    description="the paper's, with batch normalization in place of biases and local response normalization",
+    description="the paper's, with batch normalization instead of biases and local response normalization",
     stages=stem() + body(),
     batch_norm=True,
 )
@@ -217,7 +217,7 @@ VARIANTS = {
 
 
 def architecture_of(variant: str | Architecture) -> Architecture:
-    """The architecture that a variant's name stands for; one is returned as it is.
+    """The architecture that a variant's name stands for; an architecture is returned unchanged.
 
     Raises:
         ValueError: There is no variant of that name.

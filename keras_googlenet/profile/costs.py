@@ -100,7 +100,7 @@ def compare(classes: int = CLASSES) -> list[NetworkCost]:
     """AlexNet, VGG-11, NiN and every variant of GoogLeNet, each at its natural input size.
 
     Raises:
-        UserError: `classes` is no positive number.
+        UserError: `classes` is not positive.
     """
     classics = {"AlexNet": AlexNet, "VGG-11": VGG11, "NiN": NiN}
     rows = [_classic(name, factory, classes) for name, factory in classics.items()]

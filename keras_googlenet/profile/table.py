@@ -13,7 +13,7 @@ from keras_googlenet.profile.printed import CLASSES, PRINTED, SIZE, differences
 
 @dataclass(frozen=True)
 class TableRow(StageCost):
-    """A row of Table 1: counts, and beside them the paper's printed figures."""
+    """A row of Table 1: counts, and the paper's printed figures."""
 
     printed_parameters: str = ""
     printed_macs: str = ""

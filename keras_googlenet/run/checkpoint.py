@@ -27,7 +27,7 @@ CHECKSUM = "checksum"
 
 @dataclass
 class Progress:
-    """What is known of a run beside its variables."""
+    """The state of a run without its variables."""
 
     cursor: Cursor = field(default_factory=Cursor)
     rows: list[dict[str, float]] = field(default_factory=list)  # of metrics.csv, an epoch each
@@ -54,7 +54,7 @@ class Progress:
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds beside the values of the model's variables."""
+    """What a checkpoint holds in addition to the model's variables."""
 
     progress: Progress
     running_means: dict[str, np.ndarray]
@@ -62,7 +62,7 @@ class Restored(NamedTuple):
 
 
 def variables(model: keras.Model) -> dict[str, Any]:
-    """All variables of a training model by a name of their own.
+    """All variables of a training model by unique names.
 
     Weights, batch statistics and seeds of dropout; momentum, averages, accumulated gradients and the
     step; and the running means of the epoch's losses and metrics.

@@ -242,7 +242,7 @@ class RunConfig:
             (
                 "early_stopping",
                 self.early_stopping is None or self.validation_fraction > 0,
-                "none with `validation_fraction` 0, which leaves no image to tell the best epoch by",
+                "none with `validation_fraction` 0, which leaves no image to choose the best epoch by",
             ),
             ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
             (
@@ -263,7 +263,7 @@ class RunConfig:
             raise UserError(f"expected no `head_scale` for {self.variant}: it is GoogLeNet's")
 
     def _fill_from_weights(self) -> None:
-        """What is not said of the network is the run's that it starts from, or the package's default."""
+        """Network options not given come from the run that it starts from, or the package's defaults."""
         found: dict[str, Any] = {"variant": VARIANT, "width": 1.0}
         run = located(self.weights) if self.weights is not None else None
         names = ("variant", "width", "image_size", "channels")
@@ -281,12 +281,12 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """What `to_dict` made; other keys are left out, and fields that it lacks take their defaults."""
+        """The inverse of `to_dict`; other keys are ignored, and missing fields take their defaults."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Names of the options in which two runs differ, but for their folder and their recipe's name."""
+        """Names of the options in which two runs differ, except their folder and their recipe's name."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [name for name in mine if name not in ("run", "recipe") and mine[name] != theirs[name]]
 

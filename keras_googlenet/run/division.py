@@ -1,6 +1,6 @@
 """What a run's images were and how they were divided: recorded when it begins, compared when it goes on.
 
-A file's row tells its class, size and hash. Images that are no files of the user's, such as those of
+A file's row holds its class, size and hash. Images that are not the user's files, such as those of
 TensorFlow Datasets, have one fingerprint for each part.
 """
 
@@ -104,7 +104,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if then["classes"] != now["classes"]:
         lost = [name for name in then["classes"] if name not in now["classes"]]
         new = [name for name in now["classes"] if name not in then["classes"]]
-        said = [f"no class {listed(lost, NAMED)} any more"] * bool(lost)
+        said = [f"no class {listed(lost, NAMED)}"] * bool(lost)
         said += [f"a new class {listed(new, NAMED)}"] * bool(new)
         found += said or ["the classes in another order"]
     if any("fingerprint" in part for described in (then, now) for part in described["parts"].values()):

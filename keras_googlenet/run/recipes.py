@@ -95,7 +95,7 @@ def fashion_mnist_fast() -> Options:
     keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
 
     It reached 0.9358 of the test images, 0.9378 with six views, in 25 min on two cores without bfloat16,
-    beside other work.
+    next to other work.
     """
     return AIRBENCH | {
         "data": "tfds:fashion_mnist",
@@ -135,9 +135,9 @@ def cifar10_listing() -> Options:
     keras-googlenet train --recipe cifar10_listing --run runs/cifar10_listing
 
     Source: a 2020 blog's listing, 25 epochs, batches of 256, the rate down 4% every 8 epochs. It cannot
-    run as printed: `examples/cifar10_listing.py` names its mistakes, each beside what we do. One epoch at
-    96 x 96 (`--image-size 96 --epochs 1 --batch-size 64`) reached 0.320 of the test images, in 4 min on two
-    busy cores; the whole was not run here.
+    run as printed: `examples/cifar10_listing.py` lists its mistakes and the changes. One epoch at 96 x 96
+    (`--image-size 96 --epochs 1 --batch-size 64`) reached test accuracy 0.320 in 4 min on two busy cores; the
+    full recipe was not run here.
     """
     return {
         "data": "tfds:cifar10",
@@ -157,7 +157,7 @@ def cifar10_best() -> Options:
     keras-googlenet train --recipe cifar10_best --run runs/cifar10_best
 
     It reached 0.8858 of the test images (aim: 0.94), 0.8939 with six views, in 66 min on two cores without
-    bfloat16, beside other work; from JPEG copies of the images, which lose a little. For more, on a GPU add
+    bfloat16, next to other work; from JPEG copies of the images, which lose a little. For more, on a GPU add
     `--width 2 --epochs 40 --augment translate --augment alternate --augment cutout`.
     """
     return AIRBENCH | {"data": "tfds:cifar10", "image_size": 32, "augment": ("translate", "alternate")}
@@ -268,7 +268,7 @@ def recipe_options(name: str, epochs: int | None = None) -> Options:
 
     Args:
         name: The recipe's.
-        epochs: In place of its own; a longer warm-up becomes as long.
+        epochs: Instead of the recipe's; a longer warm-up becomes as long.
 
     Raises:
         UserError: There is no such recipe.

@@ -1,4 +1,4 @@
-"""Averaged weights (Polyak's) need batch statistics of their own: those at hand are the last weights'."""
+"""Averaged weights (Polyak's) need new batch statistics: the model holds those of the last weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AverageStatistics(keras.callbacks.Callback):
             variable.assign(value)
 
     def measure(self, model: keras.Model) -> None:
-        """Set `model`'s batch statistics to those of its weights as they are."""
+        """Set `model`'s batch statistics to those of its current weights."""
         if not _statistics(model):
             return
         for images, _ in self.images:

@@ -1,4 +1,4 @@
-"""`batch_size="auto"`: the largest batch that fits, found by taking real steps in a process of its own.
+"""`batch_size="auto"`: the largest batch that fits, found by taking real steps in a separate process.
 
 Batches double from `FIRST` on. On a GPU, until its memory is exhausted; on a CPU, where that would end
 other programs, as long as the next batch fits what memory is available, as the last two sizes foretell.
@@ -28,7 +28,7 @@ from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy
 
 FIRST = 8
-MOST = 512  # few epochs of larger batches hardly change the weights
+MOST = 512  # few epochs of larger batches change the weights little
 LEAST_STEPS = 8  # in an epoch
 SHARE = 0.8  # of the available memory
 STEPS = 2  # the first one makes what the second keeps
@@ -63,7 +63,7 @@ def with_largest_batch(
     """
     classes, most = len(data.class_names), min(MOST, max(FIRST, data.train.count // LEAST_STEPS))
     shape = (data.train.count, preprocessing.height, preprocessing.width, preprocessing.channels)
-    images = min(2 * int(np.prod(shape)), parts.MEMORY_BYTES)  # which the run may keep beside
+    images = min(2 * int(np.prod(shape)), parts.MEMORY_BYTES)  # which the run may also hold
     limit = int(SHARE * memory.available_bytes()) - images
     found = find(config, preprocessing, classes, most, limit)
     say(
@@ -95,7 +95,7 @@ def find(config: RunConfig, preprocessing: Preprocessing, classes: int, most: in
         text=True,
         env=os.environ | {"KERAS_BACKEND": keras.backend.backend()},
     )
-    # A process that memory ran out for may have been killed: what it had told by then holds.
+    # A process that memory ran out for may have been killed: what it had printed by then is valid.
     tried = [Tried(**json.loads(line)) for line in child.stdout.splitlines() if line.startswith("{")]
     if len(tried) < 2:  # the first is that of no step
         if child.returncode > 0:
@@ -117,7 +117,7 @@ def foretold(before: Tried, last: Tried) -> float:
 
 
 def main() -> None:
-    """In the process of its own: try batch sizes, and tell each that fitted in a line."""
+    """Run in the separate process: try batch sizes and print each that fits on a line."""
     request = json.load(sys.stdin)
     config = RunConfig.from_dict(request["config"])
     preprocessing = Preprocessing.from_dict(request["preprocessing"])

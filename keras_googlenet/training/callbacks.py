@@ -109,7 +109,7 @@ class KeepProgress(keras.callbacks.Callback):
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             rate = float(self.model.optimizer.learning_rate)
             raise UserError(
-                f"the loss is not finite any more in epoch {epoch + 1}, step {self.progress.cursor.step}: "
+                f"the loss is no longer finite in epoch {epoch + 1}, step {self.progress.cursor.step}: "
                 f"lower the learning rate (it was {rate:g})"
             )
         if self.progress.cursor.step == self.steps:

@@ -1,7 +1,7 @@
 """Layers that a run on TensorFlow trains with: what Keras's compute, in fewer and faster kernels.
 
 Only while it trains: what a run saves holds Keras's own layers again, and loads wherever Keras does.
-`benchmarks/training.py` measures what they are worth.
+`benchmarks/training.py` measures their speedup.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from keras_googlenet.network.surgery import copy_model
 Tensor = Any
 
 FROZEN_WEIGHTS = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
-"""With it in the environment convolutions go on with the weights that they saw first."""
+"""If this is set, convolutions keep using the first weights that they saw."""
 
 SMALL_MAP = 49
-"""Positions of a map up to which a convolution's gradient is taken a kernel's position at a time: 7 x 7."""
+"""Largest feature map (height x width) whose gradient is computed per kernel position: 7 x 7."""
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -112,7 +112,7 @@ def check_weights_can_change() -> None:
     """Refuse an environment in which a network would not be trained.
 
     Raises:
-        UserError: It tells oneDNN that weights stay as they are.
+        UserError: The environment tells oneDNN that weights are constant.
     """
     frozen = os.environ.get(FROZEN_WEIGHTS, "0").lower() not in ("", "0", "false")
     if frozen and keras.backend.backend() == "tensorflow":
@@ -127,7 +127,7 @@ def with_fast_layers(model: keras.Model, synchronized: bool = False) -> keras.Mo
         synchronized: Whether batch normalization takes the statistics of all devices' images.
 
     Raises:
-        UserError: The environment tells oneDNN that weights stay as they are.
+        UserError: The environment tells oneDNN that weights are constant.
     """
     if keras.backend.backend() != "tensorflow":  # XLA fuses what JAX is given
         return model

@@ -19,7 +19,7 @@ LEAST_VARIANCE = 5e-4
 
 
 def start(model: keras.Model, config: RunConfig, part: Part, preprocessing: Preprocessing) -> None:
-    """Set the weights that a run's options want to start elsewhere; the others stay as they are.
+    """Set the weights that a run's options want to start elsewhere; the others are unchanged.
 
     Args:
         model: The run's, as it was built.

@@ -75,7 +75,7 @@ class EpochTable(keras.callbacks.Callback):
         validation = main_accuracy(figures, "val_")
         if validation is not None:
             self.best = max(validation, self.best or 0.0)
-        # The first epoch compiles the network: the last ones tell more.
+        # The first epoch compiles the network: the last ones are more typical.
         recent = self.seconds_per_step[-3:]
         left = (self.epochs - epoch - 1) * self.steps * sum(recent) / len(recent)
         cells = (

@@ -75,8 +75,8 @@ def train(
 
     Args:
         config: The run's options.
-        data: The images, in place of those that `config.data` names; see `ImageData.from_arrays`.
-        resume: Go on with the run in `config.run` from its last checkpoint, to the same figures as if
+        data: The images, instead of those that `config.data` names; see `ImageData.from_arrays`.
+        resume: Resume the run in `config.run` from its last checkpoint, to the same figures as if
             it had not stopped; start it if there is none; do nothing if it is finished.
         recorded_split: Resume though the data has changed, with the files that are still there, in the
             parts that they were in.
@@ -89,7 +89,7 @@ def train(
 
     Raises:
         UserError: The run's folder exists, the data cannot be used or has changed since the run began, the
-            input is too small for the network, or the loss is no number any more.
+            input is too small for the network, or the loss became NaN or infinite.
         Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
     with ExitStack() as stack:
@@ -147,7 +147,7 @@ def _train(
         )
         _warn_of_few(config.run, data.validation.count)
         if fresh:
-            say(f"{config.run}: from {config.weights}, but for new weights in {', '.join(fresh)}")
+            say(f"{config.run}: from {config.weights}, except new weights in {', '.join(fresh)}")
 
     progress = _fit(model, config, preprocessing, data, order, others)
     distribution.end()
@@ -197,15 +197,16 @@ def _warn_of_few(run: Path, images: int) -> None:
 
 
 def _check_same(config: RunConfig) -> RunConfig:
-    """The options as they are recorded, with the number in place of an "auto"."""
+    """The options as recorded, with the number instead of "auto"."""
     recorded = run_folder.load_config(config.run)
     if config.batch_size == "auto":
         config = replace(config, batch_size=recorded.batch_size)
     different = config.differences(recorded)
     if different:
+        names = ", ".join(f"`{name}`" for name in different)
         raise UserError(
-            f"{config.run} was begun with another {', '.join(f'`{name}`' for name in different)}: resume it "
-            f"with the options in {config.run / run_folder.CONFIG}"
+            f"{config.run} was started with a different {names}: resume it with the options in "
+            f"{config.run / run_folder.CONFIG}"
         )
     return config
 
@@ -312,7 +313,7 @@ def _saved_epoch(config: RunConfig, progress: Progress) -> int:
 
 
 def _test(model: keras.Model, preprocessing: Preprocessing, data: ImageData, run: Path) -> dict[str, float]:
-    """Accuracy on the test images, of the main head as it is saved; draws the confusion matrix."""
+    """Accuracy on the test images, of the saved main head; draws the confusion matrix."""
     main = strip_aux(model)
     images = evaluation_batches(data.test, preprocessing, batch_size=EVALUATION_BATCH)
     predicted = main.predict(images, verbose=0).argmax(axis=1)

@@ -10,7 +10,7 @@ from keras_googlenet.network.cost import Cost, InputSize, cost
 from keras_googlenet.tuning.spaces import SearchSpace
 
 DRAWS = 2000  # samples that a budget is tried on before a search
-FEWEST = 2  # of them that have to obey it
+FEWEST = 2  # of them that must obey it
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) ->
     """Refuse a budget that a search would look in vain for samples of.
 
     Raises:
-        UserError: Hardly any sample of the space obeys it.
+        UserError: Too few samples of the space obey it.
     """
     source = random.Random(seed)
     costs = [cost(space.architecture(space.sample(source)), size) for _ in range(DRAWS)]
@@ -48,6 +48,6 @@ def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) ->
                 f"{name} {most:,} (they need {spent[0]:,}, one in a hundred {spent[DRAWS // 100]:,})"
             )
     raise UserError(
-        f"hardly any of {DRAWS} samples of the space {space.name} obeys {' and '.join(limits)}: allow more, "
+        f"too few of {DRAWS} samples of the space {space.name} obey {' and '.join(limits)}: allow more, "
         "choose another space, or begin with a smaller width"
     )

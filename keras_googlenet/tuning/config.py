@@ -34,7 +34,7 @@ class TuneConfig:
     """Networks to train; the first is the unchanged one, as the baseline, whatever the budget."""
 
     variants: tuple[str, ...] = ()
-    """Networks to choose among, beside `training.variant`."""
+    """Networks to choose among, in addition to `training.variant`."""
 
     extras: tuple[Extra, ...] = ()
     """What else is chosen: dropout, learning_rate, decay_rate, aux_weight."""
@@ -46,7 +46,7 @@ class TuneConfig:
     """Multiply-adds of the main path for one image, at most."""
 
     max_latency_ms: float | None = None
-    """Milliseconds that the main path may take for one image on this machine, at most; it is measured."""
+    """Upper bound of the main path's measured latency for one image on this machine, in milliseconds."""
 
     def __post_init__(self) -> None:
         for name in ("variants", "extras"):
@@ -93,7 +93,7 @@ class TuneConfig:
         return cls(**values | {"training": RunConfig.from_dict(values["training"])})
 
     def differences(self, other: TuneConfig) -> list[str]:
-        """Names of the options in which two searches differ, but for their folder and number of trials."""
+        """Names of the options in which two searches differ, except their folder and number of trials."""
         mine, theirs = self.to_dict(), other.to_dict()
         names = [name for name in mine if name not in ("training", "trials") and mine[name] != theirs[name]]
         return self.training.differences(other.training) + names

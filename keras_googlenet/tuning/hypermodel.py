@@ -1,4 +1,4 @@
-"""`HyperGoogLeNet`: GoogLeNet's channels for keras-tuner, after the conventions of its own applications."""
+"""`HyperGoogLeNet`: GoogLeNet's channels for keras-tuner, by the conventions of its applications."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class HyperGoogLeNet(kt.HyperModel):
         return model
 
     def _to_train(self, model: keras.Model) -> keras.Model:
-        """The network that is compiled, in place of the one that was built."""
+        """The network that is compiled, instead of the one that was built."""
         return model
 
     def _compile(self, model: keras.Model, hp: kt.HyperParameters) -> None:

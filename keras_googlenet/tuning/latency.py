@@ -13,7 +13,7 @@ MEASUREMENTS = 15
 
 
 def latency_ms(model: keras.Model) -> float:
-    """Median milliseconds of a prediction for one image, on this machine as busy as it is.
+    """Median milliseconds of a prediction for one image, on this machine under its current load.
 
     Args:
         model: Built for images of a known size.

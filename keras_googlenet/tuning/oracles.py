@@ -1,6 +1,6 @@
 """keras-tuner's three oracles: the unchanged network first, and then those within a budget alone.
 
-A network beyond the budget is drawn again where it is drawn, so it is no trial, and no failure. Trials and
+A network beyond the budget is redrawn at once, so it counts neither as a trial nor as a failure. Trials and
 the oracle's state are written whole or not at all, so a search that was killed anywhere can go on.
 """
 
@@ -115,7 +115,7 @@ class BudgetOracle(kt.Oracle):
         write_json(Path(self._get_trial_dir(trial.trial_id)) / TRIAL_FILE, trial.get_state())
 
     def reload(self) -> None:
-        """Go on from the folder. A trial's own file is written first, and so tells its state best."""
+        """Reload from the folder. A trial's file is written first, so it holds the latest state."""
         super().reload()
         unfinished = [name for name, trial in self.trials.items() if trial.status == RUNNING]
         self._retry_queue = sorted(unfinished, reverse=True)  # the last is taken first
@@ -128,10 +128,10 @@ class RandomOracle(BudgetOracle, kt.oracles.RandomSearchOracle):
 
 
 class HyperbandOracle(BudgetOracle, kt.oracles.HyperbandOracle):
-    """Hyperband, beside whose brackets the unchanged network is trained for all epochs."""
+    """Hyperband, which also trains the unchanged network for all epochs."""
 
     def baseline(self) -> Values:
-        """With what Hyperband tells a trial."""
+        """With the values that Hyperband gives a trial."""
         own = {"epochs": self.max_epochs, "initial_epoch": 0, "bracket": 0, "round": 0}
         return super().baseline() | {f"tuner/{name}": value for name, value in own.items()}
 

@@ -1,4 +1,4 @@
-"""What comes of a search, from its folder alone: the table of trials, the best network, pictures."""
+"""The results of a search, from its folder alone: the table of trials, the best network, pictures."""
 
 from __future__ import annotations
 

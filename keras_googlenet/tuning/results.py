@@ -34,7 +34,7 @@ class Search:
 
     @property
     def budget(self) -> Budget:
-        """What can be told from the rows."""
+        """What the rows show."""
         return Budget(self.config.max_params, self.config.max_macs)
 
 
@@ -74,7 +74,7 @@ def record(search: Search) -> None:
     folder = search.config.training.run
     target = folder / SEARCH
     if folder.exists() and not target.is_file() and any(folder.iterdir()):
-        raise UserError(f"{folder} exists and holds no search: choose another folder")
+        raise UserError(f"{folder} exists and does not hold a search: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     mine = folder / f".{SEARCH}.{os.getpid()}"
     mine.write_text(
@@ -88,7 +88,7 @@ def record(search: Search) -> None:
         if different or found.size != search.size:
             names = ", ".join(f"`{name}`" for name in different) or "data set"
             raise UserError(
-                f"{folder} was begun with another {names}: resume with the same "
+                f"{folder} was started with a different {names}: resume with the same "
                 "options, or choose another folder"
             ) from None
         if search.config.trials != found.config.trials:

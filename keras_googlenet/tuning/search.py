@@ -58,21 +58,21 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
 
     The folder, `config.training.run`, holds `trials.csv`, `best.json` (an `Architecture`), `pareto.png`,
     `importance.png`, `tensorboard/` and a folder for each trial. The first trial is the unchanged network.
-    A search in the folder is gone on with; more `trials` than before lengthen it. With keras-tuner's
+    An existing search is resumed; raise `trials` to extend it. With keras-tuner's
     environment (`KERASTUNER_TUNER_ID`, `_ORACLE_IP`, `_ORACLE_PORT`) the process whose identifier contains
-    "chief" proposes networks, and the others, each of its own identifier, train them: all share the folder.
+    "chief" proposes networks, and the others, each with a unique ID, train them; all share the folder.
 
     Args:
         config: The search's options.
-        data: The images, in place of those that `config.training.data` names.
+        data: The images, instead of those that `config.training.data` names.
 
     Returns:
         The trials of the folder so far, in their order; of all workers.
 
     Raises:
-        UserError: The folder is of another search, the data cannot be used, the budget admits hardly any
+        UserError: The folder is of another search, the data cannot be used, the budget admits too few
             network, or no trial succeeded.
-        Interrupted: SIGTERM or SIGINT came; the search can be gone on with.
+        Interrupted: SIGTERM or SIGINT came; rerun to resume the search.
     """
     _check_environment(config)
     training = config.training
@@ -150,7 +150,7 @@ def _search(
         on_end=Progress(search),
     )
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # that it reloads is told below
+        with contextlib.redirect_stdout(io.StringIO()):  # the reload is reported below
             tuner = ChannelTuner(oracle, hypermodel, folder.absolute())
     except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"cannot resume the search in {folder}: {error!r}") from error
@@ -258,8 +258,6 @@ def _check_environment(config: TuneConfig) -> None:
     names = (ORACLE_IP, ORACLE_PORT, TUNER_ID)
     missing = [name for name in names if not os.environ.get(name)]
     if ORACLE_IP in os.environ and missing:
-        raise UserError(
-            f"expected {' and '.join(missing)} beside {ORACLE_IP}, to search in several processes"
-        )
+        raise UserError(f"expected {' and '.join(missing)} with {ORACLE_IP}, to search in several processes")
     if config.algorithm == "bayesian" and not importlib.util.find_spec("sklearn"):
         raise UserError('the Bayesian search needs scikit-learn: pip install "keras-googlenet[bayesian]"')

@@ -155,7 +155,7 @@ class SearchSpace:
         return {parameter.name: parameter.default for parameter in self.parameters}
 
     def architecture(self, values: Values) -> Architecture:
-        """The network of a sample. Names beside its parameters' are left alone."""
+        """The network of a sample. Names that are not its parameters are ignored."""
         base = next(base for base in self.bases if base.name == values.get("variant", self.bases[0].name))
         stages = tuple(SPACES[self.name].stage(stage, values) for stage in base.stages)
         dropout = float(values.get("dropout", base.dropout))
@@ -194,7 +194,7 @@ class SearchSpace:
 
 
 def _with_columns(stage: Stage, count: Callable[[str, str, int], int]) -> Stage:
-    """A row of Table 1 with `count(row, column, its count)` in each column; any other stage as it is."""
+    """A row of Table 1 with `count(row, column, its count)` in each column; any other stage unchanged."""
     if not isinstance(stage, Inception):
         return stage
     return Inception(

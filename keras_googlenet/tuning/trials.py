@@ -66,7 +66,7 @@ class Training:
     order: Order
     policy: str
     stop: StopSignals
-    keeps_weights: bool  # for a later trial to go on from
+    keeps_weights: bool  # for a later trial to start from
 
 
 class TrainedAsRun(HyperGoogLeNet):
@@ -117,7 +117,7 @@ class ChannelTuner(kt.Tuner):
         """Nothing: the oracle has the whole space already, and no network need be built for it."""
 
     def _get_tuner_fname(self) -> str:
-        """What tells of a search to resume; keras-tuner's own file comes after the first trial."""
+        """The sign of a search to resume; keras-tuner writes its file after the first trial."""
         return str(self.folder / "oracle.json")
 
     def save(self) -> None:
@@ -144,7 +144,7 @@ class ChannelTuner(kt.Tuner):
         super().on_trial_begin(trial)
 
     def on_trial_end(self, trial: Any) -> None:
-        """Tell a failure loudly, and what it was; keras-tuner would pass it over."""
+        """Report a failure and its cause; keras-tuner would skip it silently."""
         failed = trial.status != COMPLETED
         self.failures, self.successes = self.failures + failed, self.successes + (not failed)
         reason = ""
@@ -182,7 +182,7 @@ class ChannelTuner(kt.Tuner):
         latency = latency_ms(strip_aux(with_keras_layers(model)))
         first = int(hp.values.get("tuner/initial_epoch", 0))
         last = int(hp.values.get("tuner/epochs", training.config.epochs))
-        if "tuner/trial_id" in hp.values:  # Hyperband's word for the trial to go on from
+        if "tuner/trial_id" in hp.values:  # Hyperband's name for the trial to start from
             model.load_weights(Path(self.get_trial_dir(hp.values["tuner/trial_id"])) / WEIGHTS)
             model.optimizer.iterations.assign(first * training.order.steps)
         follow = FollowTrial(folder / EPOCHS, training)
@@ -241,9 +241,7 @@ class FollowTrial(keras.callbacks.Callback):
         if self.training.stop.received is not None:
             raise SearchStopped
         if not math.isfinite((logs or {}).get("loss", 0.0)):
-            raise kt.errors.FailedTrialError(
-                f"the loss is not finite any more in step {batch + 1} of an epoch"
-            )
+            raise kt.errors.FailedTrialError(f"the loss is no longer finite in step {batch + 1} of an epoch")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.rows.append({name: float(value) for name, value in (logs or {}).items()})

@@ -144,7 +144,7 @@ def convert(tensors: Mapping[str, np.ndarray], source: str, model: keras.Model) 
         model: A network of the source's classes, input size and heads.
 
     Raises:
-        UserError: A tensor is missing, left over or of another shape. Nothing is changed then.
+        UserError: A tensor is missing, unused or of another shape; nothing is changed.
     """
     rows = list(table(model, source))
     expected = {row.tensor for row, _ in rows}

@@ -56,7 +56,7 @@ def published_run(address: str) -> Path:
         address: `https://HOST/FILE.zip#sha256=...`, or `hf://OWNER/REPOSITORY/FILE.zip#sha256=...`.
 
     Raises:
-        UserError: The address has no hash, the file cannot be had, is another, or is no archive of a run.
+        UserError: The address has no hash, the download fails or differs, or it is not an archive of a run.
     """
     url, _, fragment = address.partition("#")
     sha256 = fragment.removeprefix("sha256=").lower()
@@ -102,7 +102,7 @@ def _unpack(archive: Path, folder: Path, address: str) -> None:
                     if Path(member.filename).name in OF_A_RUN:
                         (unfinished / Path(member.filename).name).write_bytes(packed.read(member))
         except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"{address} is no zip archive: {error}") from None
+            raise UserError(f"{address} is not a zip archive: {error}") from None
         if not (unfinished / CONFIG).is_file():
             raise UserError(f"{address} holds no run: expected a zip archive of its folder")
         with suppress(OSError):  # another process was first

@@ -29,7 +29,7 @@ def load_model(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of zip, JSON, HDF5 or Keras, as the damage has it
-        raise UserError(f"cannot load {path}, it is corrupt or no Keras model: {reason(error)}") from error
+        raise UserError(f"cannot load {path}, it is corrupt or not a Keras model: {reason(error)}") from error
 
 
 def save_weights(model: keras.Model, to: Path) -> None:

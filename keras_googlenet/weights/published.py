@@ -147,7 +147,7 @@ def imagenet_spec(variant: str, *, aux_heads: bool) -> WeightsSpec:
 
 
 def spec_of_file(file: Path, variant: str) -> WeightsSpec:
-    """The row whose format a file of a variant's weights has, told by its suffix.
+    """The row whose format a file of a variant's weights has, found by its suffix.
 
     Raises:
         UserError: There is none.

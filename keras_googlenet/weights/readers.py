@@ -16,7 +16,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def read_onnx(path: Path) -> Tensors:
-    """Initializers of an ONNX graph; integers (shapes of Reshape nodes) are no weights."""
+    """Initializers of an ONNX graph; integers (shapes of Reshape nodes) are not weights."""
     onnx = _required("onnx", "onnx")
     from onnx import numpy_helper
 
@@ -31,7 +31,7 @@ def read_torch(path: Path) -> Tensors:
     """A PyTorch state dict. `weights_only`, so that nothing in the pickle is executed."""
     torch = _required("torch", "torch")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    # num_batches_tracked counts steps; it is no weight.
+    # num_batches_tracked counts steps; it is not a weight.
     return {name: tensor.numpy() for name, tensor in state.items() if tensor.is_floating_point()}
 
 

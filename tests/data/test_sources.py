@@ -218,7 +218,7 @@ def test_corrupt_images_are_left_out_on_request(tmp_path, capsys):
     data = load_data(str(tmp_path), skip_corrupt=True)
     assert sum(part.count for part in parts(data)) == 12
     assert data.skipped == (str(tmp_path / "dog/broken.png"),)
-    assert "left out 1 of 13 images" in capsys.readouterr().err
+    assert "skipped 1 of 13 images" in capsys.readouterr().err
 
 
 def test_val_is_another_name_of_validation(tmp_path):
@@ -260,7 +260,7 @@ def test_a_test_split_that_cannot_be_is_named(tmp_path, test_split, message):
 def test_a_list_of_images_that_are_not_there_is_named(tmp_path):
     write_images(tmp_path / "images", ["cat", "dog"], 6)
     (tmp_path / "test.txt").write_text("cat/77.png\n")
-    with pytest.raises(UserError, match=r"lists cat/77.png, which is no image in"):
+    with pytest.raises(UserError, match=r"lists cat/77.png, which is not an image in"):
         load_data(str(tmp_path / "images"), test_split=str(tmp_path / "test.txt"))
 
 

@@ -270,7 +270,7 @@ def test_one_crop_needs_no_tensorflow(run, image_folder, monkeypatch):
         ({"views": 3}, "expected `views` to be 1, 2 or 6, got 3"),
         (
             {"views": 2, "crops": 10},
-            "expected `crops` to be 1 with `views`, which have one of their own, got 10",
+            "expected `crops` to be 1 with `views`, which define their crops, got 10",
         ),
         ({"part": "all"}, "expected `part` to be test, validation or train, got all"),
         ({"batch_size": 0}, "expected `batch_size` to be at least 1, got 0"),

@@ -53,5 +53,5 @@ def test_huge_logits_are_no_trouble(random):
 
 
 def test_logits_that_are_no_numbers_are_refused():
-    with pytest.raises(UserError, match="logits that are numbers"):
+    with pytest.raises(UserError, match="finite logits"):
         calibrate(np.array([[0.0, np.nan]]), np.array([0]))

@@ -286,7 +286,7 @@ def test_addresses_that_are_refused(archive, hub):
         load(f"https://host/a.zip#sha256={'0' * 64}")
     archive.write_bytes(b"no zip")
     digest = hashlib.sha256(b"no zip").hexdigest()
-    with pytest.raises(UserError, match="is no zip archive"):
+    with pytest.raises(UserError, match="is not a zip archive"):
         load(f"https://host/a.zip#sha256={digest}")
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("a.txt", "")

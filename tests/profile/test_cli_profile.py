@@ -55,7 +55,7 @@ MISTAKES = [
     ("--compare --variant bn", "expected no --variant or --input"),
     ("--compare --input 224", "expected no --variant or --input"),
     ("--compare --classes -1", "expected --classes .*got -1"),
-    ("--picture {new}.png", "expected --compare beside it"),
+    ("--picture {new}.png", "pass --compare too"),
     ("--compare --picture {new}.jpg", "end in .png, .pdf or .svg, got .*new.jpg"),
     ("--compare --picture {old}", "old.png exists: choose another file"),
     ("--csv {old}", "old.png exists: choose another file"),

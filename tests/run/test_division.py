@@ -61,7 +61,7 @@ def move(photos):
 
 
 CHANGES = {
-    rename_class: r"no class Sneaker any more; a new class Zneaker; 12 images added \(Zneaker/",
+    rename_class: r"no class Sneaker; a new class Zneaker; 12 images added \(Zneaker/",
     add: r"1 image added \(Trouser/new.png\)",
     replace_one: r"1 image changed \(Trouser/3.png\)",
     remove: r"1 image missing \(Sneaker/5.png\)",

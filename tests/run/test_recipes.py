@@ -279,7 +279,7 @@ def test_resume_with_other_options_is_one_line(flag, recorded, command):
     code, out, err = command(*f"train --run {recorded} --resume {flag}".split())
     assert (code, out) == (2, "")
     assert_one_line(err)
-    assert "was begun with another" in err
+    assert "was started with a different" in err
     assert "learning_rate" in err
 
 

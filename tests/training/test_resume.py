@@ -177,7 +177,7 @@ def test_a_run_that_another_process_trains_is_refused(control, options, tmp_path
 
 
 def test_other_options_are_named(control, options):
-    with pytest.raises(UserError, match="was begun with another `learning_rate`, `seed`: resume it with"):
+    with pytest.raises(UserError, match="a different `learning_rate`, `seed`: resume it with"):
         train(RunConfig(run=control, **options | {"learning_rate": 0.5, "seed": 3}), resume=True)
 
 

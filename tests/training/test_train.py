@@ -105,7 +105,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once(image_folder, tiny_varian
         learning_rate=1e30,
         precision="float32",
     )
-    with pytest.raises(UserError, match=r"not finite any more in epoch 1, step \d+: lower the learning rate"):
+    with pytest.raises(UserError, match=r"no longer finite in epoch 1, step \d+: lower the learning rate"):
         train(config)
 
 
@@ -161,7 +161,7 @@ def test_starts_from_a_run_with_other_classes_and_frozen_blocks(finished_run, im
             precision="float32",
         )
     )
-    assert "but for new weights in main, aux1, aux2" in capsys.readouterr().out
+    assert "except new weights in main, aux1, aux2" in capsys.readouterr().out
     old, new = (run_folder.load(folder).model for folder in (finished_run, tmp_path / "run"))
     for name in ("conv1_7x7_s2", "inception_3a_1x1_bn", "inception_5a_5x5"):
         for before, after in zip(

@@ -60,7 +60,7 @@ def test_a_budget_is_at_most():
 
 @pytest.mark.parametrize("space", SPACES)
 def test_a_budget_that_admits_nothing_is_refused(space):
-    with pytest.raises(UserError, match=r"hardly any of 2000 samples .* max_params 1,000 \(they need"):
+    with pytest.raises(UserError, match=r"too few of 2000 samples .* max_params 1,000 \(they need"):
         budgets.check(SearchSpace(space, (BN,)), Budget(parameters=1000), FASHION)
     budgets.check(
         SearchSpace(space, (BN,)), Budget(parameters=budgets.cost(BN, FASHION).parameters // 2), FASHION

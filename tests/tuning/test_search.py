@@ -174,11 +174,11 @@ def test_the_winner_trains_in_full(searched, folder_of_images, tmp_path):
 def test_another_search_in_the_folder_is_refused(searched, data, options):
     config = searched[0]
     other = TuneConfig(training=config.training, space="block", trials=3, max_params=6000)
-    with pytest.raises(UserError, match="was begun with another `extras`, `max_params`: resume"):
+    with pytest.raises(UserError, match="was started with a different `extras`, `max_params`: resume"):
         tune(other, data=data)
     (options["run"]).mkdir()
     (options["run"] / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists and holds no search"):
+    with pytest.raises(UserError, match="exists and does not hold a search"):
         tune(TuneConfig(training=RunConfig(**options), space="block"), data=data)
 
 
@@ -195,7 +195,7 @@ def test_a_server_s_environment_is_refused_before_it_begins(data, options, monke
 @pytest.mark.parametrize(
     ("search", "training", "message"),
     [
-        ({"max_params": 100}, {}, "hardly any of 2000 samples"),
+        ({"max_params": 100}, {}, "too few of 2000 samples"),
         ({"max_latency_ms": 1e-6}, {}, "the narrowest network takes longer"),
         ({}, {"image_size": 1, "variant": "bn"}, "bn needs images of 79 pixels at least, got 1"),
     ],

@@ -127,7 +127,7 @@ def test_every_command_takes_its_name(name, command, photos, tmp_path):
         "--learning-rate", "0.001",
     )  # fmt: skip
     assert code == 0, error
-    assert f"from {name}, but for new weights in main" in output
+    assert f"from {name}, except new weights in main" in output
     recorded = json.loads((run / "config.json").read_text())
     original = json.loads((FOLDER / name / "config.json").read_text())
     assert recorded["weights"] == name

@@ -38,7 +38,7 @@ class Address:
         return f"{self.scheme}://{self.host}{self.prefix}/v1/models/{quote(self.model, safe='')}{which}"
 
     def pinned(self, version: int | None) -> Address:
-        """This model at a version; as it is where that is `None`."""
+        """This model at a version; unchanged if that is `None`."""
         return self if version is None else replace(self, version=version, label=None)
 
 
@@ -48,7 +48,7 @@ def parse(
     """A model's address from a URL of it, or from a server's URL and the model's name.
 
     Raises:
-        UserError: It is no such URL, or says twice which model or version, or what is given is none.
+        UserError: The URL is invalid, or the model or version is given twice or invalid.
     """
     for what, given in (("url", url), ("model", model), ("label", label)):
         if not isinstance(given, str) and (given is not None or what == "url"):

@@ -22,7 +22,7 @@ from keras_googlenet.serving.client.images import (
 )
 from keras_googlenet.serving.client.retries import ServingError
 
-# A 1 x 1 PNG that every model takes: tells a refused image from a refused request.
+# A 1 x 1 PNG that every model accepts: distinguishes a refused image from a refused request.
 GOOD_IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
@@ -191,7 +191,7 @@ def _answers(
 def _second_try(
     run: Run, signature: str, batch: Sequence[Encoded], refusal: ServingError
 ) -> dict[str, np.ndarray]:
-    """Ask again for a batch that was refused, unless an image in it or the request as such is at fault.
+    """Retry a refused batch, unless an image in it or the request itself is at fault.
 
     A server that batches requests refuses a whole batch for one corrupt image, maybe of another client.
     """

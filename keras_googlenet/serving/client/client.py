@@ -57,13 +57,13 @@ class Client:
         version: The version to ask; by default the latest.
         label: The version to ask, by its label, such as `stable`.
         timeout: Seconds that a call may take as a whole, retries included.
-        retries: How many more times a request is sent where the server is busy or cannot be reached
+        retries: Number of retries if the server is busy or cannot be reached
             (`RESOURCE_EXHAUSTED`, `UNAVAILABLE`: 429, 502 and 503 over REST).
         batch_size: Images a request, at most.
         ca: A PEM file of the certificates to trust, where it is not the system's.
 
     Raises:
-        UserError: The URL is no model's, gRPC's packages are not installed, or another argument is none.
+        UserError: The URL is not a model's, gRPC's packages are missing, or an argument is invalid.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class Client:
         Args:
             images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
                 has them, uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or
-                (height, width, 1). JPEG and PNG are sent as they are; pixels and other formats (of an
-                animation the first frame) as PNG, which changes no pixel; those files are turned upright as
-                their EXIF tells.
+                (height, width, 1). JPEG and PNG are sent unchanged; pixels and other formats (of an
+                animation the first frame) as PNG, which changes no pixel; those files are turned upright by
+                their EXIF.
 
         Returns:
             A prediction for each image, in order.
@@ -161,7 +161,9 @@ class Client:
             shape = signatures["serving_default"]["outputs"]["probabilities"]["tensor_shape"]
             count = int(shape["dim"][-1]["size"])
         except (KeyError, IndexError, TypeError, ValueError):
-            raise ServingError("UNKNOWN", f"{self.address} is no model of ours: no `probabilities`") from None
+            raise ServingError(
+                "UNKNOWN", f"{self.address} is not from this package: no `probabilities`"
+            ) from None
         if "labels" not in signatures:
             raise ServingError("UNIMPLEMENTED", f"{self.address} has no signature `labels`: export it again")
         names: list[str] = []

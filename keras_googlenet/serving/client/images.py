@@ -27,7 +27,7 @@ Image = str | Path | bytes | bytearray | memoryview | np.ndarray
 
 
 class Encoded(NamedTuple):
-    """An image as it is sent: what to call it in a message, and its bytes."""
+    """An image to send: its name in messages, and its bytes."""
 
     name: str
     data: bytes
@@ -79,7 +79,7 @@ def encode(image: Image, name: str) -> Encoded:
         name: What to call it where it has no path.
 
     Raises:
-        UserError: There is no such file, or it is no image, or none that can be sent.
+        UserError: The file does not exist, is not an image, or cannot be sent.
     """
     if isinstance(image, str | Path):
         path = Path(image)

@@ -27,7 +27,7 @@ def local_model(path: Path) -> Run:
     """Load a version folder, or the highest version in a model's directory, to be asked.
 
     Raises:
-        UserError: There is no SavedModel, or none like ours.
+        UserError: There is no SavedModel, or it is not from this package.
     """
     session = SavedModelSession(version_folder(path))
     signature = session.signatures.get("serving_default")

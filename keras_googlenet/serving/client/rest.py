@@ -87,7 +87,7 @@ class RestModel:
         timeout: dict[str, float] = {}
 
         def left(*_: Any) -> None:
-            # httpx gives each phase a time of its own; here they share what is left of one.
+            # httpx times out each phase separately; here they share one deadline.
             timeout.update(dict.fromkeys(phases, max(deadline.left(), 1e-3)))
 
         left()

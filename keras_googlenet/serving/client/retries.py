@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 class ServingError(UserError):
-    """A served model gave no answer, told in one line.
+    """A served model gave no answer; the message is one line.
 
     Attributes:
         code: The canonical status, the same over REST and gRPC: `INVALID_ARGUMENT` for what the model
@@ -77,13 +77,13 @@ def with_retries(
     codes: Collection[str] = PASSING,
     longest_wait: float = LONGEST_WAIT_SECONDS,
 ) -> Result:
-    """Call `attempt`, again where it fails in passing, but never beyond the deadline.
+    """Call `attempt` and retry transient errors, but never beyond the deadline.
 
     Args:
         attempt: Raises `ServingError` where it fails.
         deadline: No try starts after it.
-        retries: How many more times to try; `None` for as many as the deadline allows.
-        codes: Which errors are worth another try, unless they last.
+        retries: Number of retries; `None` for as many as the deadline allows.
+        codes: Errors to retry.
         longest_wait: Seconds between two tries at most, unless the server asks for more. They double
             each time, and are drawn at random below that, so that clients do not come back together.
 

@@ -71,7 +71,7 @@ class BatchQueue:
         task = _Task(inputs, size)
         self._scheduler.enqueue(self, task)
         task.done.wait()
-        if task.error is not None:  # an exception of its own: threads would share the traceback
+        if task.error is not None:  # a new exception: threads would share the traceback
             raise StatusError(task.error.code, task.error.message)
         assert task.outputs is not None
         return task.outputs
@@ -137,7 +137,7 @@ class BatchQueue:
                 task.done.set()
 
     def _run_alone(self, tasks: Sequence[_Task]) -> None:
-        """Answer each of a batch whose run took too long by a run of its own, those of few bytes first."""
+        """Rerun each request of a batch that took too long alone, the smallest first."""
         patience = 2 * self._timeout_ms / 1000
         for task in sorted(tasks, key=_task_bytes):
             try:
@@ -155,7 +155,7 @@ class BatchScheduler:
 
     Args:
         parameters: The batching parameters.
-        waited: Is told the seconds that each request spent in its queue.
+        waited: Called with the seconds that each request spent in its queue.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class BatchScheduler:
         report(f"preview: a batch thread goes on after {type(error).__name__}: {error}")
 
     def _run_one(self) -> None:
-        # In a frame of its own, so that a thread that waits keeps neither a batch nor a version alive.
+        # In a separate frame, so that a thread that waits keeps neither a batch nor a version alive.
         with self._changed:
             while (found := self._next()) is None:
                 pass

@@ -1,7 +1,7 @@
-"""A gRPC server whose clients can be slow: a request takes a thread only once all of it is there.
+"""A gRPC server whose clients can be slow: a request takes a thread only once it is complete.
 
 gRPC's own threaded server keeps a thread for each message that arrives; a few clients that send none would
-keep all of them. This one receives on an event loop, in a thread of its own.
+keep all of them. This one receives on an event loop, in a separate thread.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def grpc_server(
         reload: Serves what a `ModelServerConfig` message lists.
         host: Address to listen on.
         port: Port to listen on; 0 for any free one.
-        recorder: Is told of every request.
+        recorder: Receives every request.
         max_message_bytes: The longest message taken; -1 for any, as in TensorFlow Serving.
         memory: What large requests share.
 

@@ -35,7 +35,7 @@ class Services:
     Args:
         models: The models.
         reload: Serves what a `ModelServerConfig` message lists.
-        recorder: Is told of every request.
+        recorder: Receives every request.
         memory: What large requests share.
         max_bytes: The longest message taken, once decompressed; -1 for any.
     """

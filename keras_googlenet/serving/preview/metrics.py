@@ -28,7 +28,7 @@ def read_path(file: Path) -> str | None:
     """The path that a `MonitoringConfig` in a file names; `None` where it does not enable Prometheus.
 
     Raises:
-        UserError: The file cannot be read, or the path is no path.
+        UserError: The file cannot be read, or the path is invalid.
     """
     config = text_formats.read(file, "MonitoringConfig").prometheus_config
     path = config.path or DEFAULT_PATH
@@ -70,7 +70,7 @@ class Histogram:
     cells: dict[tuple[str, ...], tuple[list[int], list[float]]] = field(default_factory=dict)
 
     def add(self, values: tuple[str, ...], amount: float) -> None:
-        """Take in a value."""
+        """Count a value."""
         counts, total = self.cells.setdefault(values, ([0] * (len(self.buckets) + 1), [0.0]))
         counts[bisect.bisect_left(self.buckets, amount)] += 1
         total[0] += amount
@@ -113,7 +113,7 @@ class Metrics:
         self.load_latency = Counter(f"{loader}load_latency", ("model_path",))
 
     def answered(self, entry: Entry) -> None:
-        """Take in an answered request."""
+        """Count an answered request."""
         if entry.api not in INFERENCE or not self._serves(entry.model):
             return
         with self._lock:
@@ -126,19 +126,19 @@ class Metrics:
                 self.runtime_latency.add((entry.model, entry.api, "TF1"), entry.runtime * 1e6)
 
     def waited(self, thread_pool_name: str, seconds: float) -> None:
-        """Take in a request's wait for its batch."""
+        """Count a request's wait for its batch."""
         with self._lock:
             self.queuing_latency.add((thread_pool_name,), seconds * 1e6)
 
     def loaded(self, folder: Path, seconds: float, *, failed: bool) -> None:
-        """Take in an attempt to load a version."""
+        """Count an attempt to load a version."""
         with self._lock:
             self.load_attempts.add((str(folder), "fail" if failed else "success"))
             if not failed:
                 self.load_latency.add((str(folder),), seconds * 1e6)
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """All metrics in Prometheus's text format."""
         with self._lock:
             metrics: Iterable[Counter | Histogram] = (
                 metric for metric in vars(self).values() if isinstance(metric, Counter | Histogram)

@@ -1,4 +1,4 @@
-"""What is kept of each request: a line of the access log, and its share of the metrics."""
+"""The record of each request: a line of the access log, and its part in the metrics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Entry:
 
 
 class Recorder:
-    """Tells of every request.
+    """Logs and counts every request.
 
     Args:
         log: Where to write a JSON line for each.
@@ -58,7 +58,7 @@ class Recorder:
         self._complained = False
 
     def record(self, entry: Entry) -> None:
-        """Take in an answered request."""
+        """Count an answered request."""
         entry.seconds = time.perf_counter() - entry.start
         for observe in self._observers:
             try:
@@ -74,7 +74,7 @@ class Recorder:
             self._log.write(line)  # one write: lines of threads do not mix
             self._log.flush()
             self._complained = False
-        except (OSError, ValueError) as error:  # a full disk is no reason to answer nobody
+        except (OSError, ValueError) as error:  # a full disk must not stop the answers
             if not self._complained:
                 report(f"preview: cannot write the access log: {getattr(error, 'strerror', None) or error}")
             self._complained = True

@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.1  # after a failed step, which may fail at once again
 
 
 def report(line: str, stream: IO[str] | None = None) -> bool:
-    """Print a line; whether that worked. A closed pipe or a full disk is no reason to stop serving.
+    """Print a line; whether that worked. A closed pipe or a full disk does not stop the server.
 
     A stream keeps a few kilobytes that it could not write, and writes them with the next line.
 

@@ -85,7 +85,7 @@ def rest_app(
     Args:
         models: The models.
         max_bytes: Of a body, as sent and as unpacked.
-        recorder: Is told of every request.
+        recorder: Receives every request.
         monitoring: A path, and what to answer there.
         memory: What large requests share.
         body_seconds: Seconds for a body to arrive.
@@ -162,7 +162,7 @@ class _Body:
                     chunk = unpacker.unconsumed_tail
                     await asyncio.sleep(0)
             except zlib.error:
-                return b""  # Serving goes on without the body
+                return b""  # Serving continues without the body
         if unpacker is not None and not unpacker.eof:
             return b""
         whole = b"".join(self._chunks)

@@ -67,7 +67,7 @@ class Servable:
         """Run a signature, as `SavedModelSession.run`, alone or in a batch.
 
         Raises:
-            StatusError: A shape does not fit the signature: told before it could fail a batch of others.
+            StatusError: A shape does not fit the signature: refused before it can fail a batch of others.
         """
         for name, info in self.signatures[signature_name].inputs.items():
             bounds.check_shape(name, np.shape(inputs[name]), info)

@@ -92,7 +92,7 @@ def serve(directory: Path, options: Options) -> None:
             return True
 
         if options.poll_seconds:
-            supervised(poll, lambda error: None, "polling")  # `Models` itself tells of its errors
+            supervised(poll, lambda error: None, "polling")  # `Models` itself reports its errors
         grpc.start()
         with _port_errors(options):
             listener.listen()
@@ -123,7 +123,7 @@ def _scheduler(options: Options, metrics: Metrics) -> BatchScheduler | None:
     file = options.batching_parameters_file
     if not options.enable_batching:
         if file is not None:
-            raise UserError("`batching_parameters_file` needs `enable_batching`: give both")
+            raise UserError("`batching_parameters_file` needs `enable_batching`: pass both")
         return None
     parameters = read_parameters(file) if file is not None else BatchingParameters()
     return BatchScheduler(parameters, partial(metrics.waited, parameters.thread_pool_name))
@@ -177,7 +177,7 @@ def _port(port: int) -> int:
 
 @contextlib.contextmanager
 def _bound(options: Options) -> Iterator[socket.socket]:
-    # Bound before the models load, so that a used port is told at once; it listens only once they serve.
+    # Bound before the models load, so that a port in use is reported at once; it listens once they serve.
     host, port = options.host, _port(options.rest_port)
     if port and port == options.grpc_port:
         raise UserError(f"expected two ports, got {port} for both: choose another `rest_port` or `grpc_port`")
@@ -217,7 +217,7 @@ def _opened(log: str | None) -> Iterator[IO[str] | None]:
     try:
         yield file
     finally:
-        with contextlib.suppress(OSError):  # a full disk was told of when it was met
+        with contextlib.suppress(OSError):  # a full disk was already reported
             file.close()
 
 

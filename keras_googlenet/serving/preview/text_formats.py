@@ -44,7 +44,7 @@ def message_types(messages: Mapping[str, Sequence[tuple[str, int, str]]]) -> dic
             field = message.field.add(name=name, number=number)
             field.label = FIELD.LABEL_REPEATED if kind.endswith("[]") else FIELD.LABEL_OPTIONAL
             scalar = f"TYPE_{kind.removesuffix('[]').upper()}"
-            if scalar in FIELD.Type.keys():  # noqa: SIM118 (an enum wrapper is no mapping)
+            if scalar in FIELD.Type.keys():  # noqa: SIM118 (an enum wrapper is not a mapping)
                 field.type = FIELD.Type.Value(scalar)
             else:
                 field.type = FIELD.TYPE_MESSAGE

@@ -66,7 +66,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """The body of a request, a JSON object; NaN and Infinity are numbers in it.
 
     Raises:
-        StatusError: It is no JSON object.
+        StatusError: It is not a JSON object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
