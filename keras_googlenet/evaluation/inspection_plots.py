@@ -56,7 +56,7 @@ def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(title, loc="left", **AS_WRITTEN)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight")  # the names are beside the figure
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")  # the names are next to the figure
 
 
 def thumbnail(image: np.ndarray, side: int = TILE) -> np.ndarray:
