@@ -21,8 +21,8 @@ def decoder(*, turns: bool = True, background: int | None = WHITE) -> Callable[[
     """The function (encoded image, channels) -> pixels that training decodes with here.
 
     With `turns`, images are turned upright by their EXIF; `background` is what transparent pixels are
-    composed on. It returns uint8 (height, width, channels), and raises ValueError for what is no whole image
-    file of a format that training decodes.
+    composed on. It returns uint8 (height, width, channels), and raises ValueError for anything but a
+    complete image file of a format that training decodes.
     """
     if not has_tensorflow():
         from keras_googlenet.images.numpy import decode
