@@ -10,11 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in ROOT.glob("docs/**/*.md") if path.name != "results_history.md"]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *(str(p.relative_to(ROOT)) for p in PAGES))
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
-)
 CODE = ("keras_googlenet", "serving", "examples", "benchmarks", "scripts")
 INSTEAD = {  # of a phrase, what to write
     r"\b(?:is|are) no (?!longer|such|more\b)(?<!there is no )(?<!there are no )": "is not a",
