@@ -30,7 +30,7 @@ test-wheel: $(VENV)/.development
 conformance: $(VENV)/.development
 	$(BIN)/python -m pytest tests/conformance
 
-# Executes examples/notebooks again and stores the outputs, in about 7 minutes.
+# Executes examples/notebooks again and stores the outputs, in 5 to 15 minutes.
 notebooks: $(VENV)/.development
 	$(BIN)/python scripts/run_notebooks.py examples/notebooks/*.ipynb
 
