@@ -25,6 +25,7 @@ def make_results(monkeypatch):
 READ_BY_PLACE = {  # scripts that know where they are, for what they read or run
     "benchmarks/serving.py": 'Path(__file__).parents[1] / "serving/batching_parameters.txt"',
     "benchmarks/two_processes.py": "[sys.executable, __file__,",
+    "scripts/site_pages.py": "ROOT = Path(__file__).parents[1]",
     "scripts/make_networks.py": 'Path(__file__).with_name("model_cards")',
 }
 
