@@ -123,8 +123,8 @@ def test_bombs_are_refused_by_their_header(predict, jpeg):
         assert "pixels" in message
 
 
-def test_images_that_are_no_jpeg_or_png(predict, pixels):
-    for suffix in (".bmp", ".webp", ".tiff"):
+def test_images_of_other_formats(predict, pixels):
+    for suffix in (".gif", ".tiff"):
         encoded = cv2.imencode(suffix, pixels[0])[1].tobytes()
         assert "JPEG, PNG, BMP or WebP" in error(predict({"instances": [b64(encoded)]}), 400)
 
