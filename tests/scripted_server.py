@@ -85,7 +85,7 @@ def outputs(signature: str, values: list) -> dict[str, np.ndarray]:
         return {"labels": np.array([CLASSES[index] for index in values])}
     pixels = [cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR) for value in values]
     if any(one is None or value.endswith(b"refuse") for one, value in zip(pixels, values, strict=True)):
-        raise ValueError("Expected the bytes of a JPEG or PNG image")
+        raise ValueError("Expected the bytes of a JPEG, PNG, BMP or WebP image")
     if signature == "features":
         return {"features": np.array([one[0, 0] for one in pixels], "float32")}
     if signature != "serving_default":

@@ -106,7 +106,7 @@ MISTAKES = [
     ("predict {data} --url http://127.0.0.1:1/v1/models/m", "cannot reach .*is the server running"),
     ("train --data {empty} --run {new}", "expected a folder for each class .*found none"),
     ("train --data {one_class} --run {new}", "found only 'Sneaker'"),
-    ("train --data {corrupt_data} --run {new}", "cannot read .*3.png: expected JPEG or PNG"),
+    ("train --data {corrupt_data} --run {new}", "cannot read .*3.png: expected JPEG, PNG, BMP"),
     ("train --data nowhere --run {new}", "unknown data 'nowhere'"),
     ("train --data tfds:no_such_set --run {new}", 'unknown data "tfds:no_such_set"'),
     ("train --data {data} --run {run}", "exists: choose another run folder"),

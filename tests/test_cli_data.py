@@ -40,8 +40,8 @@ def test_prepare_ends_with_an_error_once_all_else_is_done(photos, tmp_path):
     assert result.returncode == 2
     assert result.stdout == f"{tmp_path / 'small'}: 0 resized, 2 copied, 0 already there, 1 skipped\n"
     assert result.stderr == (
-        f"error: cannot read {photos / 'dog/2.png'} (corrupt): expected JPEG or PNG images; replace or "
-        "remove them, or skip them with --skip-corrupt\n"
+        f"error: cannot read {photos / 'dog/2.png'} (corrupt): expected JPEG, PNG, BMP, WebP or GIF images; "
+        "replace or remove them, or skip them with --skip-corrupt\n"
     )
 
 

@@ -23,8 +23,8 @@ class Part:
     """Training, validation or test images.
 
     Attributes:
-        images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG or PNG), as `bytes` or
-            as the paths of files.
+        images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG, PNG, BMP, WebP or GIF),
+            as `bytes` or as the paths of files.
         labels: int32 (images,).
         files: The user's own file of each image, where there is one: what to call the image.
     """

@@ -73,7 +73,7 @@ def test_jpeg_of_another_size(predict, jpeg, pixels_shape, http, path):
 
 def test_plain_string_is_bytes_too(predict):
     """As text is no image, the refusal must come from the decoder and not from the parser."""
-    assert "JPEG or PNG" in error(predict({"instances": ["text"]}), 400)
+    assert "JPEG, PNG, BMP or WebP" in error(predict({"instances": ["text"]}), 400)
 
 
 def test_labels_tell_the_order_of_probabilities(predict, answers, classes):

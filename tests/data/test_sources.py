@@ -178,7 +178,7 @@ def test_empty_class_folder_is_named(tmp_path, empty):
     full = {"train/cat", "train/dog", "test/cat", "test/dog"} if "/" in empty else {"cat", "dog"}
     write_images(tmp_path, sorted(full - {empty}), 4)
     write_images(tmp_path, [empty], 0)
-    assert f"no JPEG or PNG image in {tmp_path / empty}:" in load_error(tmp_path)
+    assert f"no JPEG, PNG, BMP, WebP or GIF image in {tmp_path / empty}:" in load_error(tmp_path)
 
 
 def test_test_class_unknown_to_train_is_named(tmp_path):

@@ -12,9 +12,11 @@ from PIL import Image
 
 from keras_googlenet import Preprocessing, UserError
 from keras_googlenet.data import loading, numpy_batches
+from keras_googlenet.data.inspection import inspect_images
 from keras_googlenet.data.inspection import pixels as inspected
 from keras_googlenet.data.parts import Part
 from keras_googlenet.data.prepare import prepare
+from keras_googlenet.data.sources import load_data
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.files import FORMATS, TRAINED_NAMES
 from keras_googlenet.images.numpy import decode
@@ -179,9 +181,9 @@ def resized(name: str, preprocessing: Preprocessing) -> np.ndarray:
     return resize(tf.constant(truth(ALL[name]).astype("uint8")), preprocessing).numpy()
 
 
-@pytest.mark.parametrize("preprocessing", [Preprocessing(16, 16, mean=0, scale=1)])
-def test_batches_and_the_client(preprocessing):
+def test_batches_and_the_client():
     """The client makes PNG of what an earlier export would refuse, transparency kept."""
+    preprocessing = Preprocessing(16, 16, mean=0, scale=1)
     part = Part(list(ALL.values()), np.zeros(len(ALL), "int32"))
     (images,) = [images for images, _ in loading.batches(part, preprocessing, batch_size=len(ALL))]
     (by_numpy,) = [images for images, _ in numpy_batches.batches(part, preprocessing, batch_size=len(ALL))]
@@ -225,6 +227,22 @@ def test_a_network_of_a_run(folder):
     expected = classifier.model.predict_on_batch(classifier.preprocessing.normalize(pixels))
     for one, probabilities in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.probabilities, probabilities, atol=0.05)
+
+
+def test_a_folder_of_every_format(tmp_path):
+    """Its images are found, checked, inspected and batched."""
+    kinds = ["jpg", "png", "bmp", "webp", "gif"]
+    for number in range(20):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        file = tmp_path / "ab"[number % 2] / f"{number}.{kinds[number % 5]}"
+        PICTURE.convert("RGB").rotate(18 * number).save(file)
+    data = load_data(str(tmp_path), validation_fraction=0.2)
+    report, _ = inspect_images(data)
+    assert sum(report["images"].values()) == 20
+    assert report["corrupt"] == []
+    assert report["sizes"]["median"] == [HEIGHT, WIDTH]
+    batches = loading.batches(data.train, Preprocessing(16, 16), batch_size=10)
+    assert sum(len(images) for images, _ in batches) == data.train.count
 
 
 # --- refusals ------------------------------------------------------------------------------------

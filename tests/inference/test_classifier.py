@@ -164,10 +164,13 @@ def test_views(of_run):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (b"no image", "cannot read image 0: expected a JPEG or PNG image"),
+        (b"no image", "cannot read image 0: expected a JPEG, PNG, BMP, WebP or GIF image"),
         (Path("nowhere.png"), "no image file at nowhere.png"),
         (np.zeros((4, 4, 3)), "image 0: expected uint8 pixels"),
-        ([SNEAKER, SNEAKER.read_bytes()[:300]], "cannot read image 1: expected a JPEG or PNG image"),
+        (
+            [SNEAKER, SNEAKER.read_bytes()[:300]],
+            "cannot read image 1: expected a JPEG, PNG, BMP, WebP or GIF image",
+        ),
         (7, "expected a path, bytes or an array of pixels; received int"),
     ],
 )

@@ -179,7 +179,9 @@ def test_refused_image_is_named(connect, tmp_path):
     client = connect(script)
     error = failure(client.predict, [GOOD_PNG, tmp_path / "bad.png", GOOD_PNG])
     assert error.code == "INVALID_ARGUMENT"
-    assert str(error).startswith(f"cannot read {tmp_path / 'bad.png'}: expected a JPEG or PNG")
+    assert str(error).startswith(
+        f"cannot read {tmp_path / 'bad.png'}: expected a JPEG, PNG, BMP, WebP or GIF"
+    )
     assert "cannot read image 1:" in str(failure(client.features, [GOOD_PNG, GOOD_PNG + b"refuse"]))
 
 
@@ -210,8 +212,8 @@ def test_refused_request_blames_no_image(connect):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (b"", "cannot read image 0: expected a JPEG or PNG"),
-        (b"text", "cannot read image 0: expected a JPEG or PNG"),
+        (b"", "cannot read image 0: expected a JPEG, PNG, BMP, WebP or GIF"),
+        (b"text", "cannot read image 0: expected a JPEG, PNG, BMP, WebP or GIF"),
         (np.zeros((2, 2, 3), np.float32), "received float32 of shape"),
         (np.zeros((2, 2, 4), np.uint8), r"received uint8 of shape \(2, 2, 4\)"),
         (np.zeros((0, 2, 3), np.uint8), r"received uint8 of shape \(0, 2, 3\)"),
