@@ -47,7 +47,8 @@ NOT_RUN = {
     "keras-googlenet evaluate --weights imagenet": "needs ImageNet's validation images, and downloads",
     "keras-googlenet train --data flowers --run runs/flowers --variant torchvision": "downloads",
     "docker compose": "needs Docker; test_deployment.py checks the file by its schema",
-    "docker build": "needs Docker; test_deployment.py checks what the file copies",
+    "docker build": "needs Docker; test_deployment.py and test_packaging.py check what the files copy",
+    "docker run": "needs Docker",
     "TFS_REST_URL": "asks a newer server; tests/conformance runs against the preview",
 }
 
