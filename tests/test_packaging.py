@@ -28,13 +28,18 @@ def test_files_for_github_are_valid(schema, files):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_only_the_publishing_job_may_ask_for_a_token():
+WRITES = {  # a job, and what it may write
+    ("release.yml", "publish"): {"id-token": "write"},
+    ("docs.yml", "publish"): {"contents": "write"},
+}
+
+
+def test_only_the_publishing_jobs_may_write():
     for file in WORKFLOWS:
         workflow = yaml.safe_load(file.read_text())
         assert workflow["permissions"] == {"contents": "read"}, file
         for name, job in workflow["jobs"].items():
-            expected = {"id-token": "write"} if (file.name, name) == ("release.yml", "publish") else None
-            assert job.get("permissions") == expected, (file, name)
+            assert job.get("permissions") == WRITES.get((file.name, name)), (file, name)
     publish = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]["publish"]
     assert (publish["needs"], publish["environment"]) == ("build", "release")
 
