@@ -67,7 +67,7 @@ def test_two_sets_and_one_class(fake_features, image_folder, tmp_path, monkeypat
     assert points.shape == (42, 2)
     assert groups.tolist() == [0] * 30 + [1] * 12
     assert list(group_names) == names
-    assert "class Trouser\n" in title
+    assert ", class Trouser:" in title
 
 
 def test_features_are_of_the_images_of_their_labels(image_folder, monkeypatch):

@@ -252,7 +252,7 @@ def test_seconds(text, expected):
 
 @pytest.mark.parametrize("text", ["", "0s", "-1s", "1m", "soon"])
 def test_no_seconds(text):
-    with pytest.raises(UserError, match="expected a time"):
+    with pytest.raises(UserError, match="to be a time"):
         seconds(text)
 
 

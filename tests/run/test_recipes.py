@@ -132,6 +132,7 @@ OTHERS = {
     "early_stopping": (4, "--early-stopping 4"),
     "precision": ("bfloat16", "--precision bfloat16"),
     "checkpoint_minutes": (1.5, "--checkpoint-minutes 1.5"),
+    "sync_batch_norm": (True, "--sync-batch-norm"),
     "seed": (9, "--seed 9"),
     "aux_heads": ...,
     "nesterov": ...,
@@ -280,7 +281,7 @@ def test_resume_with_other_options_is_one_line(flag, recorded, command):
     assert (code, out) == (2, "")
     assert_one_line(err)
     assert "was started with a different" in err
-    assert "learning_rate" in err
+    assert "--learning-rate" in err
 
 
 def test_resuming_nothing_is_one_line(command, tmp_path):

@@ -67,12 +67,12 @@ def test_a_run_that_starts_so(tiny_variant, tmp_path):
 
 @pytest.mark.parametrize("option", [{"whiten": True}, {"identity_start": True}, {"head_scale": 0.5}])
 def test_a_start_beside_other_weights_is_refused(option):
-    with pytest.raises(UserError, match="no whiten, identity_start or head_scale with weights"):
+    with pytest.raises(UserError, match="no `whiten`, `identity_start` or `head_scale` with `weights`"):
         RunConfig(data="sample", run="run", weights="imagenet", **option)
-    with pytest.raises(UserError, match="no whiten, identity_start or head_scale: a search"):
+    with pytest.raises(UserError, match="no `whiten`, `identity_start` or `head_scale`: a search"):
         TuneConfig(training=RunConfig(data="sample", run="run", **option))
 
 
 def test_a_classic_has_no_head_to_scale():
-    with pytest.raises(UserError, match="no head_scale for nin"):
+    with pytest.raises(UserError, match="no `head_scale` for nin"):
         RunConfig(data="sample", run="run", variant="nin", head_scale=0.5)

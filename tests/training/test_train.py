@@ -90,7 +90,7 @@ def test_an_existing_run_is_left_alone(finished_run, image_folder):
 
 
 def test_nothing_is_left_of_a_run_that_cannot_start(image_folder, tmp_path):
-    with pytest.raises(UserError, match=r"at least 79 x 79.*--image-size"):
+    with pytest.raises(UserError, match=r"at least 79 x 79.*`image_size`"):
         train(RunConfig(data=str(image_folder), run=tmp_path / "run", image_size=60))
     assert not (tmp_path / "run").exists()
 
