@@ -75,6 +75,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": (
         "keras-googlenet predict photo.jpg --weights cifar10",
         "keras-googlenet predict photos --model models/googlenet --to predictions.csv --top 3",
+        "keras-googlenet predict photos --model models/googlenet --to predictions.csv --shard 3/16",
     ),
     "explain": (
         "keras-googlenet explain photo.jpg --weights cifar10 --to explained --blocks 3a --blocks 5b",

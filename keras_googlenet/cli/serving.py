@@ -100,6 +100,7 @@ def predict(
     top: int | None = None,
     copy_to: Path | None = None,
     every: str = "1s",
+    shard: str | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
     as_csv: Annotated[bool, cyclopts.Parameter(name="--csv", negative="")] = False,
 ) -> None:
@@ -127,6 +128,9 @@ def predict(
         Copy image files to this folder, into one subfolder per class.
     every
         Time between video frames, such as 1s or 500ms.
+    shard
+        Classify only a share of the images, such as 3/16, the third of 16; with --to predictions.csv in
+        predictions-03-of-16.csv. In an indexed Kubernetes Job, 16 alone takes the pod's share.
     as_json
         Print a list of objects: image, label, probability, and the best few of both.
     as_csv
@@ -142,9 +146,13 @@ def predict(
         raise UserError(f"expected --top to be between 1 and {TOP_K}, got {top}")
     from keras_googlenet.inference.predict import predict_to
     from keras_googlenet.inference.sources import Sources, seconds
-    from keras_googlenet.inference.tables import table_at
+    from keras_googlenet.inference.sources import shard as parse_shard
+    from keras_googlenet.inference.tables import of_shard, table_at
 
-    sources = Sources(images, seconds(every))
+    share = (0, 1) if shard is None else parse_shard(shard)
+    if shard is not None and to is not None:
+        to = of_shard(to, *share)
+    sources = Sources(images, seconds(every), share)
     sources.check()
     if weights is not None:
         check_network(weights)
@@ -163,6 +171,7 @@ def predict(
                 "images": list(images),
                 "top": classes,
                 "every": every,
+                "shard": None if shard is None else list(share),
                 "copy_to": None if copy_to is None else str(copy_to),
             }
             count, failed = predict_to(to, sources, each, job, top=classes, copy_to=copy_to)

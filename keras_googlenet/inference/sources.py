@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ LIST = "-"  # standard input
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
+SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 MOST_BYTES = 64 * 2**20  # per download
 TIMEOUT_SECONDS = 30.0
 
@@ -42,10 +44,13 @@ class Sources:
         names: Image files, folders of them, video files, `https://` URLs, and `-` for a list of those on
             standard input, one per line.
         every: Seconds between video frames.
+        shard: A share of the images: its place, from 0, and the number of shares, which get the images in
+            turn.
     """
 
     names: Sequence[str]
     every: float = 1.0
+    shard: tuple[int, int] = (0, 1)
 
     def check(self) -> None:
         """Check that all paths exist, before any work.
@@ -66,17 +71,21 @@ class Sources:
         """Number of images; `None` if it is not known in advance."""
         if any(name == LIST or _is_video(name) for name in self.names):
             return None
-        return sum(
+        total = sum(
             sum(1 for _ in _images_in(Path(name))) if os.path.isdir(name) else 1 for name in self.names
         )
+        return len(range(self.shard[0], total, self.shard[1]))
 
     def __iter__(self) -> Iterator[Found]:
+        return islice(self._all(), self.shard[0], None, self.shard[1])
+
+    def _all(self) -> Iterator[Found]:
         for name in self.names:
             if name == LIST:
                 lines = (line.rstrip("\r\n") for line in sys.stdin)
                 for line in lines:
                     if line:
-                        yield from replace(self, names=[line])
+                        yield from replace(self, names=[line], shard=(0, 1))
             elif ADDRESS.match(name):
                 yield Found(Item(name, lambda name=name: _downloaded(name)), None)  # type: ignore[misc]
             elif os.path.isdir(name):
@@ -99,6 +108,25 @@ def seconds(text: str) -> float:
     if not value > 0:
         raise UserError(f'expected `every` to be a time such as "1s" or "500ms", got {text!r}')
     return value
+
+
+def shard(text: str, environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Parse `3/16`, the third of 16 shares, or `16`: the share of this process in an indexed Kubernetes Job.
+
+    Returns:
+        Place, from 0, and number.
+
+    Raises:
+        UserError: Not a share.
+    """
+    found = SHARD.fullmatch(text)
+    index = environment.get("JOB_COMPLETION_INDEX", "")
+    if found and found[1] is None and not index.isdigit():
+        raise UserError(f"expected `shard` to be such as 3/{text}: JOB_COMPLETION_INDEX of a Job is not set")
+    place, number = (int(found[1] or int(index) + 1) - 1, int(found[2])) if found else (0, 0)
+    if not 0 <= place < number:
+        raise UserError(f"expected `shard` to be such as 3/16, the third of 16 shares, got {text!r}")
+    return place, number
 
 
 def _images_in(folder: Path) -> Iterator[Path]:

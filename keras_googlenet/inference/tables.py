@@ -56,6 +56,11 @@ def table_at(path: Path, top: int) -> Table:
     return kinds[path.suffix](path, top)
 
 
+def of_shard(path: Path, place: int, number: int) -> Path:
+    """A shard's own file: `predictions.csv` becomes `predictions-03-of-16.csv`; `place` is from 0."""
+    return path.with_name(f"{path.stem}-{place + 1:0{len(str(number))}}-of-{number}{path.suffix}")
+
+
 def csv_columns(top: int) -> list[str]:
     """The CSV columns; classes after the first are numbered from 2."""
     more = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]

@@ -4,6 +4,7 @@ import csv
 import functools
 import http.server
 import io
+import itertools
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.inference import sources as sources_module
 from keras_googlenet.inference import tables
 from keras_googlenet.inference.predict import predict_to
-from keras_googlenet.inference.sources import Sources, seconds
+from keras_googlenet.inference.sources import Sources, seconds, shard
 from keras_googlenet.serving.client.answers import Failure, Prediction, each
 from keras_googlenet.serving.client.retries import ServingError
 
@@ -254,6 +255,57 @@ def test_seconds(text, expected):
 def test_no_seconds(text):
     with pytest.raises(UserError, match="to be a time"):
         seconds(text)
+
+
+# --- shares of the images ------------------------------------------------------------------------
+
+
+def test_each_image_is_in_one_shard(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{images}/a\n"))
+    names = [str(images / "b"), "-", str(images / "c/002.png")]
+    whole = [one.item.name for one in Sources(names)]
+    shards = []
+    for place in range(3):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{images}/a\n"))
+        shards.append([one.item.name for one in Sources(names, shard=(place, 3))])
+    assert [name for row in itertools.zip_longest(*shards) for name in row if name] == whole
+    assert [Sources([str(images)], shard=(place, 3)).count() for place in range(3)] == [34, 33, 33]
+
+
+def test_shards():
+    job = {"JOB_COMPLETION_INDEX": "2"}
+    assert (
+        shard("3/16", {}) == shard("3/16", job | {"JOB_COMPLETION_INDEX": "5"}) == shard("16", job) == (2, 16)
+    )
+    assert tables.of_shard(Path("out/p.csv"), 2, 16) == Path("out/p-03-of-16.csv")
+    with pytest.raises(UserError, match="such as 3/16: JOB_COMPLETION_INDEX of a Job is not set"):
+        shard("16", {})
+
+
+@pytest.mark.parametrize("text", ["", "0/4", "5/4", "1/0", "1/", "a/b", "1/2/3", "-1/2"])
+def test_no_shards(text):
+    with pytest.raises(UserError, match="the third of 16 shares, got"):
+        shard(text, {"JOB_COMPLETION_INDEX": "0"})
+
+
+@pytest.mark.ci
+def test_shards_that_are_killed_score_each_image_once(images, exported, tmp_path):
+    """Processes as in an indexed Job: the same command line, each with its index."""
+    line = [sys.executable, "-m", "keras_googlenet", "predict", str(images), "--model", str(exported)]
+    line += ["--shard", "2", "--to", str(tmp_path / "p.csv")]
+    for index in "01":
+        environment = os.environ | {"JOB_COMPLETION_INDEX": index}
+        to = tmp_path / f"p-{int(index) + 1}-of-2.csv"
+        process = subprocess.Popen(line, stderr=subprocess.PIPE, env=environment)
+        while process.poll() is None and not (to.exists() and to.read_bytes().count(b"\n") > 20):
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        done = subprocess.run(line, capture_output=True, text=True, env=environment)
+        assert done.returncode == 1  # for the broken images
+        assert "1 of 50 images failed" in done.stderr
+    rows = [row["image"] for path in sorted(tmp_path.glob("p-*.csv")) for row in written(path)]
+    assert sorted(rows) == [str(file) for file in sorted(images.rglob("*.png"))]
 
 
 # --- the command ---------------------------------------------------------------------------------

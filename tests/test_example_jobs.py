@@ -1,4 +1,4 @@
-"""The Kubernetes job of `examples/kubernetes`: by the schema, its parts agree, its options exist."""
+"""The Kubernetes jobs of `examples/kubernetes`: by the schema, their parts agree, their options exist."""
 
 from pathlib import Path
 
@@ -8,14 +8,15 @@ import yaml
 from keras_googlenet.cli import app
 from keras_googlenet.training.distribution import from_environment
 
-FILE = Path(__file__).parents[1] / "examples/kubernetes/training-job.yaml"
-SERVICE, CLAIM, JOB = yaml.safe_load_all(FILE.read_text())
+FOLDER = Path(__file__).parents[1] / "examples/kubernetes"
+SERVICE, CLAIM, JOB = yaml.safe_load_all((FOLDER / "training-job.yaml").read_text())
+SCORING = yaml.safe_load((FOLDER / "scoring-job.yaml").read_text())
 POD = JOB["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
 
 
 def test_manifests_follow_the_schema():
-    for manifest in (SERVICE, CLAIM, JOB):
+    for manifest in (SERVICE, CLAIM, JOB, SCORING):
         kubernetes_validate.validate(manifest, "1.33", strict=True)
 
 
@@ -37,3 +38,11 @@ def test_its_options_exist():
     assert bound.arguments["distributed"]
     assert bound.arguments["resume"]
     assert bound.arguments["config"].data == "/volume/photos"
+
+
+def test_scoring_has_a_share_for_each_pod():
+    (container,) = SCORING["spec"]["template"]["spec"]["containers"]
+    command, bound, _ = app.parse_args(container["args"], exit_on_error=False, print_error=False)
+    assert command.__name__ == "predict"
+    assert bound.arguments["shard"] == str(SCORING["spec"]["completions"])
+    assert bound.args == ("/volume/images",)
