@@ -214,7 +214,8 @@ GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 ## Checked
 
 `python benchmarks/two_processes.py`: {setting}, batches of {two["batch_size"]} images of
-{two["image_size"]} x {two["image_size"]} for each process, JAX, one core each, loopback.
+{two["image_size"]} x {two["image_size"]} for each process, JAX, one core each, loopback;
+{two["machine"]}; {two["date"]}.
 
 {checked(processes)}
 

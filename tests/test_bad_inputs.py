@@ -284,9 +284,9 @@ OPTIONS = [
 # They would take hours, or all memory.
 HUGE = [
     ("train --data {data} --run {out} --epochs 999999999999", "epochs"),
-    ("train --data {data} --run {out} --image-size 100000", "image_size"),
+    ("train --data {data} --run {out} --image-size 100000", "--image-size"),
     ("train --data {data} --run {out} --width 1e9", "width"),
-    ("train --data {data} --run {out} --batch-size 999999999999", "batch_size"),
+    ("train --data {data} --run {out} --batch-size 999999999999", "--batch-size"),
     ("tune --data {data} --run {out} --trials 999999999999", "trials"),
     ("prepare {data} {out} --size 100000 --enlarge", "size"),
 ]

@@ -55,7 +55,10 @@ NOT_RUN = {
 # What is replaced in a command, so that it is small: pattern and substitute, all of them, in this order.
 SUBSTITUTES = (
     (r"(train --data sample .*)--epochs 4", r"\1--epochs 1 --width 0.25"),
-    (r"(train --recipe fashion_mnist_best --run \S+)", r"\1 --data photos --epochs 1 --warmup-epochs 0"),
+    (
+        r"(train --recipe fashion_mnist_best --run \S+)",
+        r"\1 --data photos --epochs 1 --warmup-epochs 0 --variant short",
+    ),
     (r"--crops 144", "--crops 10"),
     (r"--data new-images", "--data sample"),  # no folder can have the name of its class T-shirt/top
     (r"--data flowers", "--data flowers --image-size 80"),

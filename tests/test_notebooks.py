@@ -13,6 +13,7 @@ LARGEST = 400_000  # bytes: GitHub and a reader's connection
 LOG = re.compile(r"(WARNING|INFO|ERROR)[:|]|Warning:|absl::|Traceback|\x1b\[")
 ABSOLUTE = re.compile(r"""(?<![\w.:/<])/(home|root|tmp|Users|private|usr|var|work|opt|mnt)/""")
 
+LONG = ("dive_into_deep_learning",)  # minutes
 stored = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -62,7 +63,13 @@ def test_what_is_stored(path):
 
 
 @pytest.mark.ci
-@stored
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else [])
+        for path in NOTEBOOKS
+    ],
+)
 def test_it_runs(path, tmp_path, monkeypatch):
     """Every cell runs, and puts out the kinds of things that it has stored."""
     monkeypatch.syspath_prepend(ROOT / "scripts")

@@ -109,10 +109,10 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
             '"preview, gRPC",1,bn,224,8,50',
         ),
         "two_processes": (
-            "batch_statistics,variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,exchanges,latency,"
+            "machine,date,batch_statistics,variant,width,image_size,batch_size,parameters,step_of_one,sum_of_two,exchanges,latency,"
             "expected,step_of_two,expected_to_measured,efficiency",
-            "of each device,bn,0.5,80,8,1000,0.1,0.02,1,0.001,0.121,0.12,1.01,0.83",
-            "of all devices,bn,0.5,80,8,1000,0.1,0.02,10,0.001,0.13,0.15,0.87,0.67",
+            "Another,2030-01-02,of each device,bn,0.5,80,8,1000,0.1,0.02,1,0.001,0.121,0.12,1.01,0.83",
+            "Another,2030-01-02,of all devices,bn,0.5,80,8,1000,0.1,0.02,10,0.001,0.13,0.15,0.87,0.67",
         ),
     }
     for name, text in lines.items():
@@ -121,6 +121,7 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
     page = (tmp_path / "s.md").read_text()
     assert "| training, bn, auto (bfloat16) | 224 | 32 | 100.0 | 2.78 |" in page
     assert "| serving JPEG, bn | 224 | 8 | 50.0 | 5.56 |" in page
+    assert "Another; 2030-01-02" in page
     assert "| of each device | 100.0 ms | 20.0 ms | 1.0 ms | 1 | 121.0 ms | 120.0 ms | 1.01 | 0.83 |" in page
     assert "| of all devices | 100.0 ms | 20.0 ms | 1.0 ms | 10 | 130.0 ms | 150.0 ms | 0.87 | 0.67 |" in page
     assert "2,000,000 trainable parameters" in page

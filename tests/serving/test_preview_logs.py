@@ -39,7 +39,8 @@ def publish(adders, folder, number):
 
 
 def version_served(rest):
-    return httpx.get(f"{rest}/v1/models/adder").json()["model_version_status"][0]["version"]
+    status = httpx.get(f"{rest}/v1/models/adder").json()["model_version_status"][0]
+    return status["version"] if status["state"] == "AVAILABLE" else None  # not yet, while it loads
 
 
 @pytest.fixture

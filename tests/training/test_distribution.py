@@ -111,14 +111,14 @@ def together(tmp_path_factory, tiny_variant):
     return run
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_two_processes_learn_with_their_own_batch_statistics(alone, together):
     check_equal_weights(together)
     np.testing.assert_allclose(metrics(together)[:, 1], metrics(alone)[:, 1], atol=0.1)
     assert run_folder.summary(together)["test_accuracy"] > 0.9
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_killed_process_is_restarted_by_its_launcher(together, tiny_variant, tmp_path):
     """The other one fails too, so that a launcher restarts both; they reach the same weights."""
     run = tmp_path / "run"

@@ -35,7 +35,15 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.slow] if name.endswith("_fast") else []
+        )  # other widths of the best
+        for name in RECIPES
+    ],
+)
 def test_a_recipe_trains_and_what_it_saves_loads(recipe, images, tmp_path):
     options = recipe_options(recipe)
     data = images / "train" if "test_split" in options else images  # a divided folder takes no other split

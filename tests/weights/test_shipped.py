@@ -96,7 +96,7 @@ def test_the_whole_test_sets(name):
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["fashion_mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_every_command_takes_its_name(name, command, photos, tmp_path):
     image = str(next(photos.rglob("*.png")))
     code, output, error = command("predict", image, "--weights", name, "--json")
