@@ -17,8 +17,9 @@ import tensorflow as tf
 from keras_googlenet.data.augmentations import CUTOUT, GRAY, Turn, of_batches, of_images, takes_elements
 from keras_googlenet.data.loading import pixels, rounded
 from keras_googlenet.images import exif_graph
-from keras_googlenet.images.spec import JPEG_MAGIC, Preprocessing
-from keras_googlenet.images.tensorflow import announced_size, antialiased, resize, to_channels
+from keras_googlenet.images.headers_graph import announced_size, is_jpeg
+from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.images.tensorflow import antialiased, resize, to_channels
 
 Tensor = Any
 ASPECT = (3 / 4, 4 / 3)  # paper, section 6
@@ -147,13 +148,13 @@ def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float,
     channels, turns = preprocessing.channels, preprocessing.turns
     encoded = element.dtype == tf.string
     if encoded:
-        is_jpeg = tf.equal(tf.strings.substr(element, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+        of_file = is_jpeg(element)
         decoded = tf.cond(
-            is_jpeg,
+            of_file,
             lambda: tf.zeros((1, 1, channels), tf.uint8),
             lambda: pixels(element, preprocessing),
         )
-        size = tf.cond(is_jpeg, lambda: announced_size(element), lambda: tf.shape(decoded)[:2])
+        size = tf.cond(of_file, lambda: announced_size(element), lambda: tf.shape(decoded)[:2])
         shape = tf.concat([size, [channels]], axis=0)
     else:
         decoded, shape = to_channels(element, channels), tf.shape(element)
@@ -177,7 +178,7 @@ def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float,
     def of_decoded() -> Tensor:
         return decoded[top : top + height, left : left + width]
 
-    return tf.cond(is_jpeg, of_jpeg, of_decoded) if encoded else of_decoded()
+    return tf.cond(of_file, of_jpeg, of_decoded) if encoded else of_decoded()
 
 
 def distort_colors(image: Tensor, draws: Seeds) -> Tensor:

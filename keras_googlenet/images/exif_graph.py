@@ -24,7 +24,8 @@ from keras_googlenet.images.exif import (
     WEBP_FIRST,
     WEBP_KIND,
 )
-from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC, RIFF
+from keras_googlenet.images.headers_graph import is_jpeg, is_png, is_webp
+from keras_googlenet.images.spec import PNG_MAGIC
 
 Tensor = Any
 
@@ -70,13 +71,12 @@ def orientation(encoded: Tensor) -> Tensor:
         return tf.cond(has_sign, parsed, lambda: tf.constant(UPRIGHT))
 
     def of_webp_or_none() -> Tensor:
-        is_webp = _starts(encoded, RIFF)
-        return tf.cond(is_webp, lambda: found(WEBP_KIND, _of_webp), lambda: tf.constant(UPRIGHT))
+        return tf.cond(is_webp(encoded), lambda: found(WEBP_KIND, _of_webp), lambda: tf.constant(UPRIGHT))
 
     def of_others() -> Tensor:
-        return tf.cond(_starts(encoded, PNG_MAGIC), lambda: found(PNG_KIND, _of_png), of_webp_or_none)
+        return tf.cond(is_png(encoded), lambda: found(PNG_KIND, _of_png), of_webp_or_none)
 
-    return tf.cond(_starts(encoded, JPEG_MAGIC), lambda: found(EXIF, _of_jpeg), of_others)
+    return tf.cond(is_jpeg(encoded), lambda: found(EXIF, _of_jpeg), of_others)
 
 
 def upright(pixels: Tensor, turned: Tensor) -> Tensor:
@@ -93,10 +93,6 @@ def upright(pixels: Tensor, turned: Tensor) -> Tensor:
 
     result = tf.cond(turned > UPRIGHT, turn, lambda: pixels)
     return tf.ensure_shape(result, (None, None, pixels.shape[-1]))
-
-
-def _starts(encoded: Tensor, magic: bytes) -> Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
 
 
 def _of_jpeg(file: Bytes) -> Bytes:

@@ -9,20 +9,12 @@ import tensorflow as tf
 
 from keras_googlenet.images import exif_graph
 from keras_googlenet.images.exif import TRANSPOSED
+from keras_googlenet.images.headers_graph import announced_size, head, is_jpeg, is_png, starts
 from keras_googlenet.images.numpy import decode
 from keras_googlenet.images.spec import (
     BMP_MAGIC,
-    JPEG_MAGIC,
-    JPEG_SCAN,
-    LARGEST_SCANS,
     LUMA,
     MAX_PIXELS,
-    MAX_SCANS,
-    MAX_SIDE,
-    PNG_HEADER,
-    PNG_MAGIC,
-    RIFF,
-    WEBP,
     WHITE,
     Preprocessing,
 )
@@ -32,7 +24,6 @@ Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 # Of a filter's name in `tf.image.resize`, the name in its kernel.
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 PNG_COLOR_TYPE, PNG_ALPHA = 25, (4, 6)  # its place in the file, and those with alpha
-WEBP_ANIMATION = 2  # a flag
 COMPOSED_AT_ONCE = 2**20  # pixels
 ELONGATED = 4  # how many times as wide as what is kept of it an image is whose width is resized first
 
@@ -65,7 +56,7 @@ def read_image(
 
         return tf.ensure_shape(tf.numpy_function(read, [encoded], tf.uint8), (None, None, channels))
 
-    return tf.cond(_is_jpeg(encoded) | _is_png(encoded), by_tensorflow, by_python)
+    return tf.cond(is_jpeg(encoded) | is_png(encoded), by_tensorflow, by_python)
 
 
 def decode_image(
@@ -93,122 +84,6 @@ def decode_image(
     """
     with tf.control_dependencies([announced_size(encoded, max_pixels)]):
         return _decode(tf.identity(encoded), channels, turns, background)
-
-
-def announced_size(encoded: Tensor, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Height and width from an image's header, int32 (2,). Nothing is decoded.
-
-    Args:
-        encoded: Scalar string tensor.
-        max_pixels: The largest height x width.
-
-    Raises:
-        tf.errors.InvalidArgumentError: The bytes are of no such format; the header is corrupt, or announces
-            more than `max_pixels` or a side of more than `MAX_SIDE` pixels; a JPEG has more than `MAX_SCANS`
-            scans, or more than `LARGEST_SCANS` x `max_pixels` by its own pixels; a BMP is compressed or has
-            not 24 or 32 bits a pixel; or a WebP is animated.
-    """
-
-    def of_others() -> tuple[Tensor, int]:
-        is_bmp = _starts(encoded, BMP_MAGIC)
-        expected = ["Expected the bytes of a JPEG, PNG, BMP or WebP image"]
-        with tf.control_dependencies([tf.debugging.Assert(is_bmp | _is_webp(encoded), expected)]):
-            return tf.cond(is_bmp, lambda: _bmp_size(encoded), lambda: _webp_size(encoded)), 1
-
-    def not_jpeg() -> tuple[Tensor, int]:
-        return tf.cond(_is_png(encoded), lambda: (_png_size(encoded), 1), of_others)
-
-    size, scans = tf.cond(_is_jpeg(encoded), lambda: _jpeg_size_and_scans(encoded), not_jpeg)
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    fine = tf.reduce_all((size > 0) & (size <= MAX_SIDE)) & (pixels <= max_pixels)
-    message = (
-        f"Expected an image of 1 to {max_pixels} pixels, at most {MAX_SIDE} a side; "
-        "received height and width:"
-    )
-    fast = (scans <= MAX_SCANS) & (tf.cast(scans, tf.int64) * pixels <= LARGEST_SCANS * max_pixels)
-    limits = (
-        f"Expected an image of at most {MAX_SCANS} JPEG scans, {LARGEST_SCANS} where it has {max_pixels} "
-        "pixels; received scans and pixels:"
-    )
-    checks = [  # the client reads these messages, two numbers each
-        tf.debugging.Assert(fine, [message, size[0], size[1]]),
-        tf.debugging.Assert(fast, [limits, scans, pixels]),
-    ]
-    with tf.control_dependencies(checks):
-        return tf.identity(size)
-
-
-def _starts(encoded: Tensor, sign: bytes) -> Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, len(sign)), sign)
-
-
-def _head(encoded: Tensor, start: int, end: int) -> Tensor:
-    """The bytes from `start` to `end` of a file, zeros where it is cut short."""
-    return tf.strings.substr(
-        tf.strings.join([tf.strings.substr(encoded, 0, end), bytes(end)]), start, end - start
-    )
-
-
-def _is_jpeg(encoded: Tensor) -> Tensor:
-    return _starts(encoded, JPEG_MAGIC)
-
-
-def _is_png(encoded: Tensor) -> Tensor:
-    return _starts(encoded, PNG_MAGIC)
-
-
-def _is_webp(encoded: Tensor) -> Tensor:
-    return _starts(encoded, RIFF) & tf.equal(_head(encoded, 8, 12), WEBP)
-
-
-def _jpeg_size_and_scans(encoded: Tensor) -> tuple[Tensor, Tensor]:
-    # libjpeg refuses a scan whose first bytes are others. Thumbnails inside of the file count as well.
-    scans = tf.size(tf.strings.split(encoded, JPEG_SCAN, maxsplit=MAX_SCANS + 1)) - 1
-    # libjpeg's own reading of the header, by which `decode_jpeg` makes room, too.
-    return tf.io.extract_jpeg_shape(encoded)[:2], scans
-
-
-def _png_size(encoded: Tensor) -> Tensor:
-    # libpng skips a chunk of another kind before IHDR, whose size would then not be read here.
-    starts = tf.equal(tf.strings.substr(encoded, 0, len(PNG_HEADER)), PNG_HEADER)
-    first = tf.debugging.Assert(starts, ["Expected a PNG image whose first chunk is IHDR"])
-    with tf.control_dependencies([first]):
-        padded = tf.strings.join([encoded, bytes(8)])  # a header may be cut short
-    size = tf.io.decode_raw(tf.strings.substr(padded, len(PNG_HEADER), 8), tf.int32, little_endian=False)
-    return tf.reverse(size, [0])
-
-
-def _bmp_size(encoded: Tensor) -> Tensor:
-    numbers = tf.io.decode_raw(_head(encoded, 14, 34), tf.int32, little_endian=True)
-    header, width, height, planes_and_bits, compression = tf.unstack(tf.ensure_shape(numbers, 5))
-    bits = planes_and_bits // 2**16
-    plain = (header >= 40) & ((bits == 24) | (bits == 32)) & (compression == 0)
-    expected = ["Expected a BMP image of 24 or 32 bits a pixel, not compressed"]
-    with tf.control_dependencies([tf.debugging.Assert(plain, expected)]):
-        return tf.stack([tf.abs(height), width])  # a negative height: the rows go from top to bottom
-
-
-def _webp_size(encoded: Tensor) -> Tensor:
-    kind = _head(encoded, 12, 16)
-    content = tf.cast(tf.io.decode_raw(_head(encoded, 20, 30), tf.uint8), tf.int32)
-    flags, *_ = byte = tf.unstack(tf.ensure_shape(content, 10))
-    is_extended = tf.equal(kind, b"VP8X")
-    # Given more than one frame, TensorFlow's operation writes past the end of its memory (2.20 and 2.21).
-    moves = is_extended & (flags & WEBP_ANIMATION != 0)
-    still = tf.debugging.Assert(~moves, ["Expected a WebP image that is not animated"])
-    bits = byte[1] + 2**8 * byte[2] + 2**16 * byte[3] + 2**24 * (byte[4] & 0xF)
-    lossless = [1 + bits // 2**14, 1 + bits % 2**14]
-    lossy = [(byte[8] + 2**8 * byte[9]) % 2**14, (byte[6] + 2**8 * byte[7]) % 2**14]
-    extended = [1 + sum(byte[at + i] * 2 ** (8 * i) for i in range(3)) for at in (7, 4)]  # libwebp demands it
-    with tf.control_dependencies([still]):
-        return tf.case(
-            [
-                (is_extended, lambda: tf.stack(extended)),
-                (tf.equal(kind, b"VP8L"), lambda: tf.stack(lossless)),
-                (tf.equal(kind, b"VP8 "), lambda: tf.stack(lossy)),
-            ],
-            default=lambda: tf.zeros(2, tf.int32),  # which is refused
-        )
 
 
 def _decode(encoded: Tensor, channels: int, turns: bool, background: int | None) -> Tensor:
@@ -241,17 +116,17 @@ def _decode(encoded: Tensor, channels: int, turns: bool, background: int | None)
 
     def bmp_or_webp() -> Tensor:
         # Of 32 bits a pixel, 8 are unused.
-        return tf.cond(_starts(encoded, BMP_MAGIC), lambda: tf.io.decode_bmp(encoded, channels=3), webp)
+        return tf.cond(starts(encoded, BMP_MAGIC), lambda: tf.io.decode_bmp(encoded, channels=3), webp)
 
     def not_jpeg() -> Tensor:
-        return tf.cond(_is_png(encoded), png, bmp_or_webp)
+        return tf.cond(is_png(encoded), png, bmp_or_webp)
 
-    pixels = to_channels(tf.cond(_is_jpeg(encoded), jpeg, not_jpeg), channels)
+    pixels = to_channels(tf.cond(is_jpeg(encoded), jpeg, not_jpeg), channels)
     return exif_graph.upright(pixels, exif_graph.orientation(encoded)) if turns else pixels
 
 
 def _png_has_alpha(encoded: Tensor) -> Tensor:
-    color_type = tf.io.decode_raw(_head(encoded, PNG_COLOR_TYPE, PNG_COLOR_TYPE + 1), tf.uint8)
+    color_type = tf.io.decode_raw(head(encoded, PNG_COLOR_TYPE, PNG_COLOR_TYPE + 1), tf.uint8)
     has_channel = tf.reduce_any(color_type == tf.constant(PNG_ALPHA, tf.uint8))
     return has_channel | (tf.size(tf.strings.split(encoded, b"tRNS", maxsplit=1)) > 1)
 
