@@ -71,7 +71,7 @@ def plot_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"{np.trace(matrix) / max(matrix.sum(), 1):.1%} of {matrix.sum()} images right")
+    axes.set_title(f"Accuracy {np.trace(matrix) / max(matrix.sum(), 1):.1%} ({matrix.sum():,} images)")
     if classes <= MAX_NAMED_CLASSES:
         names = [shortened(name) for name in class_names]
         axes.set_xticks(range(classes), names, rotation=45, ha="right", **AS_WRITTEN)
