@@ -28,9 +28,20 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+SHOWN: dict[str, str] = {}
+"""What `say` prints instead of a local folder: the address in object storage that it is a copy of."""
+
+
+def shown(text: str) -> str:
+    """`text` with addresses instead of the local folders that are copies of what is there."""
+    for folder, address in SHOWN.items():
+        text = text.replace(folder, address)
+    return text
+
+
 def say(*values: Any, **options: Any) -> None:
-    """`print`, with every value made `printable`. All that the package prints goes through it."""
-    print(*(printable(str(value)) for value in values), **options)  # noqa: T201
+    """`print`, with every value `shown` and made `printable`. All that the package prints goes through it."""
+    print(*(printable(shown(str(value))) for value in values), **options)  # noqa: T201
 
 
 def reason(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from keras_googlenet.errors import UserError
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving's numbers are int64
 MAX_WARMUP_RECORDS = 1000  # TensorFlow Serving refuses a version with more
+GRAPH = "saved_model.pb"  # a version without it is not one
 EXTRA = "assets.extra"  # TensorFlow's place for files that no op reads
 WARMUP = f"{EXTRA}/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
 PROVENANCE = "provenance.json"  # in `EXTRA`: where a version comes from
@@ -48,9 +49,9 @@ def version_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"no model at {path}: expected the folder that `export` wrote")
     folder = path
-    if not (path / "saved_model.pb").is_file():
+    if not (path / GRAPH).is_file():
         found = versions(path)
         folder = found[max(found)] if found else path
-    if not (folder / "saved_model.pb").is_file():
+    if not (folder / GRAPH).is_file():
         raise UserError(f"no SavedModel in {path}: expected the folder that `export` wrote")
     return folder

@@ -14,13 +14,37 @@ from keras_googlenet import __version__
 from keras_googlenet.cli import data, evaluate, explain, export, help, profile, serving, train, tune, weights
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.quiet import set_up
+from keras_googlenet.storage.place import address
 from keras_googlenet.text import is_utf8
+
+# Which arguments of a command may be an address in object storage.
+ADDRESSES = {
+    "train": ("data", "run", "weights"),
+    "tune": ("data",),
+    "inspect": ("data", "weights"),
+    "evaluate": ("run", "data", "ensemble", "weights"),
+    "export": ("run", "to", "data"),
+    "sync": ("place",),
+    "predict": ("model", "weights"),
+    "explain": ("model", "weights"),
+}
+
+
+def check_addresses(
+    app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection
+) -> None:
+    """Refuse an address where a local path is needed, which would become a folder named `s3:`."""
+    for argument in arguments:
+        for token in argument.tokens:
+            if address(token.value) and argument.field_info.name not in ADDRESSES.get("".join(commands), ()):
+                raise UserError(f"expected a local path as {argument.name}, got the address {token.value}")
+
 
 app = cyclopts.App(
     name="keras-googlenet",
     help="GoogLeNet (Inception v1) for Keras 3: from images to a served model.",
     version=__version__,
-    config=train.fill_in,
+    config=(train.fill_in, check_addresses),
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative_iterable=("no-",)),
     help_formatter=help.Formatter(),
@@ -38,6 +62,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (  # as a newcomer meets them
     evaluate.results,
     export.export,
     serving.deploy,
+    serving.sync,
     tune.tune,
     data.inspect,
     data.prepare,

@@ -10,6 +10,7 @@ import cyclopts
 from keras_googlenet.data.sources import check_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow
+from keras_googlenet.storage.place import address
 from keras_googlenet.text import say
 from keras_googlenet.weights.shipped import check_run, is_shipped
 
@@ -35,7 +36,8 @@ def evaluate(
     Parameters
     ----------
     run
-        The folder of a finished run, or a network of the package such as cifar10.
+        The folder of a finished run or its address such as s3://bucket/run, or a network of the package
+        such as cifar10.
     data
         Images to measure on: a folder with one folder of images for each class, "sample" or
         "tfds:NAME"; by default the data of the run, in its recorded split.
@@ -58,7 +60,7 @@ def evaluate(
         If the run's images have changed, use the recorded files that still exist.
     to
         Folder for the report, which must not exist; by default a new one in the run's folder. Without --to,
-        published weights and networks of the package get no report.
+        published weights, networks of the package and runs at an address get no report.
     as_json
         Print only JSON.
     """
@@ -75,7 +77,7 @@ def evaluate(
     from keras_googlenet.evaluation.evaluate import free_folder
     from keras_googlenet.evaluation.results import FIGURES
 
-    if to is None and run is not None and not is_shipped(run):
+    if to is None and run is not None and not is_shipped(run) and address(run) is None:
         to = free_folder(Path(run) / "evaluation")
     found = evaluate_run(
         run or str(weights),

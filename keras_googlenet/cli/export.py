@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import cyclopts
 
+from keras_googlenet.export import remote
 from keras_googlenet.export.formats import SAVED_MODEL, format_help, format_named
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
+from keras_googlenet.storage.place import Place, address
 from keras_googlenet.text import say
 from keras_googlenet.versions import WARMUP_BATCH_SIZES
 from keras_googlenet.weights.shipped import check_run
@@ -44,10 +48,12 @@ def export(
     Parameters
     ----------
     run
-        The folder of a finished run, or a network of the package such as cifar10.
+        The folder of a finished run or its address such as s3://bucket/run, or a network of the package
+        such as cifar10.
     to
         The model's directory, such as models/googlenet: its name is the model's. For the formats onnx and
-        litert, a file that ends in .onnx or .tflite.
+        litert, a file that ends in .onnx or .tflite. Either may be an address such as
+        s3://bucket/models/googlenet.
     weights
         For a run with averaged weights: the average, as in model.keras, or the last weights.
     calibrate
@@ -79,27 +85,38 @@ def export(
         Keep only this many of the highest versions, the new one included.
     """
     format_named(format)
+    there = None if (found := address(to)) is None else Place(found)
+    if there is not None and format == SAVED_MODEL:
+        remote.check_free(there, version)  # before the work, which takes a minute
     check_run(run)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
     from keras_googlenet.export.from_run import export_run
 
+    write = partial(
+        export_run,
+        run,
+        format=format,
+        weights=weights,
+        calibrate=calibrate,
+        data=data,
+        recorded_split=recorded_split,
+        version=version,
+        precision=precision,
+        optimize=optimize,
+        cores=cores,
+        cam=cam,
+        max_pixels=max_pixels,
+        warmup_batch_sizes=warmup_batch_sizes,
+    )
     with contextlib.nullcontext() if format == SAVED_MODEL else silenced_libraries():
-        exported = export_run(
-            run,
-            to,
-            format=format,
-            weights=weights,
-            calibrate=calibrate,
-            data=data,
-            recorded_split=recorded_split,
-            version=version,
-            precision=precision,
-            optimize=optimize,
-            cores=cores,
-            cam=cam,
-            max_pixels=max_pixels,
-            warmup_batch_sizes=warmup_batch_sizes,
-            keep=keep,
-        )
-    say(exported)
+        if there is None:
+            say(write(to, keep=keep))
+            return
+        with tempfile.TemporaryDirectory() as made:
+            exported = write(Path(made) / there.name, keep=keep)
+            if format == SAVED_MODEL:
+                say(remote.upload(exported, there, version, keep))
+            else:
+                there.write("", exported.read_bytes())
+                say(there.address)

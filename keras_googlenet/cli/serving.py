@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import cyclopts
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.names import CONFIG, TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.serving.preview.options import Options
+from keras_googlenet.storage.place import Place, address
+from keras_googlenet.storage.published import local
 from keras_googlenet.text import say
 from keras_googlenet.versions import check_models, version_folder
 from keras_googlenet.weights.shipped import check_network, is_shipped
@@ -91,6 +95,51 @@ def deploy(folder: Path, /, *, model: str) -> None:
     say(f"{folder}: model {name!r}; next: docker compose -f {shlex.quote(str(folder / 'compose.yaml'))} up")
 
 
+def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int | None = None) -> None:
+    """Copy a model's exported versions from object storage into a folder that a server watches.
+
+    A version appears in the folder complete or not at all. With --every, unreachable storage is reported and
+    asked again; without, it is an error.
+
+    Parameters
+    ----------
+    place
+        The model's address, such as s3://bucket/models/googlenet.
+    directory
+        The model's folder, such as models/googlenet; made if it does not exist.
+    every
+        Repeat after this time, such as 10s, until the process is stopped.
+    keep
+        Copy only this many of the highest versions, and delete lower ones from the folder.
+    """
+    from keras_googlenet.export.remote import sync as sync_versions
+    from keras_googlenet.inference.sources import seconds
+
+    there = address(place)
+    if there is None:
+        raise UserError(f"expected a model's address, such as s3://bucket/models/googlenet, got {place}")
+    if keep is not None and keep < 1:
+        raise UserError(f"expected --keep to be at least 1, got {keep}")
+    interval = None if every is None else seconds(every)
+    signal.signal(signal.SIGTERM, _stop)
+    while True:
+        try:
+            for version in sync_versions(Place(there), directory, keep):
+                say(version, flush=True)
+        except UserError as error:
+            if interval is None:
+                raise
+            say(f"{error}; asked again in {every}", file=sys.stderr, flush=True)
+        if interval is None:
+            return
+        time.sleep(interval)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """As the first process of a container, one that does not catch SIGTERM would not end by it."""
+    raise Interrupted("stopped", number)
+
+
 def predict(
     *images: str,
     model: Path | None = None,
@@ -113,7 +162,8 @@ def predict(
     images
         Image files, folders, videos and https:// URLs; "-" reads a list of them from standard input.
     model
-        An exported version's folder, the model's directory for its highest version, or a run's folder.
+        An exported version's folder, the model's directory for its highest version, a run's folder, or the
+        address of one of them, such as s3://bucket/models/googlenet.
     url
         A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet, or over gRPC
         grpc://127.0.0.1:8500/v1/models/googlenet.
@@ -156,15 +206,16 @@ def predict(
     sources.check()
     if weights is not None:
         check_network(weights)
-    if model is not None and not (model / CONFIG).is_file():
-        version_folder(model)
+    folder = None if model is None else local(model)
+    if folder is not None and not (folder / CONFIG).is_file():
+        version_folder(folder)
     of_json = as_json or (to is not None and to.suffix != ".csv")
     classes = top or (TOP_K if of_json else 1)
     if to is not None:
         table_at(to, classes)
     if url is None or url.startswith("grpc"):
         import_tensorflow()
-    with silenced_libraries(), _model(model, url, weights) as each:
+    with silenced_libraries(), _model(folder, url, weights) as each:
         if to is not None:
             job = {
                 "model": str(model or url or weights),

@@ -18,6 +18,8 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.quiet import import_tensorflow
 from keras_googlenet.run.config import RunConfig, check_new
 from keras_googlenet.run.recipes import RECIPES, recipe_options
+from keras_googlenet.storage.place import Place, address
+from keras_googlenet.storage.published import check_free, local
 from keras_googlenet.text import reason, say
 
 
@@ -67,8 +69,13 @@ def train(
         raise UserError("--coordinator-address, --processes and --process-id need --distributed")
     if architecture is not None:
         config = replace(config, variant=str(architecture), width=1.0)
+    there = address(config.run)
+    if there is not None and distributed:
+        raise UserError(f"expected a folder that all processes see as --run with --distributed, got {there}")
     check_data(config.data)
-    if not resume:
+    if there is not None:
+        check_free(Place(there), resume=resume)
+    elif not resume:
         check_new(config.run)
     import_tensorflow()
     from keras_googlenet.training.train import train as train_run
@@ -149,7 +156,7 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
         epochs = given("--epochs") or ""
         values = recipe_options(recipe, int(epochs) if epochs.isdecimal() else None)
     elif is_resumed and run is not None and given("--data") is None:
-        config = Path(run) / "config.json"
+        config = local(run) / "config.json"
         if not config.is_file():
             raise UserError(f"nothing to resume at {run}: expected a run's folder, or --data to start one")
         try:

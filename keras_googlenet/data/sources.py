@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_googlenet.errors import UserError
+from keras_googlenet.storage.cache import data_folder
+from keras_googlenet.storage.place import Place, address
 
 if TYPE_CHECKING:
     from keras_googlenet.data.parts import ImageData
@@ -68,7 +70,7 @@ def _folder(name: str, options: DataOptions) -> ImageData:
 
     check_data(name)
     return folder_data(
-        Path(name),
+        data_folder(name, again=True),
         options.validation_fraction,
         options.seed,
         options.test_split,
@@ -80,7 +82,12 @@ def _folder(name: str, options: DataOptions) -> ImageData:
 
 OF_FOLDERS = ("test_split", "group_duplicates", "groups")
 OF_SOME = (*OF_FOLDERS, "tfds_manual_dir")  # options that not every source takes
-FOLDER = Source("", "a folder with one folder of images for each class", _folder, OF_FOLDERS)
+FOLDER = Source(
+    "",
+    "a folder with one folder of images for each class, or its s3:// or gs:// address",
+    _folder,
+    OF_FOLDERS,
+)
 SOURCES = [
     Source("sample", '"sample"', _sample),
     Source("tfds:", '"tfds:NAME[:CONFIG]"', _tfds, ("tfds_manual_dir",)),
@@ -107,9 +114,14 @@ def check_data(data: str) -> None:
     """Refuse a name of no data set, before any work.
 
     Raises:
-        UserError: It is not a known name, and there is no such folder.
+        UserError: It is not a known name, and there is no such folder or address.
     """
-    if source_of(data) is FOLDER and not Path(data).is_dir():
+    there = address(data)
+    if source_of(data) is not FOLDER:
+        return
+    if there is not None:
+        Place(there).check()
+    elif not Path(data).is_dir():
         raise UserError(f"unknown data {data!r}: expected {expected_data()}")
 
 
@@ -129,7 +141,8 @@ def load_data(
 
     Args:
         data: A name that one of `SOURCES` knows, such as `"sample"` or `"tfds:NAME[:CONFIG]"`, or the
-            path of a folder with one folder of JPEG, PNG, BMP, WebP or GIF images for each class. The
+            path of a folder with one folder of JPEG, PNG, BMP, WebP or GIF images for each class, or its
+            address in object storage, such as `s3://bucket/photos`, which is copied into the cache. The
             folder may be divided into `train/`, `test/` and `validation/` (or `val/`); else a fifth of each
             class is held out for the test.
         validation_fraction: Share of the training images kept out of training, for validation,

@@ -17,6 +17,7 @@ from keras_googlenet.run import division
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import RunConfig
 from keras_googlenet.run.inputs import open_data
+from keras_googlenet.storage.cache import data_folder
 from keras_googlenet.text import listed
 
 PARTS = ("test", "validation", "train")
@@ -75,7 +76,7 @@ def named_images(data: str | ImageData, part_name: str | None, run: Path | None)
     if isinstance(data, ImageData):
         return _part("arrays", data, chosen)
     if source_of(data) is FOLDER and part_name is None and not _is_divided(data):
-        return Images(data, "all", *labeled_folder(Path(data)))
+        return Images(data, "all", *labeled_folder(data_folder(data)))
     return _part(data, load_data(data) if run is None else _load(data, run_folder.load_config(run)), chosen)
 
 
@@ -140,7 +141,7 @@ def _load(data: str, config: RunConfig) -> ImageData:
 
 
 def _is_divided(data: str) -> bool:
-    return (Path(data) / "train").is_dir()
+    return (data_folder(data) / "train").is_dir()
 
 
 def _part(data: str, loaded: ImageData, part_name: str) -> Images:

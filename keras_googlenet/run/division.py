@@ -23,6 +23,7 @@ from keras_googlenet.data.folders import file_part
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import DIVISION
+from keras_googlenet.storage.cache import data_folder
 from keras_googlenet.text import listed
 
 PARTS = ("train", "validation", "test")
@@ -75,7 +76,8 @@ def _files(part: Part, root: str, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _relative(file: Path, root: str) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+    folder = data_folder(root)
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 def _bytes(image: bytes | Path | np.ndarray) -> bytes:

@@ -30,7 +30,8 @@ from keras_googlenet.run.checkpoint import Progress
 from keras_googlenet.run.config import CLASSICS, RunConfig, check_new
 from keras_googlenet.run.folder import read_metrics
 from keras_googlenet.run.inputs import open_data, run_preprocessing
-from keras_googlenet.text import say
+from keras_googlenet.storage.place import Place, address
+from keras_googlenet.text import say, shown
 from keras_googlenet.training import distribution, machine, memory
 from keras_googlenet.training.averaging import AverageStatistics
 from keras_googlenet.training.batch_size import with_largest_batch
@@ -50,6 +51,7 @@ from keras_googlenet.training.network import (
 )
 from keras_googlenet.training.optimizer import rate_schedule
 from keras_googlenet.training.precision import dtype_policy
+from keras_googlenet.training.remote import working_copy
 from keras_googlenet.training.result import TrainingResult
 from keras_googlenet.training.start import start
 from keras_googlenet.training.table import EpochTable
@@ -70,7 +72,8 @@ def train(
 
     The folder, `config.run`, holds `config.json`, `labels.txt`, `metrics.csv` (a row an epoch),
     `model.keras` (float32, with its auxiliary heads), `summary.json`, `plots/`, `tensorboard/` and
-    `checkpoints/`. Losses, momentum and decay follow the paper's sections 5 and 6. The test images are
+    `checkpoints/`. Of a run at an address such as `s3://bucket/run`, the folder is in the cache; it is uploaded
+    after each checkpoint and at the end. Losses, momentum and decay follow the paper's sections 5 and 6. The test images are
     used once, at the end.
 
     Args:
@@ -92,6 +95,15 @@ def train(
             input is too small for the network, or the loss became NaN or infinite.
         Interrupted: SIGTERM or SIGINT came; the run can be resumed.
     """
+    if (there := address(config.run)) is not None:
+        with working_copy(Place(there), resume=resume) as (folder, upload):
+            return train(
+                replace(config, run=folder),
+                data=data,
+                resume=resume,
+                recorded_split=recorded_split,
+                callbacks=[*callbacks, upload],
+            )
     with ExitStack() as stack:
         stack.enter_context(memory.guarded())
         if resume and (config.run / run_folder.CONFIG).is_file():
@@ -225,9 +237,10 @@ def _created(
     config: RunConfig, data: ImageData, preprocessing: Preprocessing, facts: dict[str, Any]
 ) -> AbstractContextManager[None]:
     options = config.to_dict() | {
+        "run": shown(str(config.run)),
         "preprocessing": preprocessing.to_dict(),
         "backend": keras.backend.backend(),
-        "skipped_files": list(data.skipped),
+        "skipped_files": [shown(name) for name in data.skipped],
     }
     network = None if config.variant in CLASSICS else architecture(config)
     record = division.encoded(data, config.data)

@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import ARCHITECTURE, CONFIG, LABELS
+from keras_googlenet.storage.published import local
 from keras_googlenet.text import meant
 
 IMAGENET, HUB = "imagenet", "hf://"
@@ -52,7 +53,7 @@ def check_network(name: str | Path) -> None:
         UserError: There is no such network.
     """
     names = [*shipped_names(), IMAGENET]
-    if name not in names and not is_address(name) and not Path(name).is_dir():
+    if name not in names and not is_address(name) and not located(name).is_dir():
         raise UserError(
             f"no network {str(name)!r}: expected {', '.join(names)}, a run's folder, an exported version's, "
             f"or an https:// or hf:// address{meant(str(name), names)}"
@@ -60,8 +61,8 @@ def check_network(name: str | Path) -> None:
 
 
 def located(name: str | Path) -> Path:
-    """The folder of a shipped network by its name, or else the path itself."""
-    return FOLDER / name if is_shipped(name) else Path(name)
+    """The folder of a shipped network by its name, of an address its local copy, or else the path itself."""
+    return FOLDER / name if is_shipped(name) else local(name)
 
 
 def fits(name: str) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Exported versions in object storage: uploaded and copied down so that no reader sees half of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.export.publish import prune, publish, staging
+from keras_googlenet.storage.place import Place
+from keras_googlenet.storage.published import (
+    FILES,
+    check_version,
+    listed_files,
+    numbers,
+    of_version,
+    whole_versions,
+)
+from keras_googlenet.versions import GRAPH, MAX_VERSION, latest_version, versions
+
+
+def check_free(place: Place, version: int | None) -> None:
+    """Refuse a version that is whole at a model's address.
+
+    Raises:
+        UserError: It is, or the address cannot be read.
+    """
+    if version in whole_versions(place.entries()):
+        raise UserError(
+            f"{place.address}/{version} exists: choose another version, or none for the next free one"
+        )
+
+
+def upload(folder: Path, place: Place, version: int | None = None, keep: int | None = None) -> str:
+    """Upload a version: first the list of its files, which takes the number, and the graph last.
+
+    Args:
+        folder: The local version's.
+        place: The model's address.
+        version: The number; by default one more than the highest there, of half versions too. Half a version
+            of this number, which a killed upload left, is replaced.
+        keep: Delete the versions below the highest so many.
+
+    Returns:
+        The version's address.
+
+    Raises:
+        UserError: The version exists, or the storage refuses.
+    """
+    check_free(place, version)
+    entries = place.entries()
+    if version is not None:
+        place.delete([f"{version}/{name}" for name in of_version(entries, version)])
+    files = listed_files(folder)
+    number = version if version is not None else max(numbers(entries), default=0) + 1
+    while True:
+        if number > MAX_VERSION:
+            raise UserError(f"no version is higher than {MAX_VERSION}: choose a free one with `version`")
+        try:
+            place.write(f"{number}/{FILES}", json.dumps(files, indent=1).encode(), new=True)
+            break
+        except FileExistsError:
+            if version is not None:
+                raise UserError(
+                    f"another process exports {place.address}/{version}: choose another"
+                ) from None
+            number += 1
+    for name in sorted(files, key=lambda name: (name == GRAPH, name)):
+        place.write(f"{number}/{name}", (folder / name).read_bytes())
+    if keep is not None:
+        _prune(place, keep, number)
+    return f"{place.address}/{number}"
+
+
+def _prune(place: Place, keep: int, made: int) -> None:
+    """Delete the lowest versions, each one's graph first: without it, it is not a version."""
+    found = whole_versions(place.entries())
+    for number in sorted(found)[:-keep]:
+        if number != made:
+            place.delete([f"{number}/{GRAPH}"])
+            place.delete([f"{number}/{name}" for name in found[number] if name != GRAPH])
+
+
+def sync(place: Place, directory: Path, keep: int | None = None) -> list[Path]:
+    """Copy the whole versions at a model's address that a local directory lacks, lowest first.
+
+    Each appears there by a rename, complete; a version's content never changes, so what is there stays.
+
+    Args:
+        place: The model's address.
+        directory: The model's local directory, which a server watches.
+        keep: Copy the highest so many alone, and delete those below from the directory.
+
+    Returns:
+        The folders of the new versions.
+
+    Raises:
+        UserError: The address cannot be read, or the directory not be written to.
+    """
+    found = whole_versions(place.entries())
+    here = versions(directory) if directory.is_dir() else {}
+    made = []
+    for number in sorted(found)[-keep if keep else None :]:
+        if number in here:
+            continue
+        there = Place(f"{place.address}/{number}")
+        with staging(directory) as folder:
+            for name, entry in found[number].items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                there.download(entry, folder / name)
+            made.append(publish(check_version(folder, there.address), directory, number))
+    if keep and directory.is_dir() and (latest := latest_version(directory)) is not None:
+        prune(directory, keep, directory / str(latest))
+    return made
