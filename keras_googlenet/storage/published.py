@@ -15,8 +15,13 @@ from keras_googlenet.storage.place import Entry, MissingError, Place, address
 from keras_googlenet.versions import EXTRA, GRAPH, MAX_VERSION
 
 MANIFEST = "run.json"  # of a run at an address: which objects are its files
+PROBE = ".writable"
 OBJECTS = "files"  # where those are, by their hash
 FILES = f"{EXTRA}/files.json"  # of a version at an address: its files, by which it is checked
+
+
+class ChangedError(UserError):
+    """Two processes train in a run at the same time."""
 
 
 def local(name: str | Path) -> Path:
@@ -70,15 +75,16 @@ def check_free(place: Place, *, resume: bool) -> bytes | None:
     Raises:
         UserError: A run is there and is not to be resumed, or nothing can be written there.
     """
-    place.write(f"{OBJECTS}/.started", b"")  # the first upload deletes it
     try:
         manifest = read_manifest(place)
     except MissingError:
-        return None
-    if not resume:
+        manifest = None
+    if manifest is not None and not resume:
         raise UserError(
             f"{place.address} exists: choose another run folder, delete it, or resume its run with `resume`"
         )
+    place.write(PROBE, b"")  # before any work
+    place.delete([PROBE])
     return manifest
 
 
@@ -109,7 +115,7 @@ def upload_run(folder: Path, place: Place, before: bytes | None) -> bytes:
         The manifest that is there now.
 
     Raises:
-        UserError: Another process has changed the run meanwhile.
+        ChangedError: Another process has changed the run meanwhile.
     """
     old = {} if before is None else run_files(before, place.address)
     known, files = set(old.values()), {}
@@ -125,7 +131,7 @@ def upload_run(folder: Path, place: Place, before: bytes | None) -> bytes:
     if files == old:
         return before or b""
     manifest = json.dumps({"files": files}, indent=1).encode()
-    changed = UserError(
+    changed = ChangedError(
         f"another process changed {place.address} meanwhile: choose another run, or rerun with `resume`"
     )
     try:

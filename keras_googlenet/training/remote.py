@@ -17,7 +17,7 @@ from keras_googlenet.run import checkpoint
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.storage.cache import cache, copied, digest
 from keras_googlenet.storage.place import Place
-from keras_googlenet.storage.published import check_free, run_files, upload_run
+from keras_googlenet.storage.published import ChangedError, check_free, run_files, upload_run
 from keras_googlenet.text import SHOWN, say
 
 LAST_SEEN = "uploaded.json"  # the manifest that the local folder is a copy, or a continuation, of
@@ -56,7 +56,7 @@ def working_copy(place: Place, *, resume: bool) -> Iterator[tuple[Path, Upload]]
             yield folder, upload
         finally:
             if (folder / run_folder.CONFIG).is_file():
-                upload.now()
+                upload.at_the_end()
 
 
 class Upload(keras.callbacks.Callback):
@@ -83,10 +83,21 @@ class Upload(keras.callbacks.Callback):
         self.there = upload_run(self.folder, self.place, self.there)
         self.seen.write_bytes(self.there)
 
+    def at_the_end(self) -> None:
+        """`now`, with what to do where it fails."""
+        try:
+            self.now()
+        except ChangedError:
+            raise
+        except UserError as error:
+            raise UserError(f"{error}; not all is uploaded: rerun with `resume` on this machine") from None
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._last() != self.saved:
             try:
                 self.now()
+            except ChangedError:
+                raise
             except UserError as error:
                 say(f"not uploaded: {error}; training continues", file=sys.stderr)
 

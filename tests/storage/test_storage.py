@@ -1,0 +1,242 @@
+"""Addresses, their local copies, runs and versions there, against an S3 server."""
+
+import json
+import os
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from keras_googlenet.errors import UserError
+from keras_googlenet.export import remote
+from keras_googlenet.storage.cache import cache, copied, data_folder
+from keras_googlenet.storage.place import Entry, Place, address
+from keras_googlenet.storage.published import (
+    FILES,
+    MANIFEST,
+    ChangedError,
+    check_free,
+    fetched,
+    run_files,
+    upload_run,
+    whole_versions,
+)
+from keras_googlenet.versions import GRAPH
+
+
+def put(place, files):
+    for name, content in files.items():
+        fsspec.filesystem("s3").pipe_file(f"{place}/{name}", content)
+
+
+def contents(folder):
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def made(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("s3://bucket/run/", "s3://bucket/run"),
+        (Path("s3://bucket/run"), "s3://bucket/run"),
+        ("gs://bucket", "gs://bucket"),
+        ("runs/first", None),
+        ("/runs/first", None),
+        ("tfds:cifar10", None),
+        ("https://host/run.zip", None),
+        (Path("https://host/run.zip"), None),
+        ("hf://owner/run.zip", None),
+        ("grpcs://host:8500", None),
+        ("C:/runs", None),
+    ],
+)
+def test_what_is_an_address(name, found):
+    assert address(name) == found
+
+
+TROUBLES = {
+    "abfs://container/photos": r"Install adlfs to access Azure .*pip install \"keras-googlenet\[storage\]\"",
+    "nowhere://bucket/photos": r"no storage is named nowhere://: expected s3://, gs:// or another",
+    "s3://no-such-bucket/photos": r"nothing at s3://no-such-bucket/photos \(The specified bucket",
+    "{bucket}/nothing": r"nothing at s3://bucket-\w+/nothing",
+}
+COMMANDS = {
+    "--data": "train --data {} --run {folder}/run",
+    "--run": "train --data sample --run {}",
+    "--to": "export cifar10 --to {}",
+    "RUN": "evaluate {}",
+    "--model": "predict image.png --model {}",
+    "PLACE": "sync {} {folder}/models",
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "trouble"),
+    [*(("--data", each) for each in TROUBLES), *((each, "s3://no-such-bucket/photos") for each in COMMANDS)],
+)
+def test_trouble_is_one_line(command, bucket, tmp_path, monkeypatch, argument, trouble):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.png").touch()
+    line = COMMANDS[argument].format(trouble.format(bucket=bucket), folder=tmp_path)
+    code, out, err = command(*line.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.match(f"error: .*{TROUBLES[trouble]}", err), err
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["image.png"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "Unable to locate credentials"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect to the endpoint"),
+    ],
+)
+def test_no_credentials_and_no_service(command, bucket, tmp_path, variables, message):
+    os.environ.update(variables)
+    fsspec.filesystem("s3").clear_instance_cache()
+    code, out, err = command("sync", f"{bucket}/models/shoes", tmp_path / "models")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: cannot use {bucket}/models/shoes: {message}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "serve {}",
+        "deploy {} --model shoes",
+        "prepare {} small",
+        "evaluate cifar10 --to {}",
+        "predict {} --weights cifar10",
+        "train --data sample --run r --architecture {}",
+    ],
+)
+def test_an_address_where_a_local_path_is_needed(command, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(*line.format("s3://bucket/x").split())
+    assert code == 2
+    assert re.fullmatch(r"error: expected a local path as \S+, got the address s3://bucket/x\n", err), err
+    assert not list(tmp_path.iterdir())
+
+
+PHOTOS = {"cat/1.png": b"cat", "cat/2.png": b"another", "dog/1.png": b"dog"}
+
+
+def test_data_is_read_from_the_cache_and_what_changed_is_fetched(bucket, capsys):
+    data = f"{bucket}/photos"
+    put(data, PHOTOS)
+    first = data_folder(data, again=True)
+    assert (contents(first), first.name) == (PHOTOS, "photos")
+    assert f"{data}: fetching 3 files" in capsys.readouterr().err
+    assert data_folder(data, again=True) == first
+    assert capsys.readouterr().err == ""
+    put(data, {"dog/1.png": b"cow"})  # of the same size
+    fsspec.filesystem("s3").rm_file(f"{data}/cat/2.png")
+    second = data_folder(data, again=True)
+    assert contents(second) == {"cat/1.png": b"cat", "dog/1.png": b"cow"}
+    assert f"{data}: fetching 1 files" in capsys.readouterr().err
+    assert contents(first) == PHOTOS  # a process that trains on it is not disturbed
+
+
+def test_what_a_killed_download_left_does_not_count(bucket, capsys):
+    data = f"{bucket}/photos"
+    put(data, PHOTOS)
+    folder = data_folder(data)
+    objects = sorted((cache() / "objects").iterdir())
+    shutil.rmtree(folder.parent)
+    made(cache() / "objects", {".unfinished-1": b"ca"})
+    objects[0].unlink()
+    objects[1].write_bytes(b"x")  # cut off
+    assert contents(data_folder(data, again=True)) == PHOTOS
+    assert f"{data}: fetching 2 files" in capsys.readouterr().err
+
+
+def test_processes_that_fetch_the_same_at_once(bucket):
+    data = f"{bucket}/photos"
+    put(data, {f"cat/{number}.png": bytes([number]) * 100 for number in range(30)})
+    place = Place(data)
+    entries = place.entries()
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(lambda _: copied(place, entries), range(8)))
+    assert len(folders) == 1
+    assert len(contents(folders.pop())) == 30
+    assert not list(cache().rglob(".unfinished-*"))
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(bucket):
+    put(bucket, {"photos/cat/../../../out.png": b"x"})
+    with pytest.raises(UserError, match="which is not the name of a file"):
+        data_folder(f"{bucket}/photos")
+    manifest = json.dumps({"files": {"../out": Entry("files/1/out", 1, "1")}}).encode()
+    with pytest.raises(UserError, match="is not the list of a run's files"):
+        run_files(manifest, bucket)
+
+
+def test_a_run_is_read_whole_and_written_by_one(bucket, tmp_path, monkeypatch):
+    place = Place(f"{bucket}/run")
+    assert check_free(place, resume=False) is None
+    assert place.entries() == {}
+    run = made(tmp_path / "run", {"config.json": b"{}", "checkpoints/last.npz": b"1", ".lock": b""})
+    first = upload_run(run, place, None)
+    expected = {"config.json": b"{}", "checkpoints/last.npz": b"1"}
+    assert contents(fetched(place.address)) == expected
+    made(run, {"checkpoints/last.npz": b"2", "metrics.csv": b"2"})
+    monkeypatch.setattr(Place, "write", lambda self, name, *_, write=Place.write, **options: (
+        write(self, name, *_, **options) if name != MANIFEST else pytest.fail("killed")
+    ))  # fmt: skip
+    with pytest.raises(pytest.fail.Exception):
+        upload_run(run, place, first)
+    assert contents(fetched(place.address)) == expected
+    monkeypatch.undo()
+    second = upload_run(run, place, first)
+    expected = {"config.json": b"{}", "checkpoints/last.npz": b"2", "metrics.csv": b"2"}
+    assert contents(fetched(place.address)) == expected
+    assert upload_run(run, place, second) == second  # nothing to do
+    for before in (None, first):
+        made(run, {"metrics.csv": b"3"})
+        with pytest.raises(ChangedError, match="another process changed"):
+            upload_run(run, place, before)
+    made(run, {"metrics.csv": b"4"})
+    third = upload_run(run, place, second)
+    names = {entry.name for each in (second, third) for entry in run_files(each, "").values()}
+    assert set(place.entries()) == {MANIFEST} | names  # what no reader may be at is gone
+
+
+VERSION = {GRAPH: b"graph", "variables/variables.index": b"1", "assets.extra/labels.txt": b"cat\n"}
+
+
+def test_versions_are_numbered_pruned_and_never_half(bucket, tmp_path):
+    place, folder = Place(f"{bucket}/models/shoes"), made(tmp_path / "1", VERSION)
+    assert remote.upload(folder, place) == f"{place.address}/1"
+    put(place.address, {"2/variables/variables.index": b"killed"})
+    assert remote.upload(folder, place) == f"{place.address}/3"
+    assert list(whole_versions(place.entries())) == [1, 3]
+    with pytest.raises(UserError, match=r"models/shoes/3 exists: choose another version"):
+        remote.upload(folder, place, version=3)
+    put(place.address, {"2/left": b"over"})
+    assert remote.upload(folder, place, version=2, keep=2) == f"{place.address}/2"
+    assert list(whole_versions(place.entries())) == [2, 3]
+    assert {name for name in place.entries() if name[0] == "2"} == {f"2/{name}" for name in (*VERSION, FILES)}
+    assert {name for name in place.entries() if name[0] == "1"} == set()
+    served = tmp_path / "served"
+    assert remote.sync(place, served, keep=1) == [served / "3"]
+    assert remote.sync(place, served) == [served / "2"]
+    assert remote.sync(place, served) == []
+    assert {name: (served / "2" / name).read_bytes() for name in VERSION} == VERSION
+    assert remote.upload(folder, place) == f"{place.address}/4"
+    remote.sync(place, served, keep=2)
+    assert sorted(path.name for path in served.iterdir()) == ["3", "4"]
+    put(place.address, {"4/variables/variables.index": b"2"})
+    with pytest.raises(UserError, match=r"models/shoes/4 is damaged"):
+        fetched(place.address)
+    with pytest.raises(UserError, match="no run and no exported version"):
+        fetched(f"{bucket}/models")
