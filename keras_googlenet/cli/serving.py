@@ -96,7 +96,7 @@ def deploy(folder: Path, /, *, model: str) -> None:
 
 
 def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int | None = None) -> None:
-    """Copy a model's exported versions from object storage into a folder that a server watches.
+    """Copy exported versions from object storage into a folder that a server watches.
 
     A version appears in the folder complete or not at all. With --every, unreachable storage is reported and
     asked again; without, it is an error.
@@ -104,9 +104,9 @@ def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int 
     Parameters
     ----------
     place
-        The model's address, such as s3://bucket/models/googlenet.
+        The address of a model, such as s3://bucket/models/googlenet, or of a folder of models.
     directory
-        The model's folder, such as models/googlenet; made if it does not exist.
+        The folder for it, such as models/googlenet; made if it does not exist.
     every
         Repeat after this time, such as 10s, until the process is stopped.
     keep

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.export.publish import prune, publish, staging
-from keras_googlenet.storage.place import Place
+from keras_googlenet.storage.place import Entry, MissingError, Place
 from keras_googlenet.storage.published import (
     FILES,
+    below,
     check_version,
     listed_files,
     numbers,
@@ -81,34 +83,57 @@ def _prune(place: Place, keep: int, made: int) -> None:
             place.delete([f"{number}/{name}" for name in found[number] if name != GRAPH])
 
 
-def sync(place: Place, directory: Path, keep: int | None = None) -> list[Path]:
-    """Copy the whole versions at a model's address that a local directory lacks, lowest first.
+def sync(place: Place, directory: Path, keep: int | None = None) -> Iterator[Path]:
+    """Copy the whole versions that a local directory lacks, of a model or of each in a folder of models.
 
-    Each appears there by a rename, complete; a version's content never changes, so what is there stays.
+    Each appears by a rename, complete; a version's content never changes, so what is there stays.
 
     Args:
-        place: The model's address.
-        directory: The model's local directory, which a server watches.
+        place: The address of a model, or of a folder of models.
+        directory: The local directory for it, which a server watches.
         keep: Copy the highest so many alone, and delete those below from the directory.
 
-    Returns:
-        The folders of the new versions.
+    Yields:
+        The folder of each new version, once it is there.
 
     Raises:
         UserError: The address cannot be read, or the directory not be written to.
     """
-    found = whole_versions(place.entries())
+    entries = place.entries()
+    names = sorted({name.split("/")[0] for name in entries if "/" in name})
+    models = {place: (directory, entries)}
+    if not numbers(entries):
+        models = {
+            Place(f"{place.address}/{name}"): (directory / name, below(entries, f"{name}/")) for name in names
+        }
+    if not any(numbers(inside) for _, inside in models.values()):
+        raise MissingError(f"no exported version at {place.address}: expected what `export` uploaded")
+    errors: list[UserError] = []
+    for model, (folder, inside) in models.items():
+        yield from _sync(model, folder, keep, whole_versions(inside), errors)
+    for error in errors:
+        raise error
+
+
+def _sync(
+    place: Place,
+    directory: Path,
+    keep: int | None,
+    found: Mapping[int, Mapping[str, Entry]],
+    errors: list[UserError],
+) -> Iterator[Path]:
     here = versions(directory) if directory.is_dir() else {}
-    made = []
-    for number in sorted(found)[-keep if keep else None :]:
-        if number in here:
-            continue
+    for number in sorted(set(sorted(found)[-keep if keep else None :]) - set(here)):
         there = Place(f"{place.address}/{number}")
-        with staging(directory) as folder:
-            for name, entry in found[number].items():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                there.download(entry, folder / name)
-            made.append(publish(check_version(folder, there.address), directory, number))
+        try:
+            with staging(directory) as folder:
+                for name, entry in found[number].items():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    there.download(entry, folder / name)
+                made = publish(check_version(folder, there.address), directory, number)
+        except UserError as error:  # the others are copied nevertheless
+            errors.append(error)
+        else:
+            yield made
     if keep and directory.is_dir() and (latest := latest_version(directory)) is not None:
         prune(directory, keep, directory / str(latest))
-    return made

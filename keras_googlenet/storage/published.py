@@ -160,11 +160,13 @@ def numbers(entries: Iterable[str]) -> set[int]:
 
 def of_version(entries: Mapping[str, Entry], number: int) -> dict[str, Entry]:
     """What a model's directory has of one version, by the paths in its folder."""
-    prefix = f"{number}/"
-    inside = [entry for name, entry in entries.items() if name.startswith(prefix)]
-    return {
-        name: entry._replace(name=name) for entry in inside for name in (entry.name.removeprefix(prefix),)
-    }
+    return below(entries, f"{number}/")
+
+
+def below(entries: Mapping[str, Entry], prefix: str) -> dict[str, Entry]:
+    """The objects whose names begin with a prefix, named without it."""
+    inside = {name.removeprefix(prefix): each for name, each in entries.items() if name.startswith(prefix)}
+    return {name: entry._replace(name=name) for name, entry in inside.items()}
 
 
 def whole_versions(entries: Mapping[str, Entry]) -> dict[int, dict[str, Entry]]:

@@ -72,9 +72,9 @@ def train(
 
     The folder, `config.run`, holds `config.json`, `labels.txt`, `metrics.csv` (a row an epoch),
     `model.keras` (float32, with its auxiliary heads), `summary.json`, `plots/`, `tensorboard/` and
-    `checkpoints/`. Of a run at an address such as `s3://bucket/run`, the folder is in the cache; it is uploaded
-    after each checkpoint and at the end. Losses, momentum and decay follow the paper's sections 5 and 6. The test images are
-    used once, at the end.
+    `checkpoints/`. Losses, momentum and decay follow the paper's sections 5 and 6. The test images are used
+    once, at the end. A run at an address such as `s3://bucket/run` has its folder in the cache, and is
+    uploaded after each checkpoint and at the end.
 
     Args:
         config: The run's options.

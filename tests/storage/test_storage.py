@@ -228,15 +228,22 @@ def test_versions_are_numbered_pruned_and_never_half(bucket, tmp_path):
     assert {name for name in place.entries() if name[0] == "2"} == {f"2/{name}" for name in (*VERSION, FILES)}
     assert {name for name in place.entries() if name[0] == "1"} == set()
     served = tmp_path / "served"
-    assert remote.sync(place, served, keep=1) == [served / "3"]
-    assert remote.sync(place, served) == [served / "2"]
-    assert remote.sync(place, served) == []
+    assert list(remote.sync(place, served, keep=1)) == [served / "3"]
+    assert list(remote.sync(place, served)) == [served / "2"]
+    assert list(remote.sync(place, served)) == []
     assert {name: (served / "2" / name).read_bytes() for name in VERSION} == VERSION
     assert remote.upload(folder, place) == f"{place.address}/4"
-    remote.sync(place, served, keep=2)
+    assert list(remote.sync(place, served, keep=2)) == [served / "4"]
     assert sorted(path.name for path in served.iterdir()) == ["3", "4"]
     put(place.address, {"4/variables/variables.index": b"2"})
     with pytest.raises(UserError, match=r"models/shoes/4 is damaged"):
         fetched(place.address)
     with pytest.raises(UserError, match="no run and no exported version"):
         fetched(f"{bucket}/models")
+    remote.upload(folder, place)
+    remote.upload(folder, Place(f"{bucket}/models/hats"))
+    synced = remote.sync(Place(f"{bucket}/models"), tmp_path / "all")
+    names = [str(next(synced).relative_to(tmp_path / "all")) for _ in range(4)]
+    assert names == ["hats/1", "shoes/2", "shoes/3", "shoes/5"]  # of a whole folder of models
+    with pytest.raises(UserError, match=r"models/shoes/4 is damaged"):  # and what is not copied is reported
+        next(synced)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -186,3 +188,27 @@ def test_a_killed_training_leaves_a_whole_run(
     folder = storage.fetched(run)
     assert read_metrics(folder)["epoch"] == list(range(1, epochs + 1))
     assert (folder / "model.keras").is_file()
+
+
+def test_sync_runs_until_it_is_stopped(bucket, s3, tmp_path):
+    """It waits for the first version, outlives trouble with the storage, and ends by SIGTERM."""
+    port = int(s3["AWS_ENDPOINT_URL"].rpartition(":")[2])
+    model, served = f"{bucket}/models/shoes", tmp_path / "served"
+    version = tmp_path / "version"
+    version.mkdir()
+    (version / GRAPH).write_bytes(b"graph")
+    line = ["sync", model, served, "--every", "200ms"]
+    with slow_link(port, 1e9) as link:
+        process = start("-m", "keras_googlenet", *line, AWS_ENDPOINT_URL=f"http://127.0.0.1:{link}")
+        error = process.stderr.readline()
+        assert re.search("no exported version at .*; asked again in 200ms$", error), error
+        remote.upload(version, Place(model))
+        assert process.stdout.readline() == f"{served}/1\n"
+    while "no exported version" in (error := process.stderr.readline()):
+        pass
+    assert re.search("cannot use .*; asked again in 200ms$", error), error
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.endswith("stopped\n")
+    assert "Traceback" not in err
