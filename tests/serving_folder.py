@@ -37,6 +37,30 @@ def compose():
     return merged(read("compose.yaml"))
 
 
+def with_storage():
+    """The Kubernetes objects with the patch of storage/sync.yaml, by kind, as Kustomize merges them."""
+    objects = {item["kind"]: item for item in documents().values()}
+    for patch in yaml.safe_load_all(read("storage/sync.yaml")):
+        if patch.pop("$patch", None) == "delete":
+            del objects[patch["kind"]]
+        else:
+            objects[patch["kind"]] = patched(objects[patch["kind"]], patch)
+    return objects
+
+
+def patched(item, patch):
+    """A strategic merge: of objects by field, of lists of named objects by name; `None` removes."""
+    if isinstance(patch, dict) and isinstance(item, dict):
+        fields = item | {name: patched(item.get(name), value) for name, value in patch.items()}
+        return {name: value for name, value in fields.items() if value is not None}
+    if isinstance(patch, list) and isinstance(item, list) and all("name" in each for each in patch):
+        mine = {each["name"]: each for each in patch}
+        names = {each["name"] for each in item}
+        merged = [patched(each, mine.get(each["name"], {})) for each in item]
+        return merged + [each for name, each in mine.items() if name not in names]
+    return patch
+
+
 def deployment():
     return documents()["deployment.yaml"]["spec"]["template"]["spec"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import trustme
+import yaml
 from google.protobuf import text_format
 from scripted_server import Script, rest_server
 from serving_folder import (
@@ -26,6 +27,7 @@ from serving_folder import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from keras_googlenet import cli
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import SERVED_PIXELS
 from keras_googlenet.serving.client.client import BATCH
@@ -121,6 +123,20 @@ def test_flags_are_the_servers_and_name_files_that_are_there(file):
 def test_compose_file_follows_the_specification():
     schema = resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
     jsonschema.validate(compose(), json.loads(schema.read_text()))
+
+
+def test_compose_file_of_the_sync():
+    """It fills the folder that the server watches, and is confined as the server is."""
+    part = yaml.safe_load(read("compose.storage.yaml"))
+    schema = resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    jsonschema.validate(part, json.loads(schema.read_text()))
+    (sync,), server = part["services"].values(), compose()["services"]["tensorflow-serving"]
+    assert [f"{volume}:ro" for volume in sync["volumes"]] == server["volumes"][:1]
+    for name in ("read_only", "tmpfs", "cap_drop", "security_opt", "restart", "user"):
+        assert sync[name] == server[name]
+    words = [re.sub(r"\$\{\w+:\?such as (.*)\}", r"\1", word) for word in sync["command"]]
+    _, bound, _ = cli.app.parse_args(words, exit_on_error=False, print_error=False)
+    assert bound.arguments["place"] == "s3://bucket/models"
 
 
 def test_compose_file_mounts_what_is_there():

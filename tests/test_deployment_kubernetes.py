@@ -1,13 +1,16 @@
 """The Kubernetes manifests: each by the published schema, and all of them agree."""
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
-from serving_folder import SERVING, command_lines, deployment, documents, read
+from serving_folder import SERVING, command_lines, deployment, documents, read, with_storage
 
+from keras_googlenet import cli
 from keras_googlenet.serving.preview.metrics import read_path
 
 KUBERNETES = "1.33"
@@ -50,6 +53,46 @@ def test_kustomize_builds():
     assert {"configMap": {"name": config["metadata"]["name"]}, "name": "config"} in volumes
     for item in objects.values():
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
+
+
+def test_versions_from_object_storage():
+    """The patch by the schema, with the objects that it is for; every word of its command is understood."""
+    objects = with_storage()
+    assert set(objects) == {item["kind"] for item in documents().values()} - {"PersistentVolumeClaim"}
+    for item in objects.values():
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    server, sync = pod["containers"]
+    (first,) = pod["initContainers"]
+    assert server == deployment()["containers"][0]
+    assert [volume for volume in pod["volumes"] if volume["name"] == "models"] == [
+        {"name": "models", "emptyDir": {"sizeLimit": "2Gi"}}
+    ]
+    for container in (first, sync):
+        assert container["securityContext"] == server["securityContext"]
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        assert mounts["models"] == {"name": "models", "mountPath": "/models"}  # which it writes to
+        _, bound, _ = cli.app.parse_args(container["args"], exit_on_error=False, print_error=False)
+        assert bound.arguments["directory"] == Path("/models")
+        assert ("every" in bound.arguments) == (container is sync)
+    assert objects["NetworkPolicy"]["spec"]["egress"]
+    lines = read("kustomization.yaml")
+    uncommented = yaml.safe_load(re.sub(r"^# (patches:|  - path)", r"\1", lines, flags=re.MULTILINE))
+    assert uncommented["patches"] == [{"path": "storage/sync.yaml"}]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_merges_the_patch_as_the_test_does(tmp_path):
+    copy = shutil.copytree(SERVING, tmp_path / "serving")
+    file = copy / "kustomization.yaml"
+    file.write_text(re.sub(r"^# (patches:|  - path)", r"\1", file.read_text(), flags=re.MULTILINE))
+    built = subprocess.run(["kubectl", "kustomize", copy], capture_output=True, text=True, check=True)
+    pod = {item["kind"]: item for item in yaml.safe_load_all(built.stdout)}["Deployment"]["spec"]["template"]
+    expected = with_storage()["Deployment"]["spec"]["template"]["spec"]
+    for part in ("containers", "initContainers"):
+        named = {each["name"]: each for each in pod["spec"][part]}
+        assert named == {each["name"]: each for each in expected[part]}
+    assert {"name": "models", "emptyDir": {"sizeLimit": "2Gi"}} in pod["spec"]["volumes"]
 
 
 def test_probes_ask_what_tells():

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import fsspec
 import pytest
+from storage_server import s3_server
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
@@ -29,6 +31,7 @@ DOCUMENTS = (
     "docs/guides/search.md",
     "docs/guides/export.md",
     "docs/guides/serve.md",
+    "docs/guides/storage.md",
     "docs/models.md",
     "docs/variants.md",
     "serving/README.md",
@@ -64,6 +67,7 @@ SUBSTITUTES = (
     (r"--data flowers", "--data flowers --image-size 80"),
     (r"--trials 12 --epochs 4", "--trials 2 --epochs 1"),
     (r"--epochs 40", "--epochs 1"),
+    (r"(train --data s3://.*)--epochs 20", r"\1--epochs 1 --variant short --image-size 64"),
     (r"--users 16 --seconds 30", "--users 2 --seconds 1"),
     (r"python serving/", f"python {ROOT}/serving/"),
     (r"kubectl apply -k serving/", f"kubectl kustomize {ROOT}/serving/"),
@@ -158,9 +162,21 @@ def reader(tmp_path_factory, sample):
 
 
 @pytest.fixture(scope="module")
-def run(reader, ports):
+def storage(reader):
+    """The environment of a reader with a bucket, which holds photos."""
+    with s3_server() as environment:
+        keys = {"key": environment["AWS_ACCESS_KEY_ID"], "secret": environment["AWS_SECRET_ACCESS_KEY"]}
+        system = fsspec.filesystem("s3", endpoint_url=environment["AWS_ENDPOINT_URL"], **keys)
+        system.mkdir("bucket")
+        system.put(f"{reader}/photos/", "bucket/photos", recursive=True)
+        yield environment | {"KERAS_GOOGLENET_CACHE": str(reader / ".cache")}
+
+
+@pytest.fixture(scope="module")
+def run(reader, ports, storage):
     """The function that runs a command in the reader's folder, in order, and servers in the background."""
-    environment = os.environ | {"PATH": f"{reader}/.bin:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | storage
+    environment |= {"PATH": f"{reader}/.bin:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     servers = []
 
     def start(text):
@@ -218,6 +234,7 @@ PRINTS = {
     "client.wait_until_ready": r"^image\.png .* 0\.\d+$",
     "await fetch": r"^\S.* 0?\.?\d+",
     "--resume": "finished already",
+    "keras-googlenet sync": r"^models/photos/1$",
     "curl http://127.0.0.1:8501/v1/models/googlenet/metadata": "signature_def",
     "load_test.py": "images/s",
     "kubectl": "kind: Deployment",

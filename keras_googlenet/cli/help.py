@@ -71,6 +71,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-googlenet serve --open",
         "keras-googlenet serve models/googlenet --rest-port 8501",
     ),
+    "sync": ("keras-googlenet sync s3://bucket/models/googlenet models/googlenet --every 10s --keep 2",),
     "deploy": ("keras-googlenet deploy deployment --model models/googlenet",),
     "predict": (
         "keras-googlenet predict photo.jpg --weights cifar10",
