@@ -82,17 +82,17 @@ class Place:
     @functools.cached_property
     def _system(self) -> tuple[Any, str]:
         """fsspec's file system, and the address without its scheme."""
-        scheme = self.address.split(":")[0]
-        install = 'pip install "keras-googlenet[storage]"'
         try:
             from fsspec.core import url_to_fs
 
             return url_to_fs(self.address)
         except ImportError as error:
             raise UserError(
-                f"cannot use {self.address}: {reason(error)}; for s3:// and gs://: {install}"
+                f"cannot use {self.address}: {reason(error)}; for s3:// and gs://: "
+                'pip install "keras-googlenet[storage]"'
             ) from None
         except ValueError:
+            scheme = self.address.split(":")[0]
             raise UserError(
                 f"no storage is named {scheme}://: expected s3://, gs:// or another of fsspec's"
             ) from None
