@@ -44,7 +44,9 @@ def working_copy(place: Place, *, resume: bool) -> Iterator[tuple[Path, Upload]]
     SHOWN[str(folder)] = SHOWN[str(home)] = place.address
     with held(home, run_folder.WORK):
         there = check_free(place, resume=resume)
-        if there is None or not seen.is_file() or seen.read_bytes() != there:
+        last_seen = seen.read_bytes() if seen.is_file() else None
+        is_ahead = resume and last_seen == there and (folder / run_folder.CONFIG).is_file()
+        if not is_ahead:
             seen.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             if there is not None:

@@ -247,3 +247,45 @@ def test_versions_are_numbered_pruned_and_never_half(bucket, tmp_path):
     assert names == ["hats/1", "shoes/2", "shoes/3", "shoes/5"]  # of a whole folder of models
     with pytest.raises(UserError, match=r"models/shoes/4 is damaged"):  # and what is not copied is reported
         next(synced)
+
+
+def test_a_run_continues_where_its_upload_failed(bucket, monkeypatch, capsys, fresh_machine):
+    """On this machine from its own folder, on another from what was uploaded; two that do both cannot mix."""
+    from keras_googlenet.training.remote import working_copy
+
+    place = Place(f"{bucket}/run")
+    with working_copy(place, resume=False) as (folder, upload):
+        made(folder, {"config.json": b"{}", "checkpoints/last.npz": b"1"})
+        upload.on_epoch_end(0)
+        assert contents(fetched(place.address))["checkpoints/last.npz"] == b"1"
+
+    def interrupted():
+        with working_copy(place, resume=True) as (folder, upload):
+            monkeypatch.setattr(Place, "write", refused)
+            made(folder, {"checkpoints/last.npz": b"2"})
+            upload.on_epoch_end(0)
+            assert "not uploaded: the service is away; training continues" in capsys.readouterr().err
+
+    with pytest.raises(UserError, match="the service is away; not all is uploaded: rerun with `resume`"):
+        interrupted()
+    monkeypatch.undo()
+    with working_copy(place, resume=True) as (folder, _):
+        assert contents(folder)["checkpoints/last.npz"] == b"2"
+        made(folder, {"checkpoints/last.npz": b"3"})
+
+    def two_at_a_time():
+        with working_copy(place, resume=True) as (folder, upload):
+            fresh_machine()
+            with working_copy(place, resume=True) as (other, _):
+                assert contents(other) == {"config.json": b"{}", "checkpoints/last.npz": b"3"}
+                made(other, {"checkpoints/last.npz": b"4"})
+            made(folder, {"checkpoints/last.npz": b"5"})
+            upload.on_epoch_end(0)
+
+    with pytest.raises(ChangedError):
+        two_at_a_time()
+    assert contents(fetched(place.address))["checkpoints/last.npz"] == b"4"
+
+
+def refused(*_, **__):
+    raise UserError("the service is away")
