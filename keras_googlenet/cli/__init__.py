@@ -20,7 +20,6 @@ from keras_googlenet.text import is_utf8
 # Which arguments of a command may be an address in object storage.
 ADDRESSES = {
     "train": ("data", "run", "weights"),
-    "tune": ("data",),
     "inspect": ("data", "weights"),
     "evaluate": ("run", "data", "ensemble", "weights"),
     "export": ("run", "to", "data"),

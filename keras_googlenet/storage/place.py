@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,6 +83,8 @@ class Place:
     @functools.cached_property
     def _system(self) -> tuple[Any, str]:
         """fsspec's file system, and the address without its scheme."""
+        for backend in ("fsspec", "s3fs", "gcsfs", "adlfs"):  # tracebacks of what is reported in one line
+            logging.getLogger(backend).addHandler(logging.NullHandler())
         try:
             from fsspec.core import url_to_fs
 

@@ -26,6 +26,8 @@ from keras_googlenet.storage.published import (
 )
 from keras_googlenet.versions import GRAPH
 
+pytest_plugins = ["storage_server"]
+
 
 def put(place, files):
     for name, content in files.items():

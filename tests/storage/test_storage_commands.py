@@ -24,6 +24,7 @@ from keras_googlenet.storage.published import FILES, MANIFEST, whole_versions
 from keras_googlenet.versions import GRAPH, versions
 
 pytestmark = pytest.mark.ci
+pytest_plugins = ["storage_server"]
 
 
 def objects(address):
