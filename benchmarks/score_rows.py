@@ -1,10 +1,10 @@
-"""Rows/s of `keras-googlenet predict FOLDER --shard K/4 --to FILE`, each shard killed once, against a bare loop.
+"""Rows/s of `keras-googlenet predict FOLDER --shard K/4`, each shard killed once, against a bare loop.
 
     python benchmarks/score_rows.py --rows 1000000
 
-Makes so many small PNG files, starts a process for each shard, kills it, and starts it again; then each image must
-have one row. Shards run one after another. The bare loop calls the same SavedModel on batches that are decoded and
-in memory already, and writes nothing; it is measured before each shard.
+Makes so many small PNG files, starts a process for each shard, kills it, and starts it again; then each image
+must have one row. Shards run one after another. The bare loop calls the same SavedModel on batches that are
+decoded and in memory already, and writes nothing; it is measured before each shard.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def score(line: Sequence[str], to: Path, count: int) -> tuple[float, int]:
     wait_for(process, lambda: rows_in(to) >= count / 3)
     process.kill()
     if process.wait() == 0:
-        raise UserError(f"expected to kill the shard before its end: more than {count} rows a shard are needed")
+        raise UserError(f"expected to kill a shard before its end: {count} rows a shard are too few")
     before, size = rows_in(to), to.stat().st_size
     process = subprocess.Popen(line)
     wait_for(process, lambda: to.stat().st_size > size)
