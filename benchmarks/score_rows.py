@@ -50,7 +50,7 @@ def make_images(folder: Path, count: int) -> None:
             place.mkdir(parents=True)
         image = np.empty((*random.integers(SIDES[0], SIDES[1] + 1, 2), 3), np.uint8)
         image[:] = random.integers(0, 256, 3)
-        (place / f"{index % OF_FOLDER:03}.png").write_bytes(cv2.imencode(".png", image)[1])
+        (place / f"{index % OF_FOLDER:03}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def bare(session: SavedModelSession, pixels: np.ndarray, seconds: float) -> float:
