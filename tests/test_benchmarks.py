@@ -165,3 +165,34 @@ def test_predict_folder(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["contender"] for row in rows] == ["predict", "bare SavedModel"]
     assert "predict / bare SavedModel: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_score_rows(tmp_path, capsys):
+    import score_rows
+
+    score_rows.main(["--rows", "2000", "--seconds", "0.1", "--to", str(tmp_path)])
+    with (tmp_path / "score_rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["contender"] for row in rows] == [score_rows.SCORED, score_rows.BARE]
+    assert all(float(row["rows_per_second"]) > 0 for row in rows)
+    assert "2,000 images, each with one row" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_score_rows_refuses_a_row_too_many_or_too_few(tmp_path):
+    import score_rows
+
+    score_rows.make_images(tmp_path / "images", 3)
+    names = [str(path) for path in sorted((tmp_path / "images").rglob("*.png"))]
+    table = tmp_path / "rows.csv"
+    for rows, message in {
+        (*names, names[0]): "4 rows of 3 images",
+        tuple(names[1:]): "2 rows of 2 images, 1 missing or unknown",
+    }.items():
+        table.write_text("".join(["image,error\n", *(f"{name},\n" for name in rows)]))
+        with pytest.raises(UserError, match=message):
+            score_rows.check_rows([table], tmp_path / "images")
+    table.write_text("".join(["image,error\n", *(f"{name},\n" for name in names)]))
+    score_rows.check_rows([table], tmp_path / "images")

@@ -49,6 +49,7 @@ NOT_RUN = {
     "keras-googlenet weights fetch torchvision": "downloads",
     "keras-googlenet evaluate --weights imagenet": "needs ImageNet's validation images, and downloads",
     "keras-googlenet train --data flowers --run runs/flowers --variant torchvision": "downloads",
+    "keras-googlenet predict tfds:": "downloads",
     "docker compose": "needs Docker; test_deployment.py checks the file by its schema",
     "docker build": "needs Docker; test_deployment.py and test_packaging.py check what the files copy",
     "docker run": "needs Docker",

@@ -30,7 +30,8 @@ def explain(
     Parameters
     ----------
     images
-        Image files, folders, videos and https:// URLs; "-" reads a list of them from standard input.
+        Image files, folders, videos and https:// URLs; a .txt file is a list of them, one per line, and "-"
+        reads a list from standard input.
     to
         Folder for the pictures. Existing files are kept: a new name gets a number.
     model

@@ -150,6 +150,7 @@ def predict(
     copy_to: Path | None = None,
     every: str = "1s",
     shard: str | None = None,
+    tfds_manual_dir: Path | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
     as_csv: Annotated[bool, cyclopts.Parameter(name="--csv", negative="")] = False,
 ) -> None:
@@ -160,7 +161,8 @@ def predict(
     Parameters
     ----------
     images
-        Image files, folders, videos and https:// URLs; "-" reads a list of them from standard input.
+        Image files, folders, videos and https:// URLs; a .txt file is a list of them, one per line, and "-"
+        reads a list from standard input; tfds:NAME[:CONFIG]/SPLIT is a set of TensorFlow Datasets.
     model
         An exported version's folder, the model's directory for its highest version, a run's folder, or the
         address of one of them, such as s3://bucket/models/googlenet.
@@ -181,6 +183,8 @@ def predict(
     shard
         Classify only a share of the images, such as 3/16, the third of 16; with --to predictions.csv in
         predictions-03-of-16.csv. In an indexed Kubernetes Job, 16 alone takes the pod's share.
+    tfds_manual_dir
+        Folder with the original files of a TensorFlow data set, to build it offline.
     as_json
         Print a list of objects: image, label, probability, and the best few of both.
     as_csv
@@ -195,15 +199,18 @@ def predict(
     if top is not None and not 1 <= top <= TOP_K:
         raise UserError(f"expected --top to be between 1 and {TOP_K}, got {top}")
     from keras_googlenet.inference.predict import predict_to
-    from keras_googlenet.inference.sources import Sources, seconds
+    from keras_googlenet.inference.sources import SETS, Sources, seconds
     from keras_googlenet.inference.sources import shard as parse_shard
     from keras_googlenet.inference.tables import of_shard, table_at
 
     share = (0, 1) if shard is None else parse_shard(shard)
     if shard is not None and to is not None:
         to = of_shard(to, *share)
-    sources = Sources(images, seconds(every), share)
-    sources.check()
+    sources = Sources(images, seconds(every), share, tfds_manual_dir)
+    if any(name.startswith(SETS) for name in images):
+        import_tensorflow()
+    with silenced_libraries():
+        sources.check()
     if weights is not None:
         check_network(weights)
     folder = None if model is None else local(model)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +28,8 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
     Its encoded images are held in memory where they fit; else each is once written to a file, next to
     the set's own, for training takes images in any order.
     """
-    if manual_dir is not None and not manual_dir.is_dir():
-        raise UserError(f"no folder at {manual_dir}: expected the original files of tfds:{name}")
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(f'"tfds:{name}" needs tensorflow and tensorflow-datasets: {error}') from None
-    try:
-        builder = tfds.builder(name.replace(":", "/", 1) if "/" not in name else name)
-    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
-        raise UserError(
-            f'unknown data "tfds:{name}": {reason(error)}; see tfds.list_builders() for the names'
-        ) from None
+    builder = _prepared(name, ("image", "label"), manual_dir)
     features = builder.info.features
-    if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
-        raise UserError(
-            f'"tfds:{name}" is not for image classification: expected features "image" and '
-            f'"label", found {", ".join(features)}'
-        )
-    try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir.resolve()))
-        )
-    except Exception as error:  # any downloader's or file system's; the user sees one line
-        raise UserError(f'could not download and prepare "tfds:{name}": {reason(error)}') from error
-
     splits = builder.info.splits
     if "train" not in splits:
         raise UserError(f'"tfds:{name}" has no split "train", found {", ".join(splits)}')
@@ -68,15 +48,82 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
     )
 
 
+@dataclass(frozen=True)
+class Images:
+    """The encoded images of a split, in the set's order; read again by each iteration."""
+
+    builder: Any
+    split: str
+    count: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (image for image, _ in _rows(self.builder, self.split))
+
+
+@cache
+def images_of(name: str, manual_dir: Path | None = None) -> Images:
+    """The images of a split; opens (and, the first time, builds) the set.
+
+    Args:
+        name: `NAME[:CONFIG]/SPLIT`, such as `fashion_mnist/test` or `fashion_mnist/test[:100]`.
+        manual_dir: Folder with the original files, to build the set offline.
+
+    Raises:
+        UserError: There is no such set or split, or the set has no images.
+    """
+    of, _, split = name.rpartition("/")
+    if not of:
+        raise UserError(f"expected a split of the data set, such as tfds:{name}/test, got tfds:{name}")
+    builder = _prepared(of, ("image",), manual_dir)
+    splits = builder.info.splits
+    try:
+        return Images(builder, split, splits[split].num_examples)
+    except (KeyError, ValueError, AssertionError):
+        raise UserError(f"tfds:{of} has no split {split!r}: expected one of {', '.join(splits)}") from None
+
+
+def _prepared(name: str, needed: tuple[str, ...], manual_dir: Path | None) -> Any:
+    """The builder of a set that is on the disk and has the needed features."""
+    if manual_dir is not None and not manual_dir.is_dir():
+        raise UserError(f"no folder at {manual_dir}: expected the original files of tfds:{name}")
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(f'"tfds:{name}" needs tensorflow and tensorflow-datasets: {error}') from None
+    try:
+        builder = tfds.builder(name.replace(":", "/", 1) if "/" not in name else name)
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        raise UserError(
+            f'unknown data "tfds:{name}": {reason(error)}; see tfds.list_builders() for the names'
+        ) from None
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict) or not {*needed} <= set(features):
+        raise UserError(
+            f'"tfds:{name}" is not for image classification: expected features '
+            f"{' and '.join(needed)}, found {', '.join(features)}"
+        )
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir.resolve()))
+        )
+    except Exception as error:  # any downloader's or file system's; the user sees one line
+        raise UserError(f'could not download and prepare "tfds:{name}": {reason(error)}') from error
+    return builder
+
+
 def _part(builder: Any, split: str) -> Part:
     if builder.info.splits[split].num_bytes > parts.MEMORY_BYTES:
         return _part_in_files(builder, split)
-    images, labels = zip(*_rows(builder, split), strict=True)
+    images, labels = zip(*_labeled(builder, split), strict=True)
     return Part(list(images), np.array(labels, "int32"))
 
 
-def _rows(builder: Any, split: str) -> Any:
-    """(encoded image, label) of each example, in the set's order."""
+def _labeled(builder: Any, split: str) -> Iterator[tuple[bytes, int]]:
+    return ((image, int(row["label"])) for image, row in _rows(builder, split))
+
+
+def _rows(builder: Any, split: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """(encoded image, example) of each example, in the set's order."""
     import cv2
     import tensorflow_datasets as tfds
 
@@ -88,7 +135,7 @@ def _rows(builder: Any, split: str) -> Any:
     ).as_numpy_iterator()
     for row in rows:
         image = row["image"]
-        yield (image if encoded else cv2.imencode(".png", image[..., ::-1])[1].tobytes()), int(row["label"])
+        yield (image if encoded else cv2.imencode(".png", image[..., ::-1])[1].tobytes()), row
 
 
 def _part_in_files(builder: Any, split: str) -> Part:
@@ -99,7 +146,7 @@ def _part_in_files(builder: Any, split: str) -> Part:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         labels = []
-        rows = tqdm(_rows(builder, split), f"writing {split} images to {folder}", count, disable=None)
+        rows = tqdm(_labeled(builder, split), f"writing {split} images to {folder}", count, disable=None)
         for index, (image, label) in enumerate(rows):
             (unfinished / f"{index:08}").write_bytes(image)
             labels.append(label)

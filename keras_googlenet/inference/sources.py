@@ -1,4 +1,4 @@
-"""The images that `predict` classifies: files, folders, lists, URLs, video frames."""
+"""The images that `predict` classifies: files, folders, lists, URLs, video frames, data sets."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
 import numpy as np
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.files import READ, walk
+from keras_googlenet.inference.downloads import downloaded
 from keras_googlenet.serving.client.answers import Item
 from keras_googlenet.serving.client.images import Image, unreadable
-from keras_googlenet.text import reason
 
-LIST = "-"  # standard input
+if TYPE_CHECKING:
+    from keras_googlenet.data.tfds import Images
+
+STANDARD_INPUT = "-"
+LISTS = ".txt"
+SETS = "tfds:"
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
 SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
-MOST_BYTES = 64 * 2**20  # per download
-TIMEOUT_SECONDS = 30.0
 
 
 class Found(NamedTuple):
@@ -41,39 +45,51 @@ class Sources:
     """What the user passed.
 
     Attributes:
-        names: Image files, folders of them, video files, `https://` URLs, and `-` for a list of those on
-            standard input, one per line.
+        names: Image files, folders of them, video files, `https://` URLs; lists of those, one per line, in
+            `.txt` files or, for `-`, on standard input; and `tfds:NAME[:CONFIG]/SPLIT`.
         every: Seconds between video frames.
         shard: A share of the images: its place, from 0, and the number of shares, which get the images in
             turn.
+        tfds_manual_dir: Folder with the original files of a TensorFlow data set, to build it offline.
     """
 
     names: Sequence[str]
     every: float = 1.0
     shard: tuple[int, int] = (0, 1)
+    tfds_manual_dir: Path | None = None
 
     def check(self) -> None:
-        """Check that all paths exist, before any work.
+        """Check that all paths and sets exist, before any work; a set that was never opened is built.
 
         Raises:
-            UserError: A path does not exist, or a folder has no image.
+            UserError: A path or a set does not exist, or a folder has no image.
         """
         if not self.names:
             raise UserError("expected at least one image file or folder")
+        if self.tfds_manual_dir is not None and not any(map(_is_set, self.names)):
+            raise UserError(f"expected no `tfds_manual_dir` without a source such as {SETS}cifar10/test")
         for name in self.names:
-            if os.path.isdir(name):  # unlike Path's, it takes a name of any length
+            if _is_set(name):
+                self._opened(name)
+            elif os.path.isdir(name):  # unlike Path's, it takes a name of any length
                 if next(_images_in(Path(name)), None) is None:
                     raise UserError(f"no image in folder {name}")
-            elif name != LIST and not ADDRESS.match(name) and not os.path.isfile(name):
+            elif name != STANDARD_INPUT and not ADDRESS.match(name) and not os.path.isfile(name):
                 raise UserError(f"no image file or folder at {name}")
 
     def count(self) -> int | None:
         """Number of images; `None` if it is not known in advance."""
-        if any(name == LIST or _is_video(name) for name in self.names):
+        if STANDARD_INPUT in self.names:
             return None
-        total = sum(
-            sum(1 for _ in _images_in(Path(name))) if os.path.isdir(name) else 1 for name in self.names
-        )
+        total = 0
+        for name in self.names:
+            if _is_set(name):
+                total += self._opened(name).count
+                continue
+            for one in _lines(name) if _is_list(name) else [name]:
+                if _is_video(one):
+                    return None
+                total += _count(one)
         return len(range(self.shard[0], total, self.shard[1]))
 
     def __iter__(self) -> Iterator[Found]:
@@ -81,20 +97,30 @@ class Sources:
 
     def _all(self) -> Iterator[Found]:
         for name in self.names:
-            if name == LIST:
-                lines = (line.rstrip("\r\n") for line in sys.stdin)
-                for line in lines:
-                    if line:
-                        yield from replace(self, names=[line], shard=(0, 1))
-            elif ADDRESS.match(name):
-                yield Found(Item(name, lambda name=name: _downloaded(name)), None)  # type: ignore[misc]
-            elif os.path.isdir(name):
-                for file in _images_in(Path(name)):
-                    yield Found(_of_file(file), file.relative_to(name))
-            elif _is_video(name):
-                yield from (Found(item, None) for item in _frames(name, self.every))
+            if _is_set(name):
+                for index, image in enumerate(self._opened(name)):
+                    yield Found(Item(f"{name}#{index}", _constant(image)), None)
+            elif _is_list(name):
+                for line in _lines(name):
+                    yield from self._of(line)
             else:
-                yield Found(_of_file(Path(name)), Path(Path(name).name))
+                yield from self._of(name)
+
+    def _of(self, name: str) -> Iterator[Found]:
+        if ADDRESS.match(name):
+            yield Found(Item(name, partial(downloaded, name), waits=True), None)
+        elif os.path.isdir(name):
+            for file in _images_in(Path(name)):
+                yield Found(_of_file(file), file.relative_to(name))
+        elif _is_video(name):
+            yield from (Found(item, None) for item in _frames(name, self.every))
+        else:
+            yield Found(_of_file(Path(name)), Path(Path(name).name))
+
+    def _opened(self, name: str) -> Images:
+        from keras_googlenet.data.tfds import images_of  # imports TensorFlow
+
+        return images_of(name.removeprefix(SETS), self.tfds_manual_dir)
 
 
 def seconds(text: str) -> float:
@@ -129,6 +155,29 @@ def shard(text: str, environment: Mapping[str, str] = os.environ) -> tuple[int, 
     return place, number
 
 
+def _is_set(name: str) -> bool:
+    return name.startswith(SETS)
+
+
+def _is_list(name: str) -> bool:
+    return name == STANDARD_INPUT or (name.endswith(LISTS) and os.path.isfile(name))
+
+
+def _lines(name: str) -> Iterator[str]:
+    """The lines of a list that are not empty."""
+    with (
+        nullcontext(sys.stdin)
+        if name == STANDARD_INPUT
+        else open(name, encoding="utf-8-sig", errors="surrogateescape")
+    ) as file:
+        yield from filter(None, (line.rstrip("\r\n") for line in file))
+
+
+def _count(name: str) -> int:
+    is_folder = not ADDRESS.match(name) and os.path.isdir(name)
+    return sum(1 for _ in _images_in(Path(name))) if is_folder else 1
+
+
 def _images_in(folder: Path) -> Iterator[Path]:
     return (file for file in walk(folder) if file.suffix.lower() in READ)
 
@@ -139,20 +188,6 @@ def _of_file(file: Path) -> Item:
 
 def _is_video(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in VIDEOS and not ADDRESS.match(name)
-
-
-def _downloaded(address: str) -> bytes:
-    try:
-        with httpx.stream("GET", address, timeout=TIMEOUT_SECONDS, follow_redirects=True) as answer:
-            answer.raise_for_status()
-            content = bytearray()
-            for chunk in answer.iter_bytes():
-                content += chunk
-                if len(content) > MOST_BYTES:
-                    raise UserError(unreadable(address, f"it has more than {MOST_BYTES // 2**20} MiB"))
-            return bytes(content)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UserError(unreadable(address, reason(error))) from None
 
 
 def _frames(name: str, every: float) -> Iterator[Item]:
@@ -178,8 +213,8 @@ def _frames(name: str, every: float) -> Iterator[Item]:
         video.release()
 
 
-def _constant(pixels: np.ndarray) -> Any:
-    return lambda: pixels
+def _constant(image: np.ndarray | bytes) -> Any:
+    return lambda: image
 
 
 def _refused(name: str) -> Image:

@@ -12,16 +12,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.parquet
 import pytest
+import tensorflow_datasets as tfds
 
 from keras_googlenet.errors import UserError
-from keras_googlenet.inference import sources as sources_module
-from keras_googlenet.inference import tables
+from keras_googlenet.inference import downloads, tables
+from keras_googlenet.inference import predict as predict_module
 from keras_googlenet.inference.predict import predict_to
 from keras_googlenet.inference.sources import Sources, seconds, shard
 from keras_googlenet.serving.client.answers import Failure, Prediction, each
@@ -210,25 +212,98 @@ def test_a_list_on_standard_input(images, tmp_path, monkeypatch):
 
 @pytest.fixture
 def site(images):
-    """The images at an address."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=images)
-    handler.log_message = lambda *_: None
+    """The images at an address; of those in `busy`, the server refuses so many requests first."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            server.asked[self.path] += 1
+            if server.asked[self.path] <= server.busy.get(self.path, 0):
+                self.send_error(503)
+            else:
+                super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Handler, directory=images)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.asked, server.busy = Counter(), {}
+        server.address = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
         server.shutdown()
 
 
 def test_addresses(site, monkeypatch):
-    names = [f"{site}/b/001.png", f"{site}/b/999.png", f"{site}/a/003.png"]
+    names = [f"{site.address}/{path}" for path in ("b/001.png", "b/999.png", "a/003.png")]
     first, missing, broken = answers(one.item for one in Sources(names))
     assert (first.image, first.label) == (names[0], "dark/er")
     assert "404" in missing.error
     assert "\n" not in missing.error
     assert names[2] in broken.error
-    monkeypatch.setattr(sources_module, "MOST_BYTES", 10)
+    monkeypatch.setattr(downloads, "MOST_BYTES", 10)
     (large,) = answers(one.item for one in Sources(names[:1]))
     assert "it has more than" in large.error
+
+
+@pytest.mark.parametrize("kind", ["p.csv", "p.parquet"])
+def test_a_list_of_addresses_in_shards(site, images, tmp_path, kind, monkeypatch):
+    """Each address has one row after a kill: transient errors are retried, lasting ones are its error."""
+    monkeypatch.setattr(tables, "PART_ROWS", 4)
+    monkeypatch.setattr(predict_module, "ROWS", 4)
+    names = [f"{site.address}/{file.relative_to(images)}" for file in sorted(images.rglob("*.png"))[:60]]
+    names[10:10] = [f"{site.address}/gone.png", "https://", "http://127.0.0.1:1/refused.png", "tfds:no/set"]
+    site.busy |= {"/a/006.png": 2, "/a/009.png": 99}
+    (tmp_path / "list.txt").write_text("\n".join(["\ufeff" + names[0], "", *names[1:]]) + "\n", "utf-8")
+    rows = []
+    for place in range(4):
+        share = Sources([str(tmp_path / "list.txt")], shard=(place, 4))
+        share.check()
+        assert share.count() == 16
+        to = tables.of_shard(tmp_path / kind, place, 4)
+        with pytest.raises(ServingError):
+            predict_to(to, share, stopping(9), JOB, top=1)
+        predict_to(to, share, answers, JOB, top=1)
+        rows += written(to)
+    assert sorted(row["image"] for row in rows) == sorted(names)
+    errors = {row["image"].removeprefix(site.address): row["error"] for row in rows if row["error"]}
+    assert set(errors) == {"/a/003.png", "/a/009.png", "/gone.png", *names[11:14]}
+    assert "503 Service Unavailable (4 times tried)" in errors["/a/009.png"]
+    assert "404" in errors["/gone.png"]
+    assert 3 <= site.asked["/a/006.png"] <= 4  # again where it was read ahead before the kill
+    assert site.asked["/gone.png"] <= 2
+
+
+def test_a_split_of_tensorflow_datasets(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))  # read once from TFDS_DATA_DIR
+    shades = [(index, {"image": np.full((4, 4, 1), index, np.uint8)}) for index in range(100)]
+    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(4, 4, 1))})
+    tfds.dataset_builders.store_as_tfds_dataset("shades", "1.0.0", features, {"test": shades})
+    monkeypatch.setattr(predict_module, "ROWS", 8)
+    rows = []
+    for place in range(3):
+        share = Sources(["tfds:shades/test"], shard=(place, 3))
+        share.check()
+        assert share.count() == (34, 33, 33)[place]
+        to = tables.of_shard(tmp_path / "p.csv", place, 3)
+        with pytest.raises(ServingError):
+            predict_to(to, share, stopping(20), JOB, top=2)
+        predict_to(to, share, answers, JOB, top=2)
+        rows += written(to)
+    assert sorted(row["image"] for row in rows) == sorted(f"tfds:shades/test#{i}" for i in range(100))
+    dark = [1 - float(row[f"probability{'_2' * (row['label'] == 'bright')}"]) for row in rows]
+    assert sorted(round(255 * bright) for bright in dark) == list(range(100))
+    assert Sources(["tfds:shades/test[:30]"]).count() == len(list(Sources(["tfds:shades/test[:30]"]))) == 30
+    for name, message in {
+        "tfds:shades": "expected a split of the data set, such as tfds:shades/test",
+        "tfds:shades/train": "tfds:shades has no split 'train': expected one of test",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            Sources([name]).check()
+    with pytest.raises(UserError, match="expected no `tfds_manual_dir` without a source such as tfds:"):
+        Sources(["-"], tfds_manual_dir=tmp_path).check()
 
 
 def test_frames_of_a_video(tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ GOOD_IMAGE = base64.b64decode(
 # How a model refuses an image for its size, among what TensorFlow puts around it.
 WRONG_SIZE = re.compile(r"E(xpected an image of [^\]]*)\] \[(\d+)\] \[(\d+)\]")
 
+DOWNLOADS = 8  # at a time
 BATCH = 32  # images per request: the largest batch that our batching parameters allow
 
 NUMBERS, TEXT = "fiu", "U"  # kinds of NumPy's dtypes
@@ -71,10 +74,17 @@ class Failure:
 
 
 class Item(NamedTuple):
-    """An image to read later: its name, and a function that reads it or raises UserError."""
+    """An image to read later.
+
+    Attributes:
+        name: What to call it.
+        load: Reads it, or raises UserError.
+        waits: Whether reading waits for another machine: then several are read at a time.
+    """
 
     name: str
     load: Callable[[], Image]
+    waits: bool = False
 
 
 def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> list[Prediction]:
@@ -121,11 +131,7 @@ def ahead(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
 def _read(items: Iterable[Item], size: int) -> Iterator[list[Encoded | Failure]]:
     batch: list[Encoded | Failure] = []
     held = 0
-    for item in items:
-        try:
-            one: Encoded | Failure = encode(item.load(), item.name)
-        except UserError as error:
-            one = Failure(item.name, str(error))
+    for one in _loaded(items):
         took = len(one.data) if isinstance(one, Encoded) else 0
         if len(batch) == size or (batch and held + took > BATCH_BYTES):
             yield batch
@@ -134,6 +140,25 @@ def _read(items: Iterable[Item], size: int) -> Iterator[list[Encoded | Failure]]
         held += took
     if batch:
         yield batch
+
+
+def _loaded(items: Iterable[Item]) -> Iterator[Encoded | Failure]:
+    """Each item's image, in order."""
+    waiting: deque[Callable[[], Encoded | Failure]] = deque()
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        for item in items:
+            waiting.append(pool.submit(_load, item).result if item.waits else partial(_load, item))
+            if len(waiting) == DOWNLOADS:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+
+
+def _load(item: Item) -> Encoded | Failure:
+    try:
+        return encode(item.load(), item.name)
+    except UserError as error:
+        return Failure(item.name, str(error))
 
 
 def _answered(run: Run, batch: list[Encoded], source: str) -> list[Prediction | Failure]:

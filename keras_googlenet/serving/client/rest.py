@@ -125,7 +125,7 @@ class RestModel:
         raise ServingError(
             CODES.get(status, "UNKNOWN"),
             message,
-            _seconds(response.headers.get("retry-after")),
+            seconds_to_wait(response.headers.get("retry-after")),
             lasting=status == httpx.codes.REQUEST_ENTITY_TOO_LARGE,
         )
 
@@ -137,7 +137,7 @@ def _array(value: Any) -> np.ndarray:
         return np.array(None)
 
 
-def _seconds(retry_after: str | None) -> float:
+def seconds_to_wait(retry_after: str | None) -> float:
     """A `Retry-After` header, seconds or a date, in seconds from now."""
     if not retry_after:
         return 0
