@@ -15,7 +15,7 @@ from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC
 
 UPRIGHT = 1
 ORIENTATIONS = range(1, 9)
-# To turn pixels upright: from this orientation on rows become columns; then rows or columns are reversed.
+# To turn pixels upright: from this orientation on, rows become columns; then rows or columns are reversed.
 TRANSPOSED, REVERSED_ROWS, REVERSED_COLUMNS = 5, (3, 4, 7, 8), (2, 3, 6, 7)
 TAG, SHORT = 0x0112, 3  # of the orientation, and of its type
 EXIF = b"Exif\0\0"  # what a JPEG's segment of it begins with
@@ -35,7 +35,7 @@ def orientation(encoded: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, turned: int) -> np.ndarray:
-    """Pixels (height, width, channels) turned upright, of an image of that orientation."""
+    """Pixels (height, width, channels) of an image of that orientation, turned upright."""
     if turned >= TRANSPOSED:
         pixels = pixels.swapaxes(0, 1)
     if turned in REVERSED_ROWS:

@@ -1,4 +1,4 @@
-"""Decoding and resizing in NumPy and OpenCV: what `images.tensorflow` does, where TensorFlow is absent."""
+"""Decoding and resizing in NumPy and OpenCV: the same as `images.tensorflow`, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from keras_googlenet.images.spec import (
     Preprocessing,
 )
 
-# Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
+# JPEG markers: 0xff and a code. Within the coded pixels, 0xff00 is a pixel byte, 0xffd0 to 0xffd7 are
+# restarts.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 JPEG_END = 0xD9
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments hold the image's size
@@ -41,7 +42,7 @@ CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 def decode(
     encoded: bytes, channels: int, *, turns: bool = True, background: int | None = WHITE
 ) -> np.ndarray:
-    """Decode the bytes of an image file: JPEG, PNG, BMP, WebP or GIF, of an animation the first frame.
+    """Decode an image file: JPEG, PNG, BMP, WebP or GIF, or the first frame of an animation.
 
     Args:
         encoded: The image.
@@ -53,9 +54,9 @@ def decode(
         Pixels, uint8, (height, width, channels).
 
     Raises:
-        ValueError: The bytes are of no such format, are corrupt, make more than `MAX_PIXELS` or a side
-            of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans, or more than
-            `LARGEST_SCANS` x `MAX_PIXELS` by its own pixels.
+        ValueError: The format is another or the bytes are corrupt; the image has more than `MAX_PIXELS`, a
+            side of more than `MAX_SIDE`, or more than `MAX_SCANS` JPEG scans; or scans x pixels exceed
+            `LARGEST_SCANS` x `MAX_PIXELS`.
     """
     height, width = _size(encoded)
     if not 1 <= height * width <= MAX_PIXELS or max(height, width) > MAX_SIDE:
@@ -79,7 +80,7 @@ def decode_any_size(encoded: bytes, *, turns: bool = True, background: int | Non
         Pixels, uint8, (height, width, 1 or 3).
 
     Raises:
-        ValueError: The bytes are of no such format, are corrupt, or a JPEG has more than `MAX_SCANS` scans.
+        ValueError: The format is another, the bytes are corrupt, or a JPEG has more than `MAX_SCANS` scans.
     """
     pixels = decode_with_alpha(encoded)
     if pixels.shape[-1] == 4:
@@ -120,7 +121,7 @@ def decode_with_alpha(encoded: bytes) -> np.ndarray:
 
 
 def _transparent_gray(encoded: bytes) -> int | None:
-    """The level of gray that a PNG calls transparent, as OpenCV scales it; OpenCV itself passes over it."""
+    """The gray level that a PNG marks as transparent, as OpenCV scales it; OpenCV itself ignores the mark."""
     if not encoded.startswith(PNG_MAGIC) or encoded[PNG_COLOR_TYPE] != PNG_GRAY:
         return None
     level, depth = chunk(encoded, len(PNG_MAGIC), ">", b"tRNS"), encoded[PNG_DEPTH]
@@ -169,8 +170,8 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
 def _png_size(encoded: bytes) -> tuple[int, int]:
     """Height and width of a whole PNG, found by following its chunks to the end.
 
-    OpenCV does not check the last one's sum, nor any of an animation; and it makes room for the pixels
-    that IHDR announces before it reads on. It skips a chunk of another kind before IHDR.
+    OpenCV does not check the last chunk's checksum, nor any of an animation. It allocates memory for the
+    pixels that IHDR announces before it reads further, and skips other chunks before IHDR.
     """
     if not encoded.startswith(PNG_HEADER):
         raise ValueError("corrupt: expected a PNG image whose first chunk is IHDR")

@@ -15,7 +15,7 @@ from keras_googlenet.images.files import READ, visible_files, with_suffix
 from keras_googlenet.images.headers import is_other
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
 
-# Of a batch, at most. As base64 a third more, well below the 256 MB that a server takes over REST.
+# Maximum per batch. Base64 adds a third, which stays well below the 256 MB that a server accepts over REST.
 BATCH_BYTES = 64 * 2**20
 
 EXPECTED = (
@@ -52,7 +52,8 @@ def find_files(images: Sequence[Path]) -> list[Path]:
 
 
 def batches(images: Image | Iterable[Image], size: int) -> Iterator[list[Encoded]]:
-    """Encode one image or several, up to `size` and `BATCH_BYTES` a batch, read as batches are asked for."""
+    """Encode one image or several in batches of up to `size` images and `BATCH_BYTES`; reads each batch when
+    needed."""
     alone = images.ndim < 4 if isinstance(images, np.ndarray) else isinstance(images, Image)
     several: Iterable[Any] = images if isinstance(images, Iterable) and not alone else [images]
     batch: list[Encoded] = []
@@ -71,12 +72,12 @@ def encode(image: Image, name: str) -> Encoded:
     """An image as JPEG or PNG.
 
     Args:
-        image: A file's path; the bytes of a file; or pixels as OpenCV has them, uint8, (height, width, 3)
-            in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
-            PNG, and pixels, are sent as PNG, which changes no pixel, so that exports of every version take
-            them; of an animation the first frame. Those files are turned upright as their EXIF tells, as the
-            model turns JPEG and PNG. Transparency is sent, for the model to compose; that of TIFF is dropped.
-        name: What to call it where it has no path.
+        image: A file's path; the bytes of a file; or pixels as in OpenCV, uint8, (height, width, 3) in the
+            order blue, green, red, or (height, width) or (height, width, 1). Pixels and files other than JPEG
+            and PNG are sent as PNG, which changes no pixel and which every export accepts; of an animation,
+            the first frame is sent. Those files are first turned upright by their EXIF, as the model does
+            with JPEG and PNG. Transparency is sent, for the model to compose; that of TIFF is dropped.
+        name: The image's name in messages, if it has no path.
 
     Raises:
         UserError: The file does not exist, is not an image, or cannot be sent.
@@ -98,7 +99,7 @@ def encode(image: Image, name: str) -> Encoded:
 
 
 def unreadable(name: str, reason: str | None = None) -> str:
-    """The message that names an image at fault."""
+    """The message that names an unreadable image."""
     return f"cannot read {name}: {reason or EXPECTED}"
 
 
