@@ -150,7 +150,7 @@ def _name(entry: HelpEntry) -> str:
 
 
 def _plain(entry: HelpEntry) -> HelpEntry:
-    """The help without negations of options that are off or empty by default, and without empty defaults."""
+    """Without negations of options that are off or empty by default, and without empty defaults."""
     negation = f"--no-{_name(entry)}"
     kept = tuple(name for name in entry.negative_names if name != negation or entry.default == "True")
     says_nothing = entry.default in ("False", "()", "None", '""')

@@ -29,12 +29,12 @@ NAMES = ", ".join(sorted(READ))
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of the files.
+    """The outcome for the files.
 
     Attributes:
         resized: Number of images written in a new size.
-        copied: Number of those that had no more than that size.
-        present: Number of those that an earlier call had written.
+        copied: Number of images copied because they were not larger.
+        present: Number of images that an earlier call had written.
         unreadable: Files that are not images, relative to the folder, with the reason for each.
     """
 

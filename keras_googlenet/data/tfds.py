@@ -22,8 +22,8 @@ ENCODED = ("jpeg", "png")
 def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path | None = None) -> ImageData:
     """Open (and, the first time, build) a set of TensorFlow Datasets; see `sources.load_data`.
 
-    Its encoded images are held in memory where they fit; else each is once written to a file, next to
-    the set's own, for training takes images in any order.
+    Its encoded images are kept in memory if they fit. Otherwise each is written to a file once, next to the
+    set's files, because training reads images in any order.
     """
     if manual_dir is not None and not manual_dir.is_dir():
         raise UserError(f"no folder at {manual_dir}: expected the original files of tfds:{name}")

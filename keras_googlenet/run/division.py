@@ -1,4 +1,4 @@
-"""What a run's images were and how they were divided: recorded when it begins, compared when it goes on.
+"""A run's images and their split: recorded when it starts, compared when it resumes.
 
 A file's row holds its class, size and hash. Images that are not the user's files, such as those of
 TensorFlow Datasets, have one fingerprint for each part.
@@ -58,7 +58,7 @@ def recorded(run: Path) -> dict[str, Any] | None:
 
 
 def described(data: ImageData, root: str) -> dict[str, Any]:
-    """A data set as JSON types: class names, and each part's files or its fingerprint."""
+    """A data set as JSON types: class names, and the files or the fingerprint of each part."""
     parts = {name: _files(getattr(data, name), root, data.class_names) for name in PARTS}
     return {"classes": list(data.class_names), "parts": parts}
 
@@ -99,7 +99,7 @@ def _fingerprint(part: Part) -> str:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In what two descriptions of a data set differ, in words."""
+    """The differences between two descriptions of a data set, in words."""
     found = []
     if then["classes"] != now["classes"]:
         lost = [name for name in then["classes"] if name not in now["classes"]]
@@ -132,7 +132,7 @@ def _by_file(described: dict[str, Any]) -> dict[str, tuple[str, str, int, str]]:
 
 
 def check(run: Path, data: ImageData, root: str) -> bool:
-    """Compare what data is now with what a run recorded; returns whether there was a record.
+    """Compare the current data with a run's record; returns whether there was a record.
 
     Raises:
         UserError: It has changed; the first differences are named.
@@ -150,11 +150,11 @@ def check(run: Path, data: ImageData, root: str) -> bool:
 
 
 def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
-    """The images that are still there, of the classes and in the parts that a run recorded.
+    """The images of a run's record that still exist, with their recorded classes and parts.
 
     Args:
         run: The run's folder.
-        data: What its data is now.
+        data: Its current data.
         root: The folder that paths are relative to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a run reads: its images, and how they become its network's input."""
+"""A run's inputs: its images, and the preprocessing of its network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_googlenet.weights.shipped import located
 
 
 def open_data(config: RunConfig) -> ImageData:
-    """The images that a run names, divided as it divides them."""
+    """A run's images, in its split."""
     return load_data(
         config.data,
         validation_fraction=config.validation_fraction,
@@ -29,7 +29,7 @@ def open_data(config: RunConfig) -> ImageData:
 
 
 def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
-    """That of the weights to start from, at the run's size and channels."""
+    """The preprocessing of the weights to start from, at the run's size and channels."""
     size = config.image_size or data.image_size
     channels = config.channels or data.channels
     base = Preprocessing(size, size, channels)

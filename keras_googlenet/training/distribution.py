@@ -67,7 +67,7 @@ def end() -> None:
 
 
 def share(part: Part) -> Part:
-    """This process's images of a part, as many as every other's: a few may be left out."""
+    """This process's images of a part, as many as in every other process; a few may be left out."""
     process, processes = this_process()
     if devices() == 1:
         return part

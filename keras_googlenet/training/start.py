@@ -48,7 +48,7 @@ def first_convolution(model: keras.Model) -> keras.layers.Conv2D:
 
 
 def partial_identity(kernel: np.ndarray) -> np.ndarray:
-    """A kernel whose first filters, as many as it has input channels, pass one channel each on.
+    """A kernel whose first filters, one per input channel, each pass on one channel.
 
     Args:
         kernel: (height, width, channels, filters), odd sides.

@@ -52,8 +52,7 @@ def find_files(images: Sequence[Path]) -> list[Path]:
 
 
 def batches(images: Image | Iterable[Image], size: int) -> Iterator[list[Encoded]]:
-    """Encode one image or several in batches of up to `size` images and `BATCH_BYTES`; reads each batch when
-    needed."""
+    """Encode images in batches of up to `size` and `BATCH_BYTES`; reads each batch when it is needed."""
     alone = images.ndim < 4 if isinstance(images, np.ndarray) else isinstance(images, Image)
     several: Iterable[Any] = images if isinstance(images, Iterable) and not alone else [images]
     batch: list[Encoded] = []
