@@ -35,9 +35,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_googlenet import RunConfig, train
+from keras_googlenet import RunConfig, recipe_options, train
 from keras_googlenet.errors import reported
-from keras_googlenet.run.recipes import recipe_options
 
 RECIPE = "cifar10_listing"
 

@@ -19,10 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 
 import numpy as np
 
-from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
+from keras_googlenet import VARIANTS, ImageData, RunConfig, TuneConfig, train, tune
 from keras_googlenet.errors import reported
 from keras_googlenet.network.cost import InputSize, cost
-from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.run.inputs import open_data
 from keras_googlenet.text import say
 from keras_googlenet.tuning.results import BEST

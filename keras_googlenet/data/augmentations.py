@@ -34,7 +34,7 @@ class Turn:
 
     @property
     def is_mirrored(self) -> Any:
-        """Whether to mirror the image in this epoch: every other epoch, with half of the images in the first."""
+        """Whether to mirror the image in this epoch: every other epoch; half of the images in the first."""
         begins = (self.image * 40503 + self.seed * 48271) // 4096  # as good as drawn
         return (begins + self.epoch) % 2 == 1
 

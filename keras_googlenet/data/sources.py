@@ -103,14 +103,17 @@ def expected_data() -> str:
     return f"{', '.join(source.label for source in SOURCES)} or {FOLDER.label}"
 
 
-def check_data(data: str) -> None:
-    """Refuse a name that is not a data set's, before any work.
+def check_data(data: str | None) -> str:
+    """Refuse a name that is not a data set's, before any work; returns the name.
 
     Raises:
-        UserError: It is not a known name, and there is no such folder.
+        UserError: It is `None`, or it is not a known name and there is no such folder.
     """
+    if data is None:
+        raise UserError(f"expected `data`, the images: {expected_data()}")
     if source_of(data) is FOLDER and not Path(data).is_dir():
         raise UserError(f"unknown data {data!r}: expected {expected_data()}")
+    return data
 
 
 def load_data(

@@ -111,6 +111,8 @@ def check_same_classes(
 
 
 def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) -> Images:
+    if config.data is None:
+        raise UserError(f"{folder} was trained on arrays, which it does not keep: name images with `data`")
     try:
         loaded = _load(config.data, config)
     except UserError as error:

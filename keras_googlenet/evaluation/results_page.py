@@ -206,7 +206,7 @@ def row(group: Sequence[Result], published: Mapping[str, str]) -> list[str]:
     views = [one.views for one in group if one.views is not None]
     return [
         f"[{result.name}](#{anchor(result.name)})",
-        short(result.config.data),
+        short(result.config.data or "arrays"),
         f"{summary['train_images']:,}",
         f"{result.height} x {result.width}",
         f"{summary['epochs']}",

@@ -10,7 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from keras_googlenet.images.exif import chunk, orientation, upright
+from keras_googlenet.images.exif import EXTRA_SAMPLES, chunk, orientation, short, upright
 from keras_googlenet.images.files import TRAINED_NAMES
 from keras_googlenet.images.headers import first_frame, is_other, size_of_other
 from keras_googlenet.images.spec import (
@@ -22,6 +22,8 @@ from keras_googlenet.images.spec import (
     MAX_PIXELS,
     MAX_SCANS,
     MAX_SIDE,
+    PNG_COLOR_TYPE,
+    PNG_DEPTH,
     PNG_HEADER,
     PNG_MAGIC,
     WHITE,
@@ -34,8 +36,8 @@ JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 JPEG_END = 0xD9
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments hold the image's size
 JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
-PNG_DEPTH, PNG_COLOR_TYPE = 24, 25  # their places in the file
 PNG_GRAY, PNG_GRAY_ALPHA = 0, 4
+ASSOCIATED, UNASSOCIATED = 1, 2  # a TIFF's alpha: colors are multiplied by it, or not
 CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 
 
@@ -102,13 +104,7 @@ def decode_with_alpha(encoded: bytes) -> np.ndarray:
     _size(encoded)
     if encoded.startswith(GIF_MAGICS):
         encoded = first_frame(encoded)  # OpenCV would read those that follow, too
-    try:
-        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:  # of more than 2**30 pixels
-        pixels = None
-    if pixels is None:
-        raise ValueError("corrupt")
+    pixels = _opencv(encoded, cv2.IMREAD_UNCHANGED)
     transparent = _transparent_gray(encoded)
     if transparent is not None and pixels.ndim == 2:
         alpha = np.where(pixels == transparent, 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
@@ -118,6 +114,41 @@ def decode_with_alpha(encoded: bytes) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels[..., np.newaxis]
     return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[-1] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def decode_converted(encoded: bytes) -> np.ndarray:
+    """Decode a file that `prepare` and the client convert: TIFF, PPM or PGM, composed on white.
+
+    OpenCV turns TIFF upright, and ignores the alpha of gray TIFF.
+
+    Returns:
+        Pixels, uint8, (height, width, 1 or 3).
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    pixels = _opencv(encoded, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 2 or pixels.shape[-1] != 4:
+        pixels = np.atleast_3d(_opencv(encoded, cv2.IMREAD_ANYCOLOR))
+        return pixels[..., ::-1]
+    extra = short(encoded, EXTRA_SAMPLES)
+    is_multiplied = extra == ASSOCIATED or (extra == UNASSOCIATED and pixels.dtype == np.uint8)  # by libtiff
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype("uint8")
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+    if not is_multiplied:
+        return composed(pixels, WHITE)
+    return cv2.add(pixels[..., :3], 255 - pixels[..., [3, 3, 3]])
+
+
+def _opencv(encoded: bytes, flags: int) -> np.ndarray:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # empty, or of more than 2**30 pixels
+        pixels = None
+    if pixels is None:
+        raise ValueError("corrupt")
+    return pixels
 
 
 def _transparent_gray(encoded: bytes) -> int | None:

@@ -22,6 +22,7 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 JPEG_SCAN = b"\xff\xda\0"  # how each scan starts: the marker, and the high byte of a length of 14 at most
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = PNG_MAGIC + b"\0\0\0\x0dIHDR"  # then width and height, big-endian uint32
+PNG_DEPTH, PNG_COLOR_TYPE = 24, 25  # their places in the file
 BMP_MAGIC = b"BM"
 GIF_MAGICS = (b"GIF87a", b"GIF89a")
 RIFF, WEBP = b"RIFF", b"WEBP"  # bytes 0 to 4 and 8 to 12 of a WebP

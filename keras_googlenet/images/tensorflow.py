@@ -15,6 +15,7 @@ from keras_googlenet.images.spec import (
     BMP_MAGIC,
     LUMA,
     MAX_PIXELS,
+    PNG_COLOR_TYPE,
     WHITE,
     Preprocessing,
 )
@@ -23,7 +24,7 @@ Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
 # From a filter's name in `tf.image.resize` to its name in the kernel.
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
-PNG_COLOR_TYPE, PNG_ALPHA = 25, (4, 6)  # its place in the file, and those with alpha
+PNG_ALPHA = (4, 6)  # color types with alpha
 COMPOSED_AT_ONCE = 2**20  # pixels
 ELONGATED = 4  # how many times as wide as what is kept of it an image is whose width is resized first
 

@@ -28,7 +28,9 @@ SCHEDULES = ("step", "polynomial", "cosine", "constant")
 class RunConfig:
     """A training run: every field is an option of `keras-googlenet train`."""
 
-    data: str = field(metadata={"help": f"The images: {expected_data()}."})
+    data: str | None = field(
+        default=None, metadata={"help": f"The images, unless a recipe names them: {expected_data()}."}
+    )
 
     run: Path
     """The run's folder: a new one, or with --resume an unfinished run's."""

@@ -30,12 +30,12 @@ DIGEST_BYTES = 8
 NAMED = 2  # files in a message
 
 
-def encoded(data: ImageData, root: str) -> bytes:
+def encoded(data: ImageData, root: str | None) -> bytes:
     """The content of a run's `DIVISION`.
 
     Args:
         data: Its images.
-        root: Its option `data`: the folder that paths are relative to.
+        root: Its option `data`: the folder that paths are relative to; `None` for a run of arrays.
     """
     text = json.dumps(described(data, root), separators=(",", ":"))
     return gzip.compress(text.encode("utf-8", "surrogateescape"), mtime=0)
@@ -57,13 +57,13 @@ def recorded(run: Path) -> dict[str, Any] | None:
         raise UserError(f"{file} is not a run's record of its images ({error!r})") from None
 
 
-def described(data: ImageData, root: str) -> dict[str, Any]:
+def described(data: ImageData, root: str | None) -> dict[str, Any]:
     """A data set as JSON types: class names, and the files or the fingerprint of each part."""
     parts = {name: _files(getattr(data, name), root, data.class_names) for name in PARTS}
     return {"classes": list(data.class_names), "parts": parts}
 
 
-def _files(part: Part, root: str, class_names: Sequence[str]) -> dict[str, Any]:
+def _files(part: Part, root: str | None, class_names: Sequence[str]) -> dict[str, Any]:
     if part.files is None:
         return {"images": part.count, "fingerprint": _fingerprint(part)}
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -74,8 +74,9 @@ def _files(part: Part, root: str, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _relative(file: Path, root: str) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+def _relative(file: Path, root: str | None) -> str:
+    is_below = root is not None and file.is_relative_to(root)
+    return file.relative_to(str(root)).as_posix() if is_below else str(file)
 
 
 def _bytes(image: bytes | Path | np.ndarray) -> bytes:
@@ -131,7 +132,7 @@ def _by_file(described: dict[str, Any]) -> dict[str, tuple[str, str, int, str]]:
     }
 
 
-def check(run: Path, data: ImageData, root: str) -> bool:
+def check(run: Path, data: ImageData, root: str | None) -> bool:
     """Compare the current data with a run's record; returns whether there was a record.
 
     Raises:
@@ -143,13 +144,13 @@ def check(run: Path, data: ImageData, root: str) -> bool:
     found = differences(then, described(data, root))
     if found:
         raise UserError(
-            f"{root} has changed since {run} began to train on it: {'; '.join(found)}. Restore it, or pass "
-            "`recorded_split` to use the recorded files that still exist"
+            f"{root or 'the data'} has changed since {run} began to train on it: {'; '.join(found)}. "
+            "Restore it, or pass `recorded_split` to use the recorded files that still exist"
         )
     return True
 
 
-def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
+def as_recorded(run: Path, data: ImageData, root: str | None) -> ImageData:
     """The images of a run's record that still exist, with their recorded classes and parts.
 
     Args:
@@ -178,7 +179,10 @@ def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
     trained = set(train.labels.tolist())
     gone = [name for label, name in enumerate(then["classes"]) if label not in trained]
     if gone:
-        raise UserError(f"{root} has no training image left of {listed(gone, NAMED)}, as {run} recorded them")
+        raise UserError(
+            f"{root or 'the data'} has no training image left of {listed(gone, NAMED)}, "
+            f"as {run} recorded them"
+        )
     return replace(
         data,
         class_names=tuple(then["classes"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.data.sources import load_data
+from keras_googlenet.data.sources import check_data, load_data
 from keras_googlenet.images.spec import WHITE, Preprocessing
 from keras_googlenet.run import folder
 from keras_googlenet.run.config import RunConfig
@@ -14,9 +14,13 @@ from keras_googlenet.weights.shipped import located
 
 
 def open_data(config: RunConfig) -> ImageData:
-    """A run's images, in its split."""
+    """A run's images, in its split.
+
+    Raises:
+        UserError: The options name no images, or they cannot be used.
+    """
     return load_data(
-        config.data,
+        check_data(config.data),
         validation_fraction=config.validation_fraction,
         seed=config.seed,
         test_split=config.test_split,

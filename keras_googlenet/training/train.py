@@ -75,7 +75,7 @@ def train(
 
     Args:
         config: The run's options.
-        data: The images, instead of those that `config.data` names; see `ImageData.from_arrays`.
+        data: The images, in place of `config.data`; see `ImageData.from_arrays`.
         resume: Resume the run in `config.run` from its last checkpoint, to the same figures as if
             it had not stopped; start it if there is none; do nothing if it is finished.
         recorded_split: If the data has changed, resume with the recorded files that still exist, in their

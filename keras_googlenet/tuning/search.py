@@ -64,7 +64,7 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
 
     Args:
         config: The search's options.
-        data: The images, instead of those that `config.training.data` names.
+        data: The images, in place of `config.training.data`.
 
     Returns:
         All trials in the folder so far, of all workers, in their order.

@@ -75,7 +75,7 @@ def encode(image: Image, name: str) -> Encoded:
             order blue, green, red, or (height, width) or (height, width, 1). Pixels and files other than JPEG
             and PNG are sent as PNG, which changes no pixel and which every export accepts; of an animation,
             the first frame is sent. Those files are first turned upright by their EXIF, as the model does
-            with JPEG and PNG. Transparency is sent, for the model to compose; that of TIFF is dropped.
+            with JPEG and PNG. Transparency is sent, for the model to compose; TIFF is composed on white.
         name: The image's name in messages, if it has no path.
 
     Raises:
@@ -113,20 +113,14 @@ def _as_jpeg_or_png(data: bytes, name: str) -> bytes:
 
 def _decoded(data: bytes) -> np.ndarray | None:
     """Pixels of another format in OpenCV's order, with their transparency; `None` if it cannot be read."""
-    cv2 = _opencv()
-    if is_other(data):
-        from keras_googlenet.images.numpy import decode_with_alpha  # imports OpenCV
+    _opencv()
+    from keras_googlenet.images.numpy import decode_converted, decode_with_alpha  # imports OpenCV
 
-        try:
-            pixels = decode_with_alpha(data)
-        except ValueError:
-            return None
-        return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # a TIFF is turned all the same
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:  # of more than 2**30 pixels
+        pixels = decode_with_alpha(data) if is_other(data) else decode_converted(data)
+    except ValueError:
         return None
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels
 
 
 def _checked(pixels: np.ndarray, name: str) -> np.ndarray:
