@@ -1,7 +1,7 @@
 """The whole way in one script: an answer, then train, export, serve, ask over HTTP. `make demo` runs it.
 
-The answer is of a network that comes with the package. Then it trains variant `bn`, with its three heads and
-all of Table 1's channels, on the bundled sample of Fashion-MNIST; two minutes on two cores with bfloat16.
+The answer comes from a network of the package. Then the script trains variant `bn`, with its three heads and
+all of Table 1's channels, on the bundled sample of Fashion-MNIST: two minutes on two cores with bfloat16.
 """
 
 import argparse

@@ -3,8 +3,7 @@
 Searches GoogLeNet's channels on a part of Fashion-MNIST within half of the paper's main-path parameters; the
 network is the paper's Table 1 with batch normalization. Then it trains the unchanged network and the winner
 with three seeds each, on the same images for the same epochs, and compares their accuracies on all test
-images. Leaves `comparison.csv` with the search's table and pictures. Stopped anywhere, the same command
-goes on.
+images. Leaves `comparison.csv` with the search's table and pictures. After an interruption, rerun to finish.
 """
 
 import argparse

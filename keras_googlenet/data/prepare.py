@@ -75,7 +75,7 @@ def prepare(
 
     there = [file for file in images if (target / prepared_name(file)).exists()]
     is_done = partial(_is_done, source, target, size, enlarge)
-    done = {file for file, fine in _each(is_done, there, "looking at what is there") if fine}
+    done = {file for file, fine in _each(is_done, there, "checking existing images") if fine}
     others = [file for file in there if file not in done]
     if others:
         names = listed([target / prepared_name(file) for file in others], 1)

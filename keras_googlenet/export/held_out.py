@@ -24,7 +24,7 @@ class PrecisionCheck:
     """Top-1 accuracy in float32 and in another precision on the same images.
 
     Attributes:
-        images: How many there are.
+        images: Number of images.
         float32: Share of right answers.
         precision: The other, such as `"bfloat16"`.
         rounded: Share of right answers in the other precision.

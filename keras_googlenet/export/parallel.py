@@ -86,7 +86,7 @@ class _SplitNetwork:
 
     def _pool(self, operation: layers.MaxPooling2D, x: Tensor) -> Tensor:
         shares = self.shares.get(id(x), [])
-        if not shares or len(self.readers[id(operation.input)]) > 1:  # then x is put together anyway
+        if not shares or len(self.readers[id(operation.input)]) > 1:  # then x is concatenated anyway
             pooled = _copy(operation)(x)
         else:
             pools = [_copy(operation, [], f"_{index}")(share) for index, share in enumerate(shares)]

@@ -74,7 +74,7 @@ def answers(
     features = features_of(main)
     outputs = [main.output, features, *([pooled_map(main, features)] if cam else [])]
     whole = keras.Model(main.inputs[0], outputs)
-    # The user's model, all heads; it is asked in float32 alone, for it knows nothing of bfloat16's rounding.
+    # The user's model, all heads; it runs only in float32, because it does not model bfloat16's rounding.
     given = keras.Model(model.inputs[0], model.outputs)
     place = next(index for index, output in enumerate(model.outputs) if output is strip_aux(model).output)
     prepare = preprocess_input if preprocessing is None else preprocessing.normalize

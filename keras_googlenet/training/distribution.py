@@ -19,7 +19,7 @@ SLURM_PORT = 12321  # of the first process, where Slurm starts them
 
 
 def this_process() -> tuple[int, int]:
-    """This process's number, and how many there are."""
+    """This process's number, and the number of processes."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -96,9 +96,9 @@ def connect(
     """Join this process to the others of a run, before anything is computed. JAX backend only.
 
     Args:
-        coordinator_address: Of the first process, `host:port`.
-        processes: How many there are.
-        process_id: This one's number, from 0.
+        coordinator_address: Address of the first process, `host:port`.
+        processes: Number of processes.
+        process_id: Number of this process, from 0.
         environment: Source of values that are not given: `KERAS_DISTRIBUTION_*`; Slurm's variables, whose
             first host runs the first process; or those of a Kubernetes job with indexed completion.
 

@@ -216,7 +216,7 @@ def _finished(run: Path) -> dict[str, Any] | None:
     try:
         found = run_folder.summary(run)
     except UserError as error:
-        say(f"{error}: it is made again", file=sys.stderr)
+        say(f"{error}: rebuilding it", file=sys.stderr)
         return None
     return found if (run / run_folder.MODEL).is_file() else None
 
