@@ -90,7 +90,7 @@ def save(path: Path, model: keras.Model, progress: Progress) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)
         if path.name == LAST and path.is_file():
             path.replace(path.with_name(PREVIOUS))  # killed here, a run resumes from that
 
