@@ -60,6 +60,7 @@ lint: $(VENV)/.development
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python scripts/check_words.py
 
 # For parity with torchvision's network. Its wheel asks for a GPU build of torch; the tests need none.
 $(VENV)/.torchvision: $(VENV)/.development

@@ -1,8 +1,8 @@
-"""How long a person waits for the first sign of life: help, imports, and the first prediction.
+"""Startup time: help, imports, and the first prediction.
 
     python benchmarks/cold_start.py
 
-Each is a fresh process, timed from its start to its end, one after the other in turn. `keras-googlenet
+Each is a fresh process, timed from its start to its end; they run in turn. `keras-googlenet
 predict IMAGE --model DIR` is compared with its parts: an interpreter, the import of TensorFlow, and the
 same SavedModel loaded and asked by a few lines of TensorFlow. The plain way is Keras's: import it, load the
 network from its .keras file, predict. The three must name the same class before anything is timed.

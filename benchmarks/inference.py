@@ -2,11 +2,11 @@
 
     python benchmarks/inference.py [--variants bn paper] [--batch-sizes 1 8 32]
 
-Each contender is a separate process: what its threads do after a call disturbs no other, and all of them
-are held to the same processors. Our exports run as a server runs them. Peers, of the `bench` extra, run with
-the settings that their makers advise for answers one after the other; those that are not installed, or do
-not start, are named. Before anything is timed, answers are compared: ours and the runtimes' have the same
-weights; torchvision's network, of 3x3 convolutions instead of 5x5, is compared with our variant of it.
+Each contender is a separate process, so its threads do not disturb the others; all use the same processors.
+Our exports run as a server runs them. Peers, of the `bench` extra, run with their makers' settings for low
+latency; those that are not installed, or do not start, are named. Answers are compared before anything is
+timed: ours and the runtimes' have the same weights. torchvision's network, with 3x3 convolutions instead of
+5x5, is compared with our variant of it.
 
 Leaves `inference.csv` and a picture of it in benchmarks/results.
 """

@@ -1,4 +1,4 @@
-"""What int8 costs in accuracy and brings in speed: a trained network in three precisions, on its test images.
+"""Accuracy and speed of int8: a trained network in three precisions, on its test images.
 
     python benchmarks/int8.py RUN
 

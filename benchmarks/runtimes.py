@@ -23,7 +23,7 @@ CONSTANT = " (--optimize cpu --cores {})" + SINGLE
 DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # what `serving/` sets
 ONE_THREAD = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}  # of an operation; as many at a time as processors
 REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others must match
-PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are held against
+PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are compared with
 
 Answer = Callable[[np.ndarray], np.ndarray]  # pixels (batch, height, width, 3) to probabilities
 

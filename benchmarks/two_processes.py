@@ -4,13 +4,13 @@
 
 On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
 processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
-large. So each still computes as much, and what the step takes longer is what they exchange. This is measured
-twice: as `train` does by default, where each process takes the batch statistics of its own images and one sum
-a step holds the gradients and the running means; and with `--sync-batch-norm`, where XLA sums each gradient
-and each batch normalization's statistics. The same processes also sum one array as large as the gradients,
-and one of a single number, and nothing else. The model says that a step of two takes a step of one, the large
-sum, and the small one for each exchange: one, or one for each variable and four for each batch normalization
-(mean and variance, and two for its gradient).
+large. So each process computes as much as before, and the additional time of a step is the exchange. This is
+measured twice. By default, each process takes the batch statistics of its own images, and one sum per step
+has the gradients and the running means. With `--sync-batch-norm`, XLA sums each gradient and each batch
+normalization's statistics. The same processes also sum one array as large as the gradients, and one of a
+single number, and nothing else. The model says that a step of two takes a step of one, the large sum, and the
+small one for each exchange: one, or one for each variable and four for each batch normalization (mean and
+variance, and two for its gradient).
 
 Leaves `two_processes.csv` in benchmarks/results.
 """

@@ -4,7 +4,7 @@
     python examples/cifar10_listing.py --data sample --image-size 80 --epochs 2
 
 A 2020 blog's listing builds GoogLeNet in Keras and trains it on CIFAR-10. As printed it cannot run. Its
-network and settings are the recipe `cifar10_listing`; here are its mistakes, each with what happens instead:
+network and settings are the recipe `cifar10_listing`. Its mistakes, each with the correction:
 
 - `Y_train = X_valid / 255` overwrites the training labels by the validation images. Here an image and its
   label leave the data set as a pair, and stay one.
@@ -35,9 +35,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_googlenet import RunConfig, train
+from keras_googlenet import RunConfig, recipe_options, train
 from keras_googlenet.errors import reported
-from keras_googlenet.run.recipes import recipe_options
 
 RECIPE = "cifar10_listing"
 

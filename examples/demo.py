@@ -1,7 +1,7 @@
 """The whole way in one script: an answer, then train, export, serve, ask over HTTP. `make demo` runs it.
 
-The answer is of a network that comes with the package. Then it trains variant `bn`, with its three heads and
-all of Table 1's channels, on the bundled sample of Fashion-MNIST; two minutes on two cores with bfloat16.
+The answer comes from a network of the package. Then the script trains variant `bn`, with its three heads and
+all of Table 1's channels, on the bundled sample of Fashion-MNIST: two minutes on two cores with bfloat16.
 """
 
 import argparse
@@ -16,12 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 
 import cv2
 
-from keras_googlenet import RunConfig, export_saved_model, load, train
-from keras_googlenet.data.bundled import SAMPLE_CLASSES, sample_arrays
+from keras_googlenet import SAMPLE_CLASSES, Client, RunConfig, export_saved_model, load, sample_arrays, train
 from keras_googlenet.errors import reported
 from keras_googlenet.inference.explain import draw
 from keras_googlenet.run import folder as run_folder
-from keras_googlenet.serving import Client
 from keras_googlenet.text import say
 
 

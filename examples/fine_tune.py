@@ -5,7 +5,7 @@
 
 FOLDER holds one folder of images for each class. The first run freezes everything up to block 4e; the second
 starts from its weights and trains all layers, at a tenth of the rate. The network, its input size and its
-channels are those of the run in `--weights`, unless options say otherwise.
+channels are those of the run in `--weights`, unless options override them.
 """
 
 import argparse

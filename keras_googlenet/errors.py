@@ -24,9 +24,9 @@ class UserError(ValueError):
 
 
 class Interrupted(Exception):  # noqa: N818 (like KeyboardInterrupt, it is nobody's error)
-    """A signal ended the work, at a point from which it can go on.
+    """A signal ended the work at a point from which it can be resumed.
 
-    `reported` prints its one line and exits with 128 and the signal's number, as shells do.
+    `reported` prints it in one line and exits with 128 plus the signal's number, as shells do.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -35,7 +35,7 @@ class Interrupted(Exception):  # noqa: N818 (like KeyboardInterrupt, it is nobod
 
 
 def checked_names(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function answer an unknown keyword with the argument that may be meant."""
+    """Make a function report an unknown keyword with the argument it may be a misspelling of."""
     known = inspect.signature(function).parameters
 
     @functools.wraps(function)
@@ -65,7 +65,7 @@ def reported(*others: type[Exception]) -> Iterator[None]:
     The exit code is 2 for an error, and 128 plus its number for a signal. All else is a traceback.
 
     Args:
-        others: Further exceptions to report so, such as a command line parser's.
+        others: Further exceptions to report in the same way, such as a command line parser's.
     """
     mistakes: tuple[type[Exception], ...] = (UserError, OSError, *others)
     try:

@@ -23,9 +23,9 @@ LOCK = ".lock"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, of the same suffix; what is there at the end replaces `path` at once.
+    """A path to write to, with the same suffix; at the end it replaces `path` atomically.
 
-    Its bytes are on the disk before it does. Where the block raises, `path` stays as it was.
+    Its bytes are on the disk before that. If the block raises, `path` is unchanged.
     """
     unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
@@ -37,13 +37,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, at once or not at all."""
+    """Write a text file in UTF-8, atomically."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people to read as well, at once or not at all."""
+    """Write human-readable JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -64,12 +64,12 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def held(folder: Path, work: str, name: str = LOCK) -> Iterator[None]:
-    """Hold an existing folder for this process; its end, however it comes, lets go of it.
+    """Lock an existing folder for this process; the end of the process always releases it.
 
     Args:
-        folder: What no other process may work in meanwhile.
-        work: What this one does there, as in "trains in", for the other's message.
-        name: The lock's file, where a folder has several.
+        folder: The folder to lock.
+        work: What this process does there, such as "trains in", for another process's error message.
+        name: The lock file, if a folder has several locks.
 
     Raises:
         UserError: Another process holds it.
@@ -95,7 +95,7 @@ def held(folder: Path, work: str, name: str = LOCK) -> Iterator[None]:
 def held_new(folder: Path, work: str) -> Iterator[Path]:
     """A new empty folder next to `folder`, to be filled and renamed to it; held, under either name.
 
-    It is removed at the end unless it was renamed, and so are those that killed processes left.
+    It is removed at the end unless it was renamed; leftovers of killed processes are removed too.
 
     Args:
         folder: What it is to become.
@@ -108,7 +108,7 @@ def held_new(folder: Path, work: str) -> Iterator[Path]:
         made = folder.with_name(f".{folder.name}{UNFINISHED}{uuid.uuid4().hex}")
         made.mkdir(parents=True)
         with ExitStack() as stack:
-            # Another process may take it for a leftover before it is held.
+            # Another process may take it for a leftover before it is locked.
             with suppress(FileNotFoundError, UserError):
                 stack.enter_context(held(made, work))
             if not (made / LOCK).exists():

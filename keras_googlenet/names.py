@@ -1,4 +1,4 @@
-"""Names that several rooms share: of layers, of the files in a run's folder, of metrics; and a number.
+"""Names shared by several folders: of layers, of files in a run's folder, of metrics.
 
 Trained weights, exports and surgery find layers by them.
 A convolution of a block is `inception_3a_3x3_reduce`, its normalization `..._bn`, its activation `..._relu`.

@@ -33,7 +33,7 @@ def set_up() -> None:
 def _printable_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """A traceback quotes names too, which must not control the terminal."""
+    """A traceback also contains names, which must not control the terminal."""
     say("".join(traceback.format_exception(kind, error, trace)), end="", file=sys.stderr)
 
 

@@ -68,7 +68,7 @@ class SavedModelSession:
             Arrays by output name.
 
         Raises:
-            tf.errors.OpError: The session or the graph refuses the values, or the time is over.
+            tf.errors.OpError: The session or the graph rejects the values, or the time limit is exceeded.
         """
         signature = self.signatures[signature_name]
         names = tuple(sorted(signature.outputs)) if outputs is None else tuple(outputs)
@@ -89,7 +89,7 @@ class SavedModelSession:
         return found
 
     def _make_callable(self, signature_name: str, outputs: tuple[str, ...]) -> Any:
-        # Session.run costs seven times as much a call, casts dtypes in silence, and has longer messages.
+        # Session.run takes seven times as long per call, casts dtypes silently, and has longer messages.
         signature = self.signatures[signature_name]
         options = CallableOptions(
             feed=[signature.inputs[name].name for name in sorted(signature.inputs)],
@@ -99,10 +99,10 @@ class SavedModelSession:
         return self._session._make_callable_from_options(options)
 
     def close(self) -> None:
-        """Free the session's resources; it is of no more use."""
+        """Free the session's resources; it cannot be used afterwards."""
         self._callables.clear()
         self._session.close()
-        # Not before it is deleted does it free the variables, and others may still hold this object.
+        # It frees the variables only when it is deleted, and others may still hold this object.
         del self._session
 
 
@@ -131,7 +131,7 @@ def warmup_records(folder: Path) -> Iterator[PredictionLog]:
 def _checked(name: str, value: Any, declared: Any) -> np.ndarray:
     # As an array of NumPy's own bytes, trailing zeros would be lost.
     array = np.asarray(value, dtype=object if declared.dtype == DT_STRING else None)
-    # The session compares no shape, and a graph that compares none either could abort the process.
+    # The session does not check shapes, and a graph that does not either could abort the process.
     complaint = unfit_shape(name, array.shape, declared)
     if complaint:
         raise tf.errors.InvalidArgumentError(None, None, complaint)

@@ -51,13 +51,13 @@ def reason(error: BaseException) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the one that it is a misspelling of, if any."""
+    """The end of a message about an unknown name: the known name that it may be a misspelling of, if any."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def nearest(typed: str, known: Iterable[str]) -> str | None:
-    """The name that is meant by another: its initials (`lr`), its beginning, or a misspelling."""
+    """The known name that an unknown one may mean: by initials (`lr`), beginning, or similar spelling."""
     word = typed.replace("-", "_").lower()
     names = {name.replace("-", "_"): name for name in known}
     found = [name for name in names if "".join(part[:1] for part in name.split("_")) == word]

@@ -26,12 +26,12 @@ def versions(directory: Path) -> dict[int, Path]:
 
 
 def latest_version(directory: Path) -> int | None:
-    """The highest version number in a model's directory; `None` where there is no version."""
+    """The highest version number in a model's directory; `None` if there is no version."""
     return max(versions(directory), default=None)
 
 
 def check_models(directory: Path) -> None:
-    """Refuse what is not a folder.
+    """Refuse a path that is not a folder.
 
     Raises:
         UserError: There is no such folder.

@@ -1,4 +1,4 @@
-"""Where a script writes: to the given file, else to a new one in the current folder."""
+"""The file that a script writes: the given one, or a new one in the current folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def destination(told: Path | None, name: str, option: str = "--to") -> Path:
 
     Args:
         told: The option's value; an existing file is replaced.
-        name: The file in the current folder, where the option is not given.
+        name: The file in the current folder, if the option is not given.
         option: The option that names another file.
 
     Raises:

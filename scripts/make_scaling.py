@@ -1,9 +1,9 @@
-"""Write scaling.md: what many images cost, from the CSV files that the benchmarks leave.
+"""Write scaling.md: the cost of many images, from the CSV files that the benchmarks leave.
 
     python scripts/make_scaling.py --results benchmarks/results --to docs/scaling.md
 
-Measured figures are read from the files. What is assumed is in `ASSUMED`, and printed as such. The formulas
-are the functions below, and the page states them.
+Measured figures are read from the files. Assumptions are in `ASSUMED`, and printed as such. The formulas are
+the functions below, and the page states them.
 """
 
 from __future__ import annotations

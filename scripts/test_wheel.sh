@@ -17,8 +17,11 @@ if [ -z "$wheel" ]; then
   wheel=$(echo "$folder"/dist/*.whl)
 fi
 uv venv --quiet --python "${PYTHON_VERSION:-3.11}" "$folder/venv"
+# By pyproject.toml, whose dependencies count as direct: a wheel's do not, and would be the newest ones.
+extras=${EXTRAS:-serving,jax,dev}
+# shellcheck disable=SC2086
 uv pip install --quiet --python "$folder/venv/bin/python" --resolution "$resolution" \
-  "keras-googlenet[${EXTRAS:-serving,jax,dev}] @ file://$wheel"
+  -r pyproject.toml --extra ${extras//,/ --extra } "keras-googlenet @ file://$wheel"
 uv pip list --python "$folder/venv/bin/python"
 
 # The tests, and the examples, scripts and documents that they read, without the package.

@@ -1,12 +1,12 @@
-"""Load a served model with images, and see how long its answers take.
+"""Load test of a served model: throughput and latency for images.
 
     pip install "keras-googlenet[load]"
     python serving/load_test.py --url http://127.0.0.1:8501/v1/models/googlenet --images photos \
         --users 16 --seconds 30 --to load.png
 
 Locust's users send requests one after another, over REST and a connection each. Prints requests and images
-a second, the median, 95th and 99th percentile of the time an answer took, and failures by reason, or the same
-as JSON, and leaves a picture. Exits with 1 where a request failed, with 2 where none could be sent.
+per second, the median, 95th and 99th percentile of latency, and failures by reason, or the same as JSON, and
+writes a picture. Exits with 1 if a request failed, and with 2 if none could be sent.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Sample:
 
 
 def run(url: str, bodies: Sequence[str], users: int, seconds: float) -> list[Sample]:
-    """Send `bodies` in turn to `url` by so many users at once, for so long."""
+    """Send `bodies` in turn to `url`, by this many concurrent users, for this long."""
     server, path = url.split("/v1/", 1)
     turn = itertools.cycle(bodies)
     samples: list[Sample] = []
@@ -114,7 +114,7 @@ def summary(samples: Sequence[Sample], batch: int) -> dict[str, Any]:
 
 
 def draw(samples: Sequence[Sample], figures: dict[str, Any], title: str, to: Path) -> None:
-    """The time that each answer took, over the run and as a distribution."""
+    """The latency of each request, over the run and as a distribution."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     over_time, distribution = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     figure.suptitle(printable(title), x=0.01, ha="left", fontsize=12, parse_math=False)

@@ -48,6 +48,16 @@ def test_import_loads_nothing_heavy():
     assert run_python(code).strip() == "[]"
 
 
+def test_names_that_are_data_need_no_framework():
+    code = """
+import sys
+from keras_googlenet import VARIANTS, Architecture, Client, Inception, RunConfig, recipe_options, table_1
+assert len(table_1("bn")) > 10
+print(sorted({"tensorflow", "jax", "keras", "matplotlib"} & set(sys.modules)))
+"""
+    assert run_python(code).strip() == "[]"
+
+
 @pytest.mark.ci
 def test_from_run_to_prediction(command, finished_run, image_folder, tmp_path):
     code, out, _ = command("export", finished_run, "--to", tmp_path / "shoes")
@@ -108,6 +118,8 @@ MISTAKES = [
     ("train --data {one_class} --run {new}", "found only 'Sneaker'"),
     ("train --data {corrupt_data} --run {new}", "cannot read .*3.png: expected JPEG, PNG, BMP"),
     ("train --data nowhere --run {new}", "unknown data 'nowhere'"),
+    ("train --run {new}", 'expected --data, the images: "sample", '),
+    ("tune --run {new}", 'expected --data, the images: "sample", '),
     ("train --data tfds:no_such_set --run {new}", 'unknown data "tfds:no_such_set"'),
     ("train --data {data} --run {run}", "exists: choose another run folder"),
     ("train --data {data} --run {new} --epochs -1", "expected --epochs to be between 1 and 100,000, got -1"),

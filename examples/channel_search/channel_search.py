@@ -3,8 +3,7 @@
 Searches GoogLeNet's channels on a part of Fashion-MNIST within half of the paper's main-path parameters; the
 network is the paper's Table 1 with batch normalization. Then it trains the unchanged network and the winner
 with three seeds each, on the same images for the same epochs, and compares their accuracies on all test
-images. Leaves `comparison.csv` with the search's table and pictures. Stopped anywhere, the same command
-goes on.
+images. Leaves `comparison.csv` with the search's table and pictures. After an interruption, rerun to finish.
 """
 
 import argparse
@@ -19,10 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 
 import numpy as np
 
-from keras_googlenet import ImageData, RunConfig, TuneConfig, train, tune
+from keras_googlenet import VARIANTS, ImageData, RunConfig, TuneConfig, train, tune
 from keras_googlenet.errors import reported
 from keras_googlenet.network.cost import InputSize, cost
-from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.run.inputs import open_data
 from keras_googlenet.text import say
 from keras_googlenet.tuning.results import BEST

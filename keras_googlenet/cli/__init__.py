@@ -99,7 +99,7 @@ def _check_encoding(words: list[str]) -> None:
 
 @contextlib.contextmanager
 def without_tensorflow() -> Iterator[None]:
-    """Report that TensorFlow is not installed as what it is: nothing is wrong with the package."""
+    """Report a missing TensorFlow in one line: the package itself is not broken."""
     try:
         yield
     except ModuleNotFoundError as error:

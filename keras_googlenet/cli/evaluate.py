@@ -1,4 +1,4 @@
-"""`evaluate`, `compare` and `results`: figures of trained weights."""
+"""`evaluate`, `compare` and `results`: accuracy of trained networks."""
 
 from __future__ import annotations
 

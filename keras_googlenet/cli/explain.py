@@ -68,7 +68,7 @@ def explain(
     count = failed = 0
     with silenced_libraries():
         classifier = load(network)
-        # Report once what the network cannot do, before any image.
+        # Report what the network cannot do once, before any image.
         classifier.explain(np.zeros((1, 1, 3), "uint8"), top=top, blocks=blocks)
         to.mkdir(parents=True, exist_ok=True)
         for item, _ in sources:

@@ -1,4 +1,4 @@
-"""`export`: from a run to a model that others run."""
+"""`export`: from a run to a model for other runtimes."""
 
 from __future__ import annotations
 

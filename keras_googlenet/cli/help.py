@@ -10,7 +10,7 @@ from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 from keras_googlenet import text
 
-# Of `train` and `tune`. An option that stands in no row gets into the last group.
+# Groups of `train` and `tune`. An option in no row goes to the last group.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Used most": ("data", "run", "recipe", "weights", "epochs"),
     "Search": (
@@ -113,7 +113,7 @@ class Formatter(DefaultFormatter):
 
 
 def instead(error: cyclopts.UnknownOptionError) -> str:
-    """One line about an unknown option, which names the option that may be meant."""
+    """One line about an unknown option, with the option that may be meant."""
     typed = (error.token.keyword or error.token.value).split("=")[0]
     known = [name for argument in error.argument_collection if argument.parse for name in argument.names]
     found = nearest(typed, [name for name in known if name.startswith("--")])
@@ -121,7 +121,7 @@ def instead(error: cyclopts.UnknownOptionError) -> str:
 
 
 def nearest(typed: str, known: list[str]) -> str | None:
-    """The option that is meant by another: another tool's word for it, or what `text.nearest` finds."""
+    """The option that an unknown one may mean: by another tool's word for it, or by `text.nearest`."""
     word = typed.lstrip("-")
     names = [name.removeprefix("--") for name in known]
     synonym = SYNONYMS.get(word.replace("_", "-").lower())
@@ -151,7 +151,7 @@ def _name(entry: HelpEntry) -> str:
 
 
 def _plain(entry: HelpEntry) -> HelpEntry:
-    """Without the negation of an option that is off or empty anyway, or a default that says nothing."""
+    """Without negations of options that are off or empty by default, and without empty defaults."""
     negation = f"--no-{_name(entry)}"
     kept = tuple(name for name in entry.negative_names if name != negation or entry.default == "True")
     says_nothing = entry.default in ("False", "()", "None", '""')

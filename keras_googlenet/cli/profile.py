@@ -1,4 +1,4 @@
-"""`profile`: what networks cost."""
+"""`profile`: the cost of networks."""
 
 from __future__ import annotations
 

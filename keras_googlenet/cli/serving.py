@@ -1,4 +1,4 @@
-"""`serve` and `predict`: from an export to answers."""
+"""`serve`, `deploy` and `predict`: from an export to predictions."""
 
 from __future__ import annotations
 

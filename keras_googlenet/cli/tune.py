@@ -1,4 +1,4 @@
-"""`tune`: which channels are best for one's own images and budget."""
+"""`tune`: a search for the best channels for given images and budget."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def tune(
 
 
 def command(config: TuneConfig, best: Trial) -> str:
-    """What trains the best network as the search trained it, for more --epochs if wanted."""
+    """The command that trains the best network as the search did; raise its --epochs if needed."""
     replaced = ("run", "recipe", "variant", "width", "dropout")  # the architecture holds the last three
     options = {
         field.name: getattr(config.training, field.name)

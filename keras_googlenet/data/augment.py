@@ -1,7 +1,7 @@
 """Augmentation with TensorFlow.
 
-Each image's changes follow from its place in the run alone, so a run can resume. Seeds are int64 (2,)
-tensors: the run's seed and the image's (or batch's) number in the run.
+Each image's changes depend only on its place in the run, so a run can resume. Seeds are int64 (2,) tensors:
+the run's seed and the image's (or batch's) number in the run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RANDAUGMENT_STRENGTH = (0.0, 0.5)  # Keras's own range for each
 
 
 class Seeds(keras.random.SeedGenerator):
-    """Seeds of Keras's random layers, drawn from one tensor and so without a state to restore."""
+    """Seeds of Keras's random layers, derived from one tensor, so there is no state to restore."""
 
     def __init__(self, seed: Tensor, turn: Turn | None = None) -> None:  # no variable, so not the parent's
         self._seed, self._drawn, self.turn = seed, 0, turn
@@ -45,7 +45,7 @@ def image_function(
     """The function (element of `loading.loader`, seed, turn) -> pixels, uint8 (height, width, channels).
 
     Args:
-        names: Augmentations; those of single images are applied.
+        names: Augmentations; only those of single images are applied.
         preprocessing: The size and channels.
         min_area: The least share of an image that a crop of `paper` keeps.
     """
@@ -63,14 +63,14 @@ def image_function(
 
 
 def _at_size(element: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The same uint8 pixels, whether `loading.in_memory` holds them or they are decoded here."""
+    """The same uint8 pixels, whether they come from `loading.in_memory` or are decoded here."""
     if element.shape == (preprocessing.height, preprocessing.width, preprocessing.channels):
         return element
     return rounded(resize(pixels(element, preprocessing), preprocessing))
 
 
 def batch_function(names: Sequence[str]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The function (images, one-hot labels, seed) -> the same, changed by one of those chosen."""
+    """The function (images, one-hot labels, seed) -> both, changed by one of the chosen augmentations."""
     changes = [each.tensorflow() for each in of_batches(names)]
 
     def change(images: Tensor, labels: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,13 +98,13 @@ def mixing(layer: keras.Layer) -> Callable[[Tensor, Tensor, Tensor], tuple[Tenso
 
 
 def pad_and_crop(image: Tensor, seed: Tensor, share: int = 8, mode: str = "CONSTANT") -> Tensor:
-    """Shift by up to an eighth of the side, zeros coming in: He et al. (2015), section 4.2.
+    """Shift by up to an eighth of the side and fill with zeros: He et al. (2015), section 4.2.
 
     Args:
         image: (height, width, channels).
         seed: int64 (2,).
         share: Shift by at most this part of the side.
-        mode: What comes in, as in `tf.pad`.
+        mode: How to fill, as in `tf.pad`.
     """
     height, width, _ = image.shape
     top, left = height // share, width // share
@@ -144,7 +144,7 @@ def random_crop_and_distort(
 
 
 def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float, seed: Tensor) -> Tensor:
-    """A window of an image. Of a JPEG, no more than the window is decoded, and then turned upright."""
+    """A window of an image. Of a JPEG, only the window is decoded, then turned upright."""
     channels, turns = preprocessing.channels, preprocessing.turns
     encoded = element.dtype == tf.string
     if encoded:
@@ -184,7 +184,7 @@ def _random_crop(element: Tensor, preprocessing: Preprocessing, min_area: float,
 def distort_colors(image: Tensor, draws: Seeds) -> Tensor:
     """Brightness, contrast and, of color images, saturation and hue, in one of two orders.
 
-    Howard (2013), which the paper cites, as the Inception models of TensorFlow have it.
+    Source: Howard (2013), cited by the paper, as implemented in TensorFlow's Inception models.
     """
     image = image / 255.0
     brightness, saturation, hue, contrast, order = (draws.next() for _ in range(5))
@@ -210,7 +210,7 @@ def distort_colors(image: Tensor, draws: Seeds) -> Tensor:
 
 
 def randaugment_layers(channels: int) -> tuple[keras.Layer, ...]:
-    """The changes that `randaugment` draws from, of Keras's own: Cubuk et al. (2020), Table 1."""
+    """The Keras layers that `randaugment` draws from: Cubuk et al. (2020), Table 1."""
     factor = RANDAUGMENT_STRENGTH
     common = {"value_range": (0, 255), "dtype": "float32"}
     layers = (
@@ -231,9 +231,9 @@ def randaugment_layers(channels: int) -> tuple[keras.Layer, ...]:
 
 
 def randaugment(image: Tensor, changes: Sequence[keras.Layer], draws: Seeds) -> Tensor:
-    """Some changes to pixels, uint8 (height, width, channels), drawn from `changes`.
+    """Pixels, uint8 (height, width, channels), after some changes drawn from `changes`.
 
-    `keras.layers.RandAugment` computes all to use a few; here the drawn ones alone are computed.
+    `keras.layers.RandAugment` computes all changes to use a few; here only those drawn are computed.
     """
     batch = tf.cast(image, tf.float32)[tf.newaxis]  # some of the layers take batches alone
 

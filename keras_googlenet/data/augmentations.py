@@ -1,7 +1,7 @@
 """The augmentations by name.
 
-To add one, put it into `AUGMENTATIONS`: both pipelines, `RunConfig` and the help then know it. Nothing here
-imports a framework: the command line reads it.
+To add one, put it into `AUGMENTATIONS`: both pipelines, `RunConfig` and the help then know it. Imports no
+framework: the command line reads it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GRAY = 128
 
 @dataclass(frozen=True)
 class Turn:
-    """Which image it is in which epoch: whole numbers, or int64 tensors of them."""
+    """An image's number and the epoch: integers, or int64 tensors."""
 
     seed: Any
     image: Any
@@ -34,14 +34,14 @@ class Turn:
 
     @property
     def is_mirrored(self) -> Any:
-        """Whether the image is mirrored in this epoch: in every other one, half of them in the first."""
+        """Whether to mirror the image in this epoch: every other epoch; half of the images in the first."""
         begins = (self.image * 40503 + self.seed * 48271) // 4096  # as good as drawn
         return (begins + self.epoch) % 2 == 1
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What a change in NumPy draws from."""
+    """Sources of random numbers for a change in NumPy."""
 
     random: np.random.Generator
     turn: Turn
@@ -57,9 +57,9 @@ class ImageAugmentation:
         tensorflow: The function (preprocessing, least area) -> (pixels, uint8 (height, width, channels) of
             the network's size, `augment.Seeds`) -> the same, changed.
         numpy: (pixels, float32 in 0..255, `Draws`) -> the same, changed; `None` where it needs TensorFlow.
-        implies: Others that come with it.
-        takes_elements: Whether it takes the elements of `loading.loader` instead of pixels of the
-            network's size; one at most of those chosen.
+        implies: Augmentations that it includes.
+        takes_elements: Whether it takes elements of `loading.loader` instead of pixels of the network's size;
+            at most one chosen augmentation may.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ImageAugmentation:
 
 @dataclass(frozen=True)
 class BatchAugmentation:
-    """A change to a batch and its labels. Of several, each batch takes one.
+    """A change to a batch and its labels. If several are chosen, each batch gets one of them.
 
     Attributes:
         name: As options have it.
@@ -101,7 +101,7 @@ def _crop(preprocessing: Preprocessing, min_area: float) -> Callable[[Tensor, An
 
 
 def shifted(pixels: np.ndarray, draws: Draws) -> np.ndarray:
-    """Shifted by up to an eighth of the side, zeros coming in."""
+    """Shifted by up to an eighth of the side, filled with zeros."""
     return _shifted(pixels, draws, 8, "constant")
 
 
@@ -185,7 +185,7 @@ def _mixup() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
 def mixed_up(
     images: np.ndarray, labels: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each image and its label with another's, in one share for both."""
+    """Each image and its label mixed with another's, in the same proportion."""
     share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(images)).astype("float32")
     others = random.permutation(len(images))
     of_image, of_label = share[:, None, None, None], share[:, None]
@@ -222,12 +222,12 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def augmentation_help() -> str:
-    """What can be chosen, for the help."""
+    """The choices, for the help."""
     return ", ".join(f"{each.name} ({each.help})" for each in AUGMENTATIONS.values())
 
 
 def of_images(names: Iterable[str]) -> list[ImageAugmentation]:
-    """Those of single images, with all that they imply, in the order in which they are applied."""
+    """The augmentations of single images, with those they imply, in the order of application."""
     chosen = [AUGMENTATIONS[name] for name in names]
     implied = {name for each in chosen if isinstance(each, ImageAugmentation) for name in each.implies}
     wanted = {*names, *implied}
@@ -237,7 +237,7 @@ def of_images(names: Iterable[str]) -> list[ImageAugmentation]:
 
 
 def of_batches(names: Iterable[str]) -> list[BatchAugmentation]:
-    """Those of batches, in the table's order."""
+    """The augmentations of batches, in the table's order."""
     return [
         each
         for each in AUGMENTATIONS.values()
@@ -246,12 +246,12 @@ def of_batches(names: Iterable[str]) -> list[BatchAugmentation]:
 
 
 def takes_elements(names: Iterable[str]) -> bool:
-    """Whether one of them needs images as stored, so that they cannot be resized beforehand."""
+    """Whether one of them needs the stored images, which then cannot be resized beforehand."""
     return any(each.takes_elements for each in of_images(names))
 
 
 def check_numpy(names: Sequence[str]) -> None:
-    """Refuse those that need TensorFlow.
+    """Refuse augmentations that need TensorFlow.
 
     Raises:
         UserError: There are some.

@@ -1,4 +1,4 @@
-"""The bundled sample of Fashion-MNIST: 4,500 small pictures of clothes, there without a download."""
+"""The bundled sample of Fashion-MNIST: 5,000 small pictures of clothes, part of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches from whichever runtime is here: tf.data, or NumPy where TensorFlow is absent."""
+"""Batches from tf.data, or from NumPy if TensorFlow is not installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_augmentations", "evaluation_batches", "training_batches"]
 
 
 def check_augmentations(names: Sequence[str]) -> None:
-    """Refuse those that `training_batches` could not do here.
+    """Refuse augmentations that are not available on this machine.
 
     Raises:
         UserError: There are some.

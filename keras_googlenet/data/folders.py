@@ -1,4 +1,4 @@
-"""Folders of class folders: found, checked, divided."""
+"""Folders of class folders: finds, checks and splits images."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[bool]:
-    """Which images a rule or a list puts into the test part.
+    """The images that a rule or a list puts into the test part.
 
     Args:
         paths: The images.
         folder: The data set's folder.
-        test_split: `"every:K"`, the images whose number (the last in the file's name) divides by K; or a
-            text file that names the test images, one a line, relative to `folder`.
+        test_split: `"every:K"`: the images whose number (the last in the file's name) is divisible by K; or a
+            text file that names the test images, one per line, relative to `folder`.
 
     Raises:
         UserError: The rule or the list cannot be followed.
@@ -139,14 +139,14 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
 
 
 def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
-    """Decode every file once, in parallel, and find those that cannot be.
+    """Decode every file once, in parallel, and find those that cannot be decoded.
 
     Args:
         paths: Image files.
         skip: Report broken images on standard error and return them, instead of an error.
 
     Raises:
-        UserError: Some image is corrupt or not what its name says.
+        UserError: An image is corrupt, or its format is not that of its name.
     """
 
     decode = decoder()
@@ -193,7 +193,7 @@ def _divide(found: dict[str, Files], folder: Path, test_split: str) -> None:
 
 
 def _keep_groups_whole(found: dict[str, Files], group_of: dict[Path, int], folder: Path) -> None:
-    """If the folder defines the parts, skip images that belong together with images held out."""
+    """If the folder defines the parts, skip training images that belong to a held-out image's group."""
     taken: set[int] = set()
     left_out = 0
     for part in [part for part in ("test", "validation", "train") if part in found]:

@@ -1,4 +1,4 @@
-"""Groups of images that stay in one part of the data: copies of an image, and a user's own groups."""
+"""Groups of images that stay in one part of the data: copies of an image, and groups listed by the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a data set: counts, sizes, channels, copies, in numbers."""
+"""Facts about a data set: counts, sizes, channels, copies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parts_of(data: ImageData) -> dict[str, Part]:
 
 
 def pixels(part: Part, index: int) -> np.ndarray:
-    """One image, uint8 RGB (height, width, 3), or (height, width, 1) if it is gray, however stored.
+    """One image, uint8 RGB (height, width, 3), or (height, width, 1) if it is gray, in any storage format.
 
     Raises:
         ValueError: It is corrupt.
@@ -67,8 +67,8 @@ class ImageFacts:
 def inspect_images(data: ImageData) -> tuple[dict[str, Any], list[tuple[Place, Place]]]:
     """Look at every image of a data set.
 
-    Images are duplicates if they have the same pixels, in whatever files; and near-duplicates if they show
-    the same picture by `near_duplicates`.
+    Images are duplicates if they have the same pixels, and near-duplicates if `near_duplicates` finds that
+    they show the same picture.
 
     Returns:
         What was found, of JSON types: `images` (by part), `classes` (by class, then part), `sizes`

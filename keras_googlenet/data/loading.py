@@ -37,7 +37,7 @@ def batches(
         batch_size: Images in a batch; the last batch may be smaller.
         outputs: The network's number of outputs: labels are repeated for each.
         classes: Number of classes, for labels in one-hot form.
-        keep: Hold the ready images in memory from the first pass on, where they fit.
+        keep: Keep the resized images in memory after the first pass, if they fit.
 
     Returns:
         Images float32 (batch, height, width, channels); labels int32 (batch,), or float32 (batch,
@@ -76,12 +76,12 @@ def loader(part: Part) -> Callable[[Tensor], Tensor]:
 
 
 def in_memory(part: Part, preprocessing: Preprocessing, processes: int = 1) -> Part:
-    """The part decoded and resized once for all epochs; or unchanged, if that does not fit in memory.
+    """The part, decoded and resized once for all epochs; unchanged if that does not fit in memory.
 
     Args:
         part: The images.
         preprocessing: Their size and channels.
-        processes: How many hold them; they may share one machine.
+        processes: Number of processes that hold them; they may share one machine.
     """
     shape = (part.count, preprocessing.height, preprocessing.width, preprocessing.channels)
     if 2 * processes * math.prod(shape) > parts.MEMORY_BYTES:  # there are two copies for a moment
@@ -126,7 +126,7 @@ def workers() -> int:
 def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset with this package's common options."""
     options = tf.data.Options()
-    # With TensorFlow 2.21 the autotuner's thread may hold the end of an epoch up for 20 s (seen).
+    # With TensorFlow 2.21 the autotuner's thread can delay the end of an epoch by 20 s (observed).
     options.autotune.enabled = False
     # Each process reads its own share already.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -32,7 +32,7 @@ def batches(
     classes: int | None = None,
     keep: bool = False,
 ) -> keras.utils.PyDataset:
-    """Batches for evaluation, as `loading.batches` makes them, but that none are kept in memory."""
+    """Batches for evaluation, as from `loading.batches`, except that none are kept in memory."""
     return _Evaluation(part, preprocessing, batch_size, outputs, classes)
 
 
@@ -61,8 +61,8 @@ def training_batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Training batches; see `training_batches.training_batches`. The random numbers are NumPy's.
 
-    They are not a `PyDataset`: of an endless one, Keras on JAX loses the first batch, and it refuses another
-    epoch after one that ended early, as does an epoch that is entered in its middle.
+    They are not a `PyDataset`: with an endless one, Keras on JAX loses the first batch. It also refuses
+    another epoch after one that ended early, such as an epoch resumed in its middle.
 
     Raises:
         UserError: An augmentation needs TensorFlow.
@@ -74,7 +74,7 @@ def training_batches(
 
 
 def ahead(make: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
-    """What `make` makes of each number, in order. Threads begin on the next few before they are asked for."""
+    """The results of `make` for each number, in order. Threads compute the next few in advance."""
     with ThreadPoolExecutor(WORKERS) as pool:
         begun: deque[Future[Any]] = deque()
         for number in numbers:

@@ -1,4 +1,4 @@
-"""In what order a run takes its images: a function of its seed and epoch, so that it can resume anywhere."""
+"""The order of a run's images: a function of its seed and epoch, so that it can resume anywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Cursor:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """How the images of an epoch fall into batches, and which of each batch this process takes.
+    """How an epoch's images are divided into batches, and which images of each batch this process gets.
 
     Every epoch has `steps` full batches; the few images left over differ from one to the next.
     """
@@ -37,7 +37,7 @@ class Order:
 
     @property
     def size(self) -> int:
-        """Images in a batch, for a small data set may hold no full one."""
+        """Images in a batch; fewer than requested if the data set is smaller."""
         whole = min(self.batch_size, self.count)
         return whole - whole % max(self.devices, self.processes)
 
@@ -64,7 +64,7 @@ class Order:
 
 
 def _balanced(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """As many indices as there are images, of each class alike; within a class, all before one again."""
+    """As many indices as images, the same number per class; within a class, all images before a repeat."""
     classes = random.permutation(np.unique(labels))
     chosen = []
     for place, label in enumerate(classes):

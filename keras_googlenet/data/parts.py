@@ -26,7 +26,7 @@ class Part:
         images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG, PNG, BMP, WebP or GIF),
             as `bytes` or as the paths of files.
         labels: int32 (images,).
-        files: The user's own file of each image, where there is one: what to call the image.
+        files: The user's file of each image, if there is one: the image's name in messages.
     """
 
     images: np.ndarray | Sequence[bytes] | Sequence[Path]
@@ -55,7 +55,7 @@ def check_class_names(names: Sequence[str], where: str = "") -> None:
     """Refuse names that `labels.txt`, which has a name a line in UTF-8, could not hold.
 
     Raises:
-        UserError: A name has no line or several, or is not UTF-8.
+        UserError: A name is empty, has a line break, or is not UTF-8.
     """
     for name in names:
         if name.splitlines() != [name]:
@@ -97,9 +97,9 @@ class ImageData:
                 or (images, 1), as `keras.datasets` has them.
             test: The same.
             validation: The same; by default a stratified share of `train`.
-            class_names: In label order; by default "0", "1" and so on.
-            validation_fraction: That share.
-            seed: Of its choice.
+            class_names: Class names in label order; by default "0", "1" and so on.
+            validation_fraction: The share.
+            seed: Random seed of that split.
 
         Raises:
             UserError: An array is not as above.
@@ -125,7 +125,7 @@ class ImageData:
         return cls(names, parts["train"], parts["validation"], parts["test"], channels=images.shape[-1])
 
     def only(self, classes: Sequence[str]) -> ImageData:
-        """The images of some classes alone, labeled in the order given.
+        """Only the images of some classes, labeled in the given order.
 
         Raises:
             UserError: There is no such class, or there are fewer than two.
@@ -184,9 +184,9 @@ def stratified_split(
     Args:
         labels: Of the images.
         fraction: The share to hold out.
-        seed: Of the choice.
-        groups: A number for each image: images that share one are held out together or not at all, so the
-            share is met as nearly as groups let it.
+        seed: Random seed.
+        groups: A number for each image: images with the same number are held out together or not at all, so
+            the share may not be met exactly.
     """
     of_image = np.asarray(labels)
     random = np.random.default_rng(seed)

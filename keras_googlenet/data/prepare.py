@@ -18,7 +18,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.files import LOCK, held
 from keras_googlenet.images.exif import orientation, upright
 from keras_googlenet.images.files import KEPT, READ, TRAINED, visible_files, with_suffix
-from keras_googlenet.images.numpy import decode_any_size
+from keras_googlenet.images.numpy import decode_any_size, decode_converted
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_PIXELS
 from keras_googlenet.text import listed
 
@@ -29,12 +29,12 @@ NAMES = ", ".join(sorted(READ))
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of the files.
+    """The outcome for the files.
 
     Attributes:
         resized: Number of images written in a new size.
-        copied: Number of those that had no more than that size.
-        present: Number of those that an earlier call had written.
+        copied: Number of images copied because they were not larger.
+        present: Number of images that an earlier call had written.
         unreadable: Files that are not images, relative to the folder, with the reason for each.
     """
 
@@ -75,7 +75,7 @@ def prepare(
 
     there = [file for file in images if (target / prepared_name(file)).exists()]
     is_done = partial(_is_done, source, target, size, enlarge)
-    done = {file for file, fine in _each(is_done, there, "looking at what is there") if fine}
+    done = {file for file, fine in _each(is_done, there, "checking existing images") if fine}
     others = [file for file in there if file not in done]
     if others:
         names = listed([target / prepared_name(file) for file in others], 1)
@@ -115,15 +115,7 @@ def _pixels(encoded: bytes, file: Path) -> np.ndarray:
     """
     if file.suffix.lower() in TRAINED:
         return decode_any_size(encoded)
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        found = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    except cv2.error:  # of more than 2**30 pixels
-        found = None
-    if found is None:
-        raise ValueError("corrupt")
-    found = found[..., np.newaxis] if found.ndim == 2 else found[..., ::-1]
-    return upright(found, orientation(encoded))  # OpenCV has turned a TIFF already
+    return upright(decode_converted(encoded), orientation(encoded))  # it may be a JPEG by another name
 
 
 def _check_arguments(source: Path, target: Path, size: int, quality: int) -> None:

@@ -1,7 +1,7 @@
-"""Where images come from: a `Source` for each kind of name.
+"""Sources of images: a `Source` for each kind of name.
 
-To add one, put a `Source` into `SOURCES`: `load_data`, every command and its help then know it. Nothing
-here imports a framework: the command line reads it.
+To add one, put a `Source` into `SOURCES`: `load_data`, every command and its help then know it. Imports no
+framework: the command line reads it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How a data set is opened and divided; see `load_data`."""
+    """How to open and split a data set; see `load_data`."""
 
     validation_fraction: float = 0.1
     seed: int = 0
@@ -96,12 +96,12 @@ SOURCES = [
 
 
 def source_of(data: str) -> Source:
-    """The source that a name is of."""
+    """The source of a name."""
     return next((source for source in SOURCES if source.fits(data)), FOLDER)
 
 
 def without_folders(data: str) -> str:
-    """A name as another machine may see it: of a path, its last component alone."""
+    """A name to show to other machines: for a path, only its last component."""
     return Path(data).name if source_of(data) is FOLDER else data
 
 
@@ -110,19 +110,22 @@ def expected_data() -> str:
     return f"{', '.join(source.label for source in SOURCES)} or {FOLDER.label}"
 
 
-def check_data(data: str) -> None:
-    """Refuse a name of no data set, before any work.
+def check_data(data: str | None) -> str:
+    """Refuse a name that is not a data set's, before any work; returns the name.
 
     Raises:
-        UserError: It is not a known name, and there is no such folder or address.
+        UserError: It is `None`, or it is not a known name and there is no such folder or address.
     """
+    if data is None:
+        raise UserError(f"expected `data`, the images: {expected_data()}")
     there = address(data)
     if source_of(data) is not FOLDER:
-        return
+        return data
     if there is not None:
         Place(there).check()
     elif not Path(data).is_dir():
         raise UserError(f"unknown data {data!r}: expected {expected_data()}")
+    return data
 
 
 def load_data(
@@ -147,17 +150,17 @@ def load_data(
             class is held out for the test.
         validation_fraction: Share of the training images kept out of training, for validation,
             where the data set names no validation part. Stratified by class.
-        seed: Of the divisions.
+        seed: Random seed of the splits.
         test_split: The test images of an undivided folder; see `folders.in_test_split`.
         classes: Use these classes alone, in this order.
         tfds_manual_dir: Folder with the original files of a TensorFlow data set, to build it offline.
         skip_corrupt: Skip images that cannot be read, instead of an error.
-        group_duplicates: Keep copies of a picture in one part: held out together, and left out of training
-            where the folder's own division parts them.
-        groups: A CSV file of images that belong together, kept so as well; see `groups.groups_of`.
+        group_duplicates: Keep copies of a picture in one part: they are held out together. If the folder's
+            own parts separate them, the training copies are skipped.
+        groups: A CSV file of images to keep in one part in the same way; see `groups.groups_of`.
 
     Raises:
-        UserError: No such data, data that cannot be trained on, or an option that is not of such data.
+        UserError: There is no such data, it cannot be trained on, or an option does not apply to it.
     """
     source = source_of(data)
     options = DataOptions(

@@ -25,8 +25,8 @@ ENCODED = ("jpeg", "png")
 def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path | None = None) -> ImageData:
     """Open (and, the first time, build) a set of TensorFlow Datasets; see `sources.load_data`.
 
-    Its encoded images are held in memory where they fit; else each is once written to a file, next to
-    the set's own, for training takes images in any order.
+    Its encoded images are kept in memory if they fit. Otherwise each is written to a file once, next to the
+    set's files, because training reads images in any order.
     """
     builder = _prepared(name, ("image", "label"), manual_dir)
     features = builder.info.features

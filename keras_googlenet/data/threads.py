@@ -1,4 +1,4 @@
-"""Work on many images in threads, with a progress bar: OpenCV releases Python's lock."""
+"""Work on many images in threads, with a progress bar. OpenCV releases Python's lock."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ Tensor = Any
 def training_batches(
     part: Part, preprocessing: Preprocessing, order: Order, cursor: Cursor, spec: BatchSpec
 ) -> tf.data.Dataset:
-    """Batches from `cursor` on, over all epochs to go.
+    """Batches from `cursor` on, over all remaining epochs.
 
     Args:
-        part: The images. Where they fit in memory at the input's size, they are decoded once, at the
-            call, and not in every epoch; but `paper` takes another window of the original each time.
+        part: The images. If they fit in memory at the input's size, they are decoded once, at the call,
+            except with `paper`, which crops the original anew each time.
         preprocessing: Size, channels and range of the network's input.
         order: Which images make a batch.
-        cursor: Where to begin; read whenever the dataset is iterated anew.
+        cursor: Where to begin; read at each new iteration of the dataset.
         spec: How the images are changed, and what comes with them.
 
     Returns:
@@ -54,7 +54,7 @@ def training_batches(
         return load_image(element(index), seed, turn), tf.gather(labels, index), number
 
     def finish(images: Tensor, of_image: Tensor, numbers: Tensor) -> tuple[Any, ...]:
-        # Below zero, so that no batch shares its seed with an image.
+        # Negative, so that no batch shares its seed with an image.
         seed = tf.stack([tf.constant(order.seed, tf.int64), -1 - numbers[0]])
         one_hot = smooth(tf.one_hot(of_image, spec.classes), spec.label_smoothing)
         images, one_hot = mix(tf.cast(images, tf.float32), one_hot, seed)

@@ -1,1 +1,1 @@
-"""Figures and pictures of what a network does on images that it has not seen."""
+"""Figures and pictures of a network's predictions on images that it has not seen."""

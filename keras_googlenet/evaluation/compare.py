@@ -51,7 +51,7 @@ def read_run(run: Path) -> RunRow:
     """Read a run's folder.
 
     Raises:
-        UserError: It is not a run's, or no epoch is finished.
+        UserError: It is not a run's folder, or no epoch is finished.
     """
     config = run_folder.load_config(run)
     if not (run / run_folder.METRICS).is_file():
@@ -88,7 +88,7 @@ def table(rows: Sequence[RunRow]) -> str:
 
 
 def plot_runs(rows: Sequence[RunRow], path: Path) -> None:
-    """Draw the runs' losses and accuracies by epoch: of validation, if any, and dashed of training.
+    """Draw the runs' losses and accuracies by epoch: of validation, if any, and of training (dashed).
 
     Args:
         rows: The runs.

@@ -20,8 +20,8 @@ def crop_batches(part: Part, preprocessing: Preprocessing, crops: int, batch_siz
     Args:
         part: The images.
         preprocessing: Side (height and width are the same), channels and range of the network's input.
-        crops: Of each image; 10 or 144.
-        batch_size: Crops in a batch; the last batch may be smaller.
+        crops: Number of crops per image; 10 or 144.
+        batch_size: Number of crops per batch; the last batch may be smaller.
 
     Returns:
         Batches float32 (batch, side, side, channels).
@@ -44,7 +44,7 @@ def take_crops(pixels: Any, table: list[Crop], size: int) -> Any:
 
     Args:
         pixels: Eager tensor or array (height, width, channels), of numbers in 0..255.
-        table: Of `crop_table`, for that height and width.
+        table: The result of `crop_table` for that height and width.
         size: Side of the network's input, in pixels.
 
     Returns:

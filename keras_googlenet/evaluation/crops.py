@@ -1,4 +1,4 @@
-"""The paper's test protocols, whose probabilities are averaged: where 10 or 144 crops of an image are."""
+"""The paper's test protocols, which average probabilities over 10 or 144 crops: positions of the crops."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Crop(NamedTuple):
 
 
 def crop_table(height: int, width: int, size: int, crops: int) -> list[Crop]:
-    """Where the crops of one image are.
+    """The crops of one image.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
         size: Side of the network's input, in pixels.
         crops: 10 or 144.
 

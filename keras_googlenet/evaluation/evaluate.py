@@ -44,7 +44,7 @@ from keras_googlenet.weights.shipped import IMAGENET, located
 
 @dataclass(frozen=True)
 class Network:
-    """What takes part: a model with one output, and how it wants its images."""
+    """A network to evaluate: a model with one output, and the preprocessing of its images."""
 
     name: str
     variant: str
@@ -53,7 +53,7 @@ class Network:
     published: tuple[float | None, float | None] = (None, None)  # top-1 and top-5 accuracy
 
     def row(self) -> ModelRow:
-        """What a result says about it."""
+        """The network's row in a result."""
         size = self.preprocessing
         return ModelRow(self.name, self.variant, size.height, size.width, size.channels)
 
@@ -77,20 +77,20 @@ def evaluate(
     Args:
         run: The folder of a finished run, the name of a network of the package such as `"cifar10"`, or
             `"imagenet"` for published weights.
-        data: A folder with one folder of images for each class, what else `load_data` opens, or opened
-            data. By default what the run was trained on, divided as it was then. For ImageNet: 1000
-            folders, whose sorted names (WordNet ids) are the order of the classes.
-        ensemble: The folders of further runs, of the same classes.
-        part: `"test"`, `"validation"` or `"train"`; by default the test part, but all images of a
-            folder `data` that is not divided.
-        crops: Of each image: 1 as in training, or the 10 or 144 of the paper's section 7.
-        views: Of the one crop: 1, with its mirror image 2, with shifts by a pixel 6. The result has the
-            accuracy of the first alone as well.
-        variant: The network, for `"imagenet"`.
-        batch_size: Crops in a step.
-        recorded_split: Though the data that a run was trained on has changed, take what is still there of the
-            files that it recorded.
-        to: A folder to make for the report, its pictures and `evaluation.json`; by default none.
+        data: Images to measure on: a folder with one folder of images for each class, another name that
+            `load_data` takes, or an `ImageData`. By default the run's data, in its recorded split. For
+            ImageNet: 1000 folders, in label order when sorted by name (WordNet ids).
+        ensemble: Folders of further runs with the same classes.
+        part: `"test"`, `"validation"` or `"train"`; by default the test part, or all images of a folder
+            without parts.
+        crops: Number of crops per image: 1 as in training, or 10 or 144 as in section 7 of the paper.
+        views: Number of views of the one crop: 1 (the crop), 2 (and its mirror image), 6 (and one-pixel
+            shifts). The result also has the accuracy of the crop alone.
+        variant: With `"imagenet"`: the variant.
+        batch_size: Number of crops per step.
+        recorded_split: If the run's data has changed, use the recorded files that still exist.
+        to: Folder to create for the report, its pictures and `evaluation.json`; by default no report is
+            written.
 
     Raises:
         UserError: A run, weights or data cannot be used, they have different classes, or `to` exists.
@@ -165,7 +165,7 @@ def _prepare(
 
 
 def answers(network: Network, part: Part, crops: int, views: int, batch_size: int) -> np.ndarray:
-    """A network's probabilities: float64 (2, images, classes), of each unchanged image, and their average.
+    """A network's probabilities, float64 (2, images, classes): of each unchanged image, and averaged.
 
     The average is over its crops or views; where there are several crops, the first is 0.
     """
@@ -236,7 +236,7 @@ def free_folder(folder: Path) -> Path:
 
 @contextmanager
 def _new_folder(folder: Path | None) -> Iterator[None]:
-    """Make a folder before the work that fills it, and remove it where that fails and leaves it empty."""
+    """Create a folder before the work that fills it; remove it if the work fails and leaves it empty."""
     if folder is None:
         yield
         return

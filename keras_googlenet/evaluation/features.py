@@ -28,7 +28,7 @@ OWN = {3: "cifar10", 1: "fashion_mnist"}  # the package's networks by the channe
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A network from images to features (batch, 1024), what its images go through, and its name."""
+    """A network from images to features (batch, 1024), its preprocessing, and its name."""
 
     model: keras.Model
     preprocessing: Preprocessing
@@ -52,11 +52,11 @@ def feature_network(
         variant: The network, if the weights do not define it: by default `"paper"` for `"imagenet"` and
             `"bn"` otherwise.
         image_size: Side of the input in pixels, if the weights do not define it.
-        channels: Of the input, if the weights do not define it.
-        seed: Of the untrained network; sets Keras's random seed.
+        channels: Channels of the input, if the weights do not define them.
+        seed: Random seed of the untrained network; sets Keras's random seed.
 
     Raises:
-        UserError: The weights cannot be had, or are not a GoogLeNet's.
+        UserError: The weights are not available, or are not a GoogLeNet's.
     """
     if weights is None and variant is None:
         weights = OWN[channels]
@@ -107,8 +107,8 @@ def embed(network: FeatureNetwork, part: Part) -> np.ndarray:
 
 
 def spread(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Indices, in order, of `count` images (or all, if there are fewer), chosen by chance, in which
-    each class has its share to within an image.
+    """Sorted indices of `count` random images (or all, if there are fewer), with each class's share kept to
+    within one image.
     """
     total = len(labels)
     count = min(count, total)
@@ -117,10 +117,10 @@ def spread(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def check_projection(method: str) -> None:
-    """See that a method can be had, before the work that it is for.
+    """Check that a method is available, before the work that needs it.
 
     Raises:
-        UserError: There is none of this name, or scikit-learn is missing.
+        UserError: There is no such method, or scikit-learn is missing.
     """
     if method not in PROJECTIONS:
         raise UserError(f"expected `projection` to be one of {', '.join(PROJECTIONS)}, got {method!r}")
@@ -133,13 +133,13 @@ def check_projection(method: str) -> None:
 def project(features: np.ndarray, method: str = "pca", seed: int = 0) -> tuple[np.ndarray, tuple[str, str]]:
     """Points (images, 2) for features (images, features), and the names of the two axes.
 
-    Features are scaled to unit length first: their direction tells classes apart, and a few strong
-    images would take the picture otherwise.
+    Features are scaled to unit length first: their direction separates the classes, and otherwise a few
+    images with large features would dominate the picture.
 
     Args:
-        features: Of `FEWEST_POINTS` images at least.
+        features: Features of at least `FEWEST_POINTS` images.
         method: `"pca"`, or `"tsne"`, which scikit-learn computes.
-        seed: Of t-SNE.
+        seed: Random seed of t-SNE.
 
     Raises:
         UserError: scikit-learn is missing, or the method or the number of images is not as above.
@@ -165,7 +165,7 @@ def project(features: np.ndarray, method: str = "pca", seed: int = 0) -> tuple[n
 def principal_components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first two principal components: points (images, 2), and their shares of the variance (2,).
 
-    The largest coordinate, by its amount, is positive along both axes.
+    The coordinate of the largest magnitude is positive on both axes.
     """
     centered = features.astype("float64") - features.mean(axis=0, dtype="float64")
     left, scale, _ = np.linalg.svd(centered, full_matrices=False)

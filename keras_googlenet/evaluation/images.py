@@ -1,4 +1,4 @@
-"""Which images are evaluated: those that runs held out, or others, with labels in the runs' order."""
+"""The images to evaluate: those that runs held out, or others, with labels in the runs' order."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Images:
 
 
 def own_images(folders: Sequence[Path], part_name: str | None, *, recorded_split: bool = False) -> Images:
-    """A part of what runs were trained on, divided again as it was then.
+    """A part of the runs' data, in its recorded split.
 
     Args:
         folders: The runs'.
         part_name: One of `PARTS`; `None` for the test part.
-        recorded_split: Take what is still there of the files that the runs recorded, though others changed.
+        recorded_split: If the data has changed, use the recorded files that still exist.
 
     Raises:
-        UserError: The data is gone or has changed, or this part is not the same for all runs.
+        UserError: The data is missing or has changed, or this part is not the same for all runs.
     """
     part_name = part_name or PARTS[0]
     configs = [run_folder.load_config(folder) for folder in folders]
@@ -65,9 +65,9 @@ def named_images(data: str | ImageData, part_name: str | None, run: Path | None)
     """Images that the user names.
 
     Args:
-        data: What `load_data` opens, or has opened.
+        data: A name that `load_data` takes, or an `ImageData`.
         part_name: One of `PARTS`; `None` for the test part, or all images of an undivided folder.
-        run: A run's folder: data that names no parts is divided as its own.
+        run: A run's folder: data without parts is split with its options.
 
     Raises:
         UserError: The data cannot be used.
@@ -99,7 +99,7 @@ def check_same_classes(
     """Refuse other classes.
 
     Raises:
-        UserError: The class names differ; it says in what.
+        UserError: The class names differ; the message says how.
     """
     if found == expected:
         return
@@ -112,6 +112,8 @@ def check_same_classes(
 
 
 def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) -> Images:
+    if config.data is None:
+        raise UserError(f"{folder} was trained on arrays, which it does not keep: name images with `data`")
     try:
         loaded = _load(config.data, config)
     except UserError as error:

@@ -48,20 +48,20 @@ def inspect(
     """Inspect one data set, or compare two.
 
     Args:
-        names: Of the data, as `data.sources.load_data` takes them.
-        to: The folder to make: `report.html`, which shows all; `inspection.json`; of each set a contact sheet
-            and `near_duplicates.csv`, the pairs of copies of the same picture; and `features.png`, a scatter
-            of features, colored by class for one set and by set for two.
-        class_name: Draw features of this class alone.
-        weights: Of the network that features are from; see `features.feature_network`.
-        variant: The same.
+        names: Names of data sets, as for `data.sources.load_data`.
+        to: The folder to create. It gets `report.html`, which shows everything; `inspection.json`; for each
+            set a contact sheet and `near_duplicates.csv` (pairs of copies of the same picture); and
+            `features.png`, a scatter plot of features, colored by class for one set and by set for two.
+        class_name: Draw the features of this class only.
+        weights: Weights of the feature network; see `features.feature_network`.
+        variant: Variant of the feature network; see `features.feature_network`.
         projection: `"pca"` or `"tsne"`.
-        images: How many of each set to draw features of, at most; each class has its share.
-        seed: Of that choice, of the data's division, and of an untrained network.
+        images: Maximum number of images per set whose features are drawn; each class has its share.
+        seed: Random seed of the choice of images, of the data's split, and of an untrained network.
 
     Returns:
-        What `inspection.json` holds: `sets`, of each what `data.inspection.inspect_images` finds, by
-        name, and `features`: what is drawn.
+        The content of `inspection.json`: `sets`, the result of `data.inspection.inspect_images` by name, and
+        `features`, a description of what is drawn.
 
     Raises:
         UserError: An argument is not as above, or `to` is not a new or empty folder; nothing is written.
@@ -136,7 +136,7 @@ def _check_arguments(names: Sequence[str], to: Path, projection: str, images: in
 
 
 def _groups(sets: dict[str, ImageData], labels: list[np.ndarray]) -> tuple[np.ndarray, Sequence[str]]:
-    """The color of each point: its class for one set, its set for two; and the colors' names."""
+    """The color group of each point (its class for one set, its set for two), and the groups' names."""
     if len(sets) == 1:
         (data,) = sets.values()
         return labels[0], data.class_names

@@ -29,10 +29,10 @@ def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -
     """Some training images of each class, a row a class.
 
     Args:
-        data: The data set. Of more than `MAX_ROWS` classes, the first ones are shown.
+        data: The data set. If it has more than `MAX_ROWS` classes, the first ones are shown.
         title: Above the picture.
         path: PNG file to write.
-        seed: Of the choice of images.
+        seed: Random seed of the choice of images.
     """
     random = np.random.default_rng(seed)
     names = data.class_names[:MAX_ROWS]
@@ -60,7 +60,8 @@ def plot_contact_sheet(data: ImageData, title: str, path: Path, seed: int = 0) -
 
 
 def thumbnail(image: np.ndarray, side: int = TILE) -> np.ndarray:
-    """An image (height, width, 1 or 3) as large as fits, in the middle of a light tile (side, side, 3)."""
+    """An image (height, width, 1 or 3), enlarged or reduced to fit, centered on a light tile (side, side,
+    3)."""
     scale = side / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST

@@ -1,4 +1,4 @@
-"""Figures of what a classifier answers, from labels and probabilities, in NumPy."""
+"""Figures of a classifier's predictions, from labels and probabilities, in NumPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EPSILON = 1e-7  # keras.config.epsilon(): what Keras's cross-entropy takes for a
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The images, one at least, whose highest probability is above `low` and up to `high`."""
+    """The images, at least one, whose highest probability is above `low` and at most `high`."""
 
     low: float
     high: float
@@ -22,7 +22,7 @@ class CalibrationBin:
 
 
 def interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share of `count` images that were found right."""
+    """Wilson's 95% interval of an accuracy on `count` images."""
     z = 1.96
     center = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
@@ -41,7 +41,7 @@ def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> flo
     Args:
         labels: (images,).
         probabilities: (images, classes).
-        k: How many; all classes where there are no more.
+        k: Number of classes to consider; at most all.
     """
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]  # the first of equals, as argmax
     return float(np.mean((best == labels[:, np.newaxis]).any(axis=1)))
@@ -59,10 +59,10 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def precision_and_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each class: the share of right ones among those predicted, and among those that are it.
+    """Precision and recall of each class.
 
     Args:
-        matrix: Of `confusion_matrix`.
+        matrix: The result of `confusion_matrix`.
 
     Returns:
         Two arrays (classes,); NaN for a class never predicted, or without images.
@@ -75,12 +75,12 @@ def precision_and_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def calibration(
     labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS
 ) -> list[CalibrationBin]:
-    """What a reliability diagram shows: accuracy against confidence, in equal bins of confidence.
+    """The points of a reliability diagram: accuracy against confidence, in equal bins of confidence.
 
     Args:
         labels: (images,).
         probabilities: (images, classes).
-        bins: How many divide 0..1; those without images are left out.
+        bins: Number of bins that divide 0..1; empty bins are omitted.
     """
     confidence = probabilities.max(axis=1).astype("float64")
     right = probabilities.argmax(axis=1) == labels

@@ -1,4 +1,4 @@
-"""Pages of HTML that need no other file: an evaluation's, and an inspection's."""
+"""Self-contained HTML pages: an evaluation's, and an inspection's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def filled(template: str, title: str, **values: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text for a page: no tag, and no byte that a page in UTF-8 cannot hold."""
+    """Text escaped for a page: without tags, and valid UTF-8."""
     return html.escape(printable(text))
 
 
@@ -52,5 +52,5 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """An image file as an address."""
+    """An image file as a data URI."""
     return f"data:image/{kind};base64,{b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""Pictures of a run and of an evaluation. They use matplotlib's objects, so no window and no global state."""
+"""Pictures of a run and of an evaluation, by matplotlib's objects: without a window or global state."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ AS_WRITTEN: dict[str, Any] = {"parse_math": False}  # dollar signs in a name sta
 
 
 def plot_curves(history: dict[str, list[float]], path: Path) -> None:
-    """Loss and main accuracy by epoch, in training, and in validation where there was any.
+    """Loss and main accuracy by epoch, in training and, if there was any, in validation.
 
     Args:
-        history: Of `keras.Model.fit`, one output or three.
+        history: The history of `keras.Model.fit`, with one output or three.
         path: PNG file to write.
     """
     accuracy = "main_accuracy" if "main_accuracy" in history else "accuracy"
@@ -87,7 +87,7 @@ def plot_calibration(bins: Sequence[CalibrationBin], ece: float, path: Path) -> 
     """Reliability diagram: accuracy against confidence, and the images in each bin below it.
 
     Args:
-        bins: Of `metrics.calibration`.
+        bins: The result of `metrics.calibration`.
         ece: Expected calibration error.
         path: PNG file to write.
     """
@@ -120,7 +120,7 @@ def plot_classes(rows: Sequence[ClassRow], path: Path) -> None:
     """Recall of each class as a bar and its precision as a dot, the lowest recall on top.
 
     Args:
-        rows: The classes; of more than `MAX_NAMED_CLASSES`, those of the lowest recall are drawn.
+        rows: The classes; if there are more than `MAX_NAMED_CLASSES`, those with the lowest recall are drawn.
         path: PNG file to write.
     """
     chosen = by_recall(rows)[:MAX_NAMED_CLASSES]
@@ -151,7 +151,7 @@ def by_recall(rows: Sequence[ClassRow]) -> list[ClassRow]:
 
 
 def plot_mistakes(mistakes: Sequence[Mistake], pictures: Sequence[np.ndarray], path: Path) -> None:
-    """The most confident mistakes: each image above the wrong class, how sure it was, and the true class.
+    """The most confident mistakes: each image above the wrong class, its probability, and the true class.
 
     Args:
         mistakes: The most confident first; `MOST_MISTAKES` are drawn.
@@ -186,6 +186,6 @@ def legend_as_written(legend: Legend) -> None:
 
 
 def shortened(name: str, length: int = MAX_NAME_LENGTH) -> str:
-    """A name as a picture can show it: in one line, without its middle if it is too long."""
+    """A name that fits a picture: in one line, without its middle if it is too long."""
     name, half = " ".join(printable(name).split()), length // 2
     return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"

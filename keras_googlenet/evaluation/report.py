@@ -1,4 +1,4 @@
-"""An evaluation's folder: its figures as JSON, its pictures, and a page that shows both."""
+"""An evaluation's folder: figures as JSON, pictures, and a page that shows both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_report(evaluation: Evaluation, pictures: Sequence[np.ndarray], folder:
 
     Args:
         evaluation: What was found.
-        pictures: uint8 pixels (height, width, 1 or 3) of each of its mistakes.
+        pictures: uint8 pixels (height, width, 1 or 3) of each mistake.
         folder: An existing, empty folder: it gets `evaluation.json`, `confusion.png`, `calibration.png`,
             `classes.png`, `mistakes.png` and `report.html`.
     """
@@ -50,11 +50,11 @@ def write_report(evaluation: Evaluation, pictures: Sequence[np.ndarray], folder:
 
 
 def page(evaluation: Evaluation, pictures: Sequence[np.ndarray], charts: dict[str, bytes]) -> str:
-    """The report: HTML that needs no other file.
+    """The report, as self-contained HTML.
 
     Args:
         evaluation: What was found.
-        pictures: uint8 pixels of each of its mistakes, small enough to embed.
+        pictures: uint8 pixels of each mistake, small enough to embed.
         charts: PNG files `confusion` and `calibration`.
     """
     models = ", ".join(model.name for model in evaluation.models)

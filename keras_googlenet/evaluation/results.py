@@ -21,7 +21,7 @@ FIGURES = ("top1", "one_view_top1", "top5", "loss", "ece", "published_top1", "pu
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A network that took part: where it is from, what it is, and the size of its input in pixels."""
+    """An evaluated network: its origin, its description, and the size of its input in pixels."""
 
     name: str
     variant: str
@@ -32,7 +32,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class; shares are `None` where nothing was predicted to be it, or no image is."""
+    """A class; precision is `None` if it was never predicted, recall if it has no image."""
 
     name: str
     images: int
@@ -55,9 +55,9 @@ class Mistake:
 class Evaluation:
     """An evaluation's result.
 
-    `loss` is the mean cross-entropy, `ece` the expected calibration error, `seconds` what the networks
-    took for all images. `one_view_top1` is the accuracy without the views. `confusion` counts images, rows of
-    true classes; `mistakes` are the worst ones, the most confident first.
+    `loss` is the mean cross-entropy, `ece` the expected calibration error, `seconds` the networks' time for
+    all images. `one_view_top1` is the accuracy without the views. `confusion` counts images, rows of true
+    classes; `mistakes` are the worst ones, the most confident first.
     """
 
     models: list[ModelRow]
@@ -139,14 +139,14 @@ def measure(
     files: Sequence[str] | None = None,
     **about: Any,
 ) -> Evaluation:
-    """All figures of what networks answered.
+    """All figures of networks' predictions.
 
     Args:
         labels: True classes, (images,).
         probabilities: (images, classes).
         class_names: In label order.
-        files: The images' own files, where they have them.
-        about: The fields of `Evaluation` that say what was evaluated, and how.
+        files: The images' files, if they have any.
+        about: The fields of `Evaluation` that describe what was evaluated, and how.
     """
     matrix = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), len(class_names))
     bins = metrics.calibration(labels, probabilities)
@@ -209,11 +209,11 @@ def command_line(
     crops: int = 1,
     views: int = 1,
 ) -> str:
-    """The command that does such an evaluation again.
+    """The command that repeats such an evaluation.
 
     Args:
         models: Folders of runs, the first of which may be `"imagenet"`.
-        variant: That of the published weights.
+        variant: The variant of the published weights.
         data: What `--data` was, if given.
         part: What `--part` was, if given.
         crops: Of an image.

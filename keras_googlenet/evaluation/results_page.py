@@ -41,7 +41,7 @@ COLUMNS = 3  # of the picture, at most
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run left."""
+    """A finished run's results."""
 
     name: str
     recipe: str | None
@@ -90,14 +90,14 @@ def read_result(folder: Path) -> Result:
 
 
 def with_views(folder: Path) -> tuple[int, float] | None:
-    """Of the evaluation of the most views of the run's test images: their number, and the accuracy."""
+    """From the test evaluation with the most views: their number, and the accuracy."""
     found = [read_evaluation(file) for file in folder.glob("evaluation*/evaluation.json")]
     pairs = [(one.views, one.top1) for one in found if one.views > 1 and one.part == "test"]
     return max(pairs, default=None)
 
 
 def read_evaluation(file: Path) -> Evaluation:
-    """What `evaluate` wrote.
+    """The result that `evaluate` wrote.
 
     Raises:
         UserError: The file is damaged.
@@ -121,7 +121,7 @@ def read_notes(file: Path) -> str:
 
 
 def by_seed(results: Sequence[Result]) -> list[list[Result]]:
-    """Runs that differ in their seed alone, together, in the order of the first of them."""
+    """Groups of runs that differ only in their seed, in the order of their first runs."""
     groups: list[list[Result]] = []
     for result in results:
         for group in groups:
@@ -148,7 +148,7 @@ def read_curves(folder: Path) -> dict[str, list[float]]:
 
 
 def command(result: Result) -> str:
-    """The command that made a run: its recipe, and the options that differ from it. Paths are cut short."""
+    """The command of a run: its recipe, and the options that differ from it, with shortened paths."""
     words = ["keras-googlenet", "train", *(["--recipe", result.recipe] if result.recipe else [])]
     for name, value in own_options(result).items():
         words += words_of(name, value)
@@ -165,7 +165,7 @@ def own_options(result: Result) -> dict[str, Any]:
 
 
 def words_of(name: str, value: Any) -> list[str]:
-    """An option as the command line has it; none for None, which it cannot say."""
+    """An option on the command line; nothing for None, which it cannot express."""
     flag = name.replace("_", "-")
     if value is None:
         return []
@@ -177,7 +177,7 @@ def words_of(name: str, value: Any) -> list[str]:
 
 
 def short(place: str) -> str:
-    """A path's last name: the folders above are the machine's. Names of data sets stay."""
+    """A path's last component, because the parent folders are machine-specific. Keeps names of data sets."""
     return place if place.startswith("tfds:") else Path(place).name
 
 
@@ -193,7 +193,7 @@ def duration(seconds: float) -> str:
 
 
 def figure(values: Sequence[float]) -> str:
-    """An accuracy, or the mean and the deviation of several."""
+    """An accuracy, or the mean and standard deviation of several."""
     spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
     return f"**{np.mean(values):.4f}**{spread}"
 
@@ -206,7 +206,7 @@ def row(group: Sequence[Result], published: Mapping[str, str]) -> list[str]:
     views = [one.views for one in group if one.views is not None]
     return [
         f"[{result.name}](#{anchor(result.name)})",
-        short(result.config.data),
+        short(result.config.data or "arrays"),
         f"{summary['train_images']:,}",
         f"{result.height} x {result.width}",
         f"{summary['epochs']}",
@@ -265,7 +265,7 @@ def page(
     Args:
         results: Runs, in the page's order.
         picture: The address of the picture that `draw` made.
-        published: By recipe, the figure that its source published: the table gets a column of these.
+        published: Each recipe's figure as published by its source; adds a column to the table.
         history: The address of a page of earlier figures.
     """
     groups = by_seed(results)
@@ -284,7 +284,7 @@ def page(
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """The learning curves of all runs, each in a field of its own."""
+    """The learning curves of all runs, one panel each."""
     columns = min(COLUMNS, len(results))
     rows = -(-len(results) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")

@@ -1,4 +1,4 @@
-"""Views of an image at test time, whose probabilities are averaged: its mirror image, shifts by a pixel.
+"""Views of an image at test time, whose probabilities are averaged: its mirror image, one-pixel shifts.
 
 Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, section 3.5.
 """

@@ -1,1 +1,1 @@
-"""From a trained network to what others run: a version for TensorFlow Serving, ONNX, LiteRT."""
+"""From a trained network to a model for other runtimes: a version for TensorFlow Serving, ONNX, LiteRT."""

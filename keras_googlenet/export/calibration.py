@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: one temperature, fitted on images held out of training.
+"""Calibrated probabilities: one temperature, fitted on held-out images.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), section 4.2.
 """
@@ -12,18 +12,18 @@ import numpy as np
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.metrics import calibration, cross_entropy, expected_calibration_error
 
-# Images that are all answered right, or by chance, would want an endless one.
+# Images that are all classified correctly, or at random, would have an infinite optimum.
 LOWEST, HIGHEST = 0.1, 10.0
 HALVINGS = 50
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature and what it changes, on the images that it was fitted on.
+    """A temperature and its effect, on the images that it was fitted on.
 
     Attributes:
-        temperature: What to divide logits by.
-        images: How many there were.
+        temperature: Divisor of the logits.
+        images: Number of images.
         nll: Mean of -ln of the true class's probability, before and after.
         ece: Expected calibration error, before and after.
     """
@@ -68,7 +68,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of the least negative log-likelihood, between 0.1 and 10.
+    """The temperature with the lowest negative log-likelihood, between 0.1 and 10.
 
     Args:
         logits: (images, classes).

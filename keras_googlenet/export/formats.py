@@ -1,7 +1,7 @@
-"""What a network is exported to: a `Format` each.
+"""Export formats: a `Format` for each.
 
-To add one, put it into `FORMATS`: `export_file`, the command and its help then know it. Nothing here
-imports a framework: the command line reads it.
+To add one, put it into `FORMATS`: `export_file`, the command and its help then know it. Imports no framework:
+the command line reads it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Format:
     """A format.
 
     Attributes:
-        name: As options have it; also that of the package's extra.
+        name: Its name in options, and of the package's extra.
         help: What it is for, in a few words.
-        suffix: Of its files; `None` for a version's folder.
-        packages: Modules that it takes to write and check a file.
+        suffix: Suffix of its files; `None` for a version's folder.
+        packages: Modules needed to write and check a file.
         write: The function (keras.Model from pixels to probabilities, file, images to round to int8 by or
             `None`) that writes a file.
         run: The function (file, pixels float32 (images, height, width, channels)) -> probabilities, in the
             format's own runtime.
-        int8: Whether it can be rounded to int8.
+        int8: Whether it supports int8.
     """
 
     name: str

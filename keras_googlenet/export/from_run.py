@@ -1,4 +1,4 @@
-"""`export_run`: from a run's folder to what others run, calibrated and measured on the way."""
+"""`export_run`: from a run's folder to a model for other runtimes, calibrated and measured."""
 
 from __future__ import annotations
 
@@ -51,21 +51,20 @@ def export_run(
         run: The folder of a finished run, or the name of a network of the package.
         to: The model's directory for TensorFlow Serving, or the file for another runtime.
         format: What to write: a name of `formats.FORMATS`.
-        weights: Of a run that averaged its weights, the average or the last ones; by default those of
+        weights: For a run with averaged weights: the average or the last weights; by default those of
             `model.keras`.
         calibrate: Fit a temperature on held-out images, and divide the logits by it.
         data: Images to calibrate and to measure another precision on; by default the run's validation images.
-        recorded_split: Though the run's images have changed, take what is still there of those that it
-            recorded.
+        recorded_split: If the run's images have changed, use the recorded files that still exist.
         version: See `export_saved_model`, as for `optimize`, `cores`, `cam`, `max_pixels`,
             `warmup_batch_sizes` and `keep`.
-        precision: What the exported graph computes in. int8 is for LiteRT, bfloat16 for TensorFlow Serving.
+        precision: Precision of the exported graph: int8 for LiteRT, bfloat16 for TensorFlow Serving.
         optimize: How to prepare the graph for serving.
-        cores: In how many shares a batch is answered.
+        cores: Number of parts to split batches and long convolutions into.
         cam: Add the signature of class activation maps.
         max_pixels: Refuse larger images.
-        warmup_batch_sizes: Rows of the warm-up requests.
-        keep: How many versions to keep.
+        warmup_batch_sizes: Batch sizes of the warm-up requests.
+        keep: Number of versions to keep.
 
     Returns:
         The version's folder, or the file.
@@ -133,7 +132,7 @@ def _held_out(
     precision: str,
     recorded_split: bool,
 ) -> Images | None:
-    """Images to calibrate and to measure on, if asked and possible; prints which."""
+    """Images to calibrate and measure on, if needed and available; prints which."""
     if not calibrate and precision == "float32":
         if data is not None:
             raise UserError(
@@ -156,7 +155,7 @@ def _name(images: Images) -> str:
 
 
 def _export_file(finished: Run, to: Path, format: str, temperature: float, images: Images | None) -> Path:
-    """Write another runtime's file; in int8 if there are images for that, and print what it costs."""
+    """Write another runtime's file, in int8 if there are images for it, and print the cost in accuracy."""
     model, preprocessing = finished.model, finished.preprocessing
     pixels = None if images is None else held_out.pixels(images.part, preprocessing)
     file = export_file(

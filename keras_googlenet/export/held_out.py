@@ -1,4 +1,4 @@
-"""What an export is measured and calibrated on: images that its run was not trained on."""
+"""The images on which an export is measured and calibrated: those that its run was not trained on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class PrecisionCheck:
     """Top-1 accuracy in float32 and in another precision on the same images.
 
     Attributes:
-        images: How many there are.
+        images: Number of images.
         float32: Share of right answers.
         precision: The other, such as `"bfloat16"`.
-        rounded: Share of right answers in that.
+        rounded: Share of right answers in the other precision.
         same: Share of images that get the same class in both.
     """
 
@@ -56,14 +56,13 @@ class PrecisionCheck:
 def held_out_images(
     run: Path, class_names: tuple[str, ...], data: str | None = None, *, recorded_split: bool = False
 ) -> Images:
-    """The run's validation images, or others; 1,000 by chance, always the same, where there are more.
+    """The run's validation images, or others; of more than 1,000, a fixed random sample of 1,000.
 
     Args:
         run: The run's folder.
         class_names: Its classes, in label order.
         data: Other images: their test part, or all of a folder that is not divided.
-        recorded_split: Though the run's images have changed, take what is still there of those that it
-            recorded.
+        recorded_split: If the run's images have changed, use the recorded files that still exist.
 
     Raises:
         UserError: The images cannot be opened, or have other classes.

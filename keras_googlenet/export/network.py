@@ -1,4 +1,4 @@
-"""What every signature asks: a network from pixels to probabilities, features and class maps."""
+"""The network behind every signature: from pixels to probabilities, features and class maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_googlenet.network.surgery import features_of, pooled_map, strip_aux, 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-# Layers that learn how to read pixels of any scale.
+# Layers that can learn to accept pixels of any scale.
 WEIGHTED = (
     keras.layers.Conv2D,
     keras.layers.Conv2DTranspose,
@@ -32,19 +32,19 @@ CONSTANTS = "weights/"  # how the names of a frozen network's weights begin in i
 
 @dataclass(frozen=True)
 class ServedNetwork:
-    """A trained network with all that its answers depend on.
+    """A trained network with everything that its answers depend on.
 
     Attributes:
         model: From the network's input to `logits` (batch, classes), or probabilities where
             `softmax` is false; `features` (batch, channels), before dropout and the classifier; and
             `map` (batch, height, width, channels), which the features are the mean of, if asked for.
-        preprocessing: From an image to that input.
+        preprocessing: The preprocessing of its images.
         class_names: In label order.
-        temperature: What logits are divided by (Guo et al. 2017); 1 leaves them.
-        softmax: Whether probabilities are the softmax of what the model gives.
+        temperature: Divisor of the logits (Guo et al. 2017); 1 leaves them unchanged.
+        softmax: Whether probabilities are the softmax of the model's output.
         frozen: Whether its weights are constants of the graph: then kernels that reorder them do so
             once. As variables they are shared by all signatures.
-        cores: In how many shares a batch is answered at a time.
+        cores: Number of parts that a batch is split into.
     """
 
     model: keras.Model
@@ -86,8 +86,8 @@ class ServedNetwork:
         @tf.function(input_signature=signature, autograph=False)
         def network(pixels: Tensor) -> dict[str, Tensor]:
             found = in_shares(pixels)
-            # Checks are here, for one within a share of a batch would have the next share wait for it. A max
-            # pool would drop NaN and answer as if nothing were wrong; pixels far outside of 0..255 overflow.
+            # Checks are here: within a part of a batch, a check would make the next part wait for it. A max
+            # pool would drop NaN and answer as if nothing were wrong; pixels far outside 0..255 overflow.
             tf.debugging.check_numerics(found.pop("sums"), "Expected pixels that are numbers, from 0 to 255")
             logits = tf.debugging.check_numerics(found["logits"], "The network's answer to these pixels")
             probabilities = tf.nn.softmax(logits / self.temperature) if self.softmax else logits
@@ -116,16 +116,17 @@ def served_network(
 
     Args:
         model: A network with a layer `main`, trained on preprocessed images.
-        preprocessing: What it was trained with; by default pixels scaled to -1..1, as
-            `preprocess_input` does, at the model's own size and channels. Required for a network with
-            extra layers before the first convolution, which may scale pixels themselves.
+        preprocessing: The preprocessing it was trained with; by default pixels scaled to -1..1, as by
+            `preprocess_input`, at the model's size and channels. Required for a network with extra layers
+            before the first convolution, because they may scale pixels too.
         class_names: In label order; by default "0", "1" and so on.
-        temperature: What logits are divided by, more than 0.
-        precision: What it computes in, `"float32"` or `"bfloat16"`. Its last layer stays in float32.
+        temperature: Divisor of the logits, more than 0.
+        precision: Precision of its computations, `"float32"` or `"bfloat16"`. Its last layer stays in
+            float32.
         cam: Whether to keep the last feature map.
         optimize: `"none"`; `"fold"`, for batch norm and ReLU inside of convolutions; or `"cpu"`, for that
             and weights as constants: see `export.optimize`.
-        cores: Of a server that gives an operation one thread: see `export.parallel`.
+        cores: For a server with one thread per operation: see `export.parallel`.
 
     Raises:
         UserError: The model, the class names or an option do not fit.

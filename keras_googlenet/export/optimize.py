@@ -1,4 +1,4 @@
-"""A trained network made ready to be served: the same answers in fewer passes over memory.
+"""Optimizes a trained network for serving: the same answers with fewer passes over memory.
 
 Batch normalization and ReLU are folded into the convolution before them. In bfloat16, local response
 normalization sums its windows as a convolution does. As constants of the graph (`ServedNetwork.frozen`)
@@ -21,7 +21,7 @@ Operation = Any  # a layer, or a bare operation such as `ops.square`
 
 LEVELS = ("none", "fold", "cpu")
 
-# What `layers.local_response_norm` is made of.
+# The operations of `layers.local_response_norm`.
 LRN = sorted(
     ["Cast", "Square", "ExpandDims", "Conv", "Squeeze", "Add", "Rsqrt", "Multiply", "Sqrt", "Multiply"]
 )
@@ -29,14 +29,14 @@ LRN = sorted(
 
 @dataclass(frozen=True)
 class Unit:
-    """A convolution, with the normalization and the ReLU that follow it and nothing else does."""
+    """A convolution with its normalization and ReLU, where nothing else reads the values in between."""
 
     convolution: layers.Conv2D
     norm: layers.BatchNormalization | None
     relu: layers.ReLU | None
 
     def weights(self) -> list[np.ndarray]:
-        """Kernel and bias of the one convolution that it all comes to."""
+        """Kernel and bias of the equivalent single convolution."""
         kernel, *bias = (np.asarray(value, "float64") for value in self.convolution.get_weights())
         if self.norm is None:
             return [kernel, *bias]
@@ -59,8 +59,8 @@ class BandNormalization(layers.Layer):
     """Local response normalization with its sums as a 1x1 convolution by a band matrix.
 
     Args:
-        window: What neighboring channels' squares are multiplied by before they are summed.
-        offset: What is added to the sum: k.
+        window: Weights of neighboring channels' squares in the sum.
+        offset: The constant added to the sum: k.
     """
 
     def __init__(self, window: Sequence[float], offset: float, **options: Any) -> None:
@@ -87,8 +87,8 @@ def optimized(model: keras.Model, precision: str) -> keras.Model:
 
     Args:
         model: A functional model.
-        precision: What it computes in, `"float32"` or `"bfloat16"`; in bfloat16 convolutions hold their
-            weights in it too. Output layers stay in float32.
+        precision: Precision of its computations, `"float32"` or `"bfloat16"`; with bfloat16, convolutions
+            also store their weights in it. Output layers stay in float32.
     """
     units = {unit.convolution.name: unit for unit in _units(model)}
     absorbed = {part.name for unit in units.values() for part in (unit.norm, unit.relu) if part is not None}

@@ -1,8 +1,8 @@
-"""A network whose parts do not wait for each other, for a server that gives an operation one thread.
+"""A network with independent operations for each core, for a server with one thread per operation.
 
-Handing a share of an operation to a second thread takes as long as the shortest of them. Here each core
-is split into more operations instead: shares of a batch, and, within an image, branches, of which the longest
-begins first, and shares of long convolutions. What it brings is in `benchmarks/README.md`.
+Handing part of an operation to a second thread takes as long as the shortest operations. Here each core gets
+separate operations instead: parts of a batch, branches (the longest first), and parts of long convolutions.
+`benchmarks/README.md` has the speedup.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from keras_googlenet.export.optimize import readers_of
 Tensor = Any
 Operation = Any  # a layer, or a bare operation such as `ops.square`
 
-# Multiplications from which a convolution is long enough to be divided: found by measurement, as all here.
+# Convolutions with at least this many multiplications are split: found by measurement, as all values here.
 LONG = {"bfloat16": 1e8, "float32": 2.5e7}
 FEWEST_FILTERS = 32  # of a part: two tiles of a matrix unit
 
@@ -29,9 +29,8 @@ class _SplitNetwork:
     """The rules of `split_layers`, for one network.
 
     Attributes:
-        shares: By a tensor of the copy, the tensors that it is put together from.
-        order: By a tensor of the copy, which channel of the network's own tensor each of its channels is,
-            where that is another one.
+        shares: For a tensor of the copy, the tensors that it is concatenated from.
+        order: For a tensor of the copy with reordered channels, the original index of each channel.
     """
 
     def __init__(self, model: keras.Model, cores: int) -> None:
@@ -47,7 +46,7 @@ class _SplitNetwork:
                 self.work[id(output)] = before + _multiplications(operation)
 
     def call(self, operation: Operation, *arguments: Any, **options: Any) -> Tensor:
-        """The copy of an operation, called."""
+        """Call the copy of an operation."""
         if _is_convolution(operation):
             return self._convolution(operation, arguments[0])
         if isinstance(operation, layers.Concatenate) and operation.axis in (-1, 3):
@@ -87,7 +86,7 @@ class _SplitNetwork:
 
     def _pool(self, operation: layers.MaxPooling2D, x: Tensor) -> Tensor:
         shares = self.shares.get(id(x), [])
-        if not shares or len(self.readers[id(operation.input)]) > 1:  # then x is put together anyway
+        if not shares or len(self.readers[id(operation.input)]) > 1:  # then x is concatenated anyway
             pooled = _copy(operation)(x)
         else:
             pools = [_copy(operation, [], f"_{index}")(share) for index, share in enumerate(shares)]
@@ -95,7 +94,7 @@ class _SplitNetwork:
         return self._ordered(pooled, self.order.get(id(x)))
 
     def _may_change_order(self, tensor: Tensor) -> bool:
-        """Whether all that reads a tensor of the network can do so in another order of channels."""
+        """Whether everything that reads a tensor of the network can read it with its channels reordered."""
         return all(
             _is_convolution(reader)
             or (isinstance(reader, layers.MaxPooling2D) and self._may_change_order(reader.output))
@@ -114,15 +113,15 @@ class _SplitNetwork:
 
 
 def split_layers(model: keras.Model, cores: int) -> keras.Model:
-    """A copy of a network that answers the same, with more that can be done at a time.
+    """A copy of a network with the same answers and more parallel operations.
 
-    Long convolutions become one for each core, of a share of the channels. The shares go unchanged into
-    the max pool or the concatenation that follows. Concatenations have their inputs in the order of the
-    work that they take, and kernels are turned to it.
+    Long convolutions are split into one per core, each for a part of the channels. The parts pass separately
+    through a following max pool or into a concatenation. Concatenations order their inputs by the work to
+    compute them, and kernels that read the result are reordered to match.
 
     Args:
         model: A functional model with channels last.
-        cores: How many.
+        cores: Number of cores.
     """
     return keras.models.clone_model(
         model,
@@ -134,7 +133,7 @@ def split_layers(model: keras.Model, cores: int) -> keras.Model:
 def split_batches(
     answer: Callable[[Tensor], dict[str, Tensor]], cores: int
 ) -> Callable[[Tensor], dict[str, Tensor]]:
-    """`answer` for the shares of a batch at a time, as even as can be; of one image there is one share."""
+    """`answer` for each part of a batch, in parallel; the parts are as even as possible."""
 
     def answer_in_shares(images: Tensor) -> dict[str, Tensor]:
         count = tf.shape(images)[0]

@@ -28,7 +28,7 @@ HASHED = (
     "saved_model.pb, in order of names: name, dtype, shape, values"
 )
 
-# Options of a run that name files of the machine that trained it: only the last component is recorded.
+# Options that name files of the training machine: only the last component is recorded.
 PATHS = ("data", "run", "tfds_manual_dir", "weights", "variant", "test_split")
 
 
@@ -39,9 +39,9 @@ def write_provenance(
 
     Args:
         folder: The version's, its variables written.
-        network: What it holds.
+        network: The exported network.
         details: More fields about the export.
-        origin: What is known of the training, such as `run_origin` finds.
+        origin: Facts about the training, such as those of `run_origin`.
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
@@ -67,11 +67,11 @@ def write_provenance(
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 of a version's weights: of their values, however they are divided into files.
+    """SHA-256 of a version's weights: of their values, independent of the files that store them.
 
-    Of each variable that `tf.train.list_variables` names, but the object graph, and of each constant
-    `weights/...` of the graph, in the order of names: its name, dtype and shape as a line of text such
-    as `a/b float32 (3, 4)`, then its values in C order, little-endian.
+    Covers each variable in `tf.train.list_variables`, except the object graph, and each constant
+    `weights/...` of the graph, sorted by name. Hashes its name, dtype and shape as a line of text such as
+    `a/b float32 (3, 4)`, then its values in C order, little-endian.
 
     Args:
         folder: The version's.

@@ -1,8 +1,8 @@
-"""How a version appears in a model's directory, and how old ones go: by one rename each.
+"""Publishes versions in a model's directory and removes old ones, each by one rename.
 
-A server polls the directory and loads any child named by a number at once. So work in progress has
-a name that is not a number, and its process holds a lock on it. The leftover of a killed process is
-recognized by its free lock.
+A server polls the directory and immediately loads any child named by a number. So work in progress has a name
+that is not a number, and its process holds a lock on it. A free lock identifies the leftovers of a killed
+process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAGING = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{32}}")
 def staging(directory: Path) -> Iterator[Path]:
     """A new empty folder in a directory, locked; removed at the end unless it was renamed.
 
-    Such folders of processes that were killed are removed as well.
+    Also removes such folders of killed processes.
 
     Raises:
         UserError: The directory cannot be made or written to.
@@ -47,13 +47,13 @@ def staging(directory: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
-    """Give a staged folder its version's name, with its bytes on the disk first.
+    """Rename a staged folder to its version, after its bytes are on the disk.
 
     Args:
         folder: In `directory`.
         directory: The model's.
-        version: The number; by default one more than the highest there, also where others publish at
-            the same time.
+        version: Version number; by default the highest existing one plus 1, even if others publish at the
+            same time.
 
     Returns:
         The version's folder.
@@ -69,7 +69,7 @@ def publish(folder: Path, directory: Path, version: int | None = None) -> Path:
         if number > MAX_VERSION:
             raise UserError(f"no version is higher than {MAX_VERSION}: choose a free one with `version`")
         target = directory / str(number)
-        # An empty folder would be replaced without a word.
+        # An empty folder would be replaced silently.
         if not os.path.lexists(target):
             try:
                 folder.rename(target)
@@ -99,11 +99,11 @@ def check_free(directory: Path, version: int) -> None:
 def prune(directory: Path, keep: int, made: Path) -> list[Path]:
     """Delete the versions below the highest `keep`, except `made`.
 
-    Only folders that hold a SavedModel count, and links are left alone. A version loses its name
-    before its files, so that a server never sees half of it.
+    Only folders with a SavedModel count, and links are kept. A version is renamed before its files are
+    deleted, so that a server never sees half of it.
 
     Returns:
-        What was deleted.
+        The deleted versions.
     """
     whole = [path for path in versions(directory).values() if (path / "saved_model.pb").is_file()]
     gone = []

@@ -1,4 +1,4 @@
-"""What an export must answer: the Keras model's outputs for the same requests."""
+"""The answers that an export must give: the Keras model's outputs for the same requests."""
 
 from __future__ import annotations
 
@@ -59,13 +59,14 @@ def answers(
     """The outputs to expect of `requests`, from the trained model and NumPy.
 
     Args:
-        model: As it was given to the export.
-        network: What is exported: its names and temperature count, its model and preprocessing do not.
-        asked: Of `requests`.
-        preprocessing: As it was given to the export; where it was not, the model is asked as its user
-            does, with `preprocess_input`.
-        precision: What the export computes in.
-        cam: Whether to give `cam`. In bfloat16 never: rounding may decide which class is the best.
+        model: The model passed to the export.
+        network: The exported network; only its names and temperature are used, not its model or
+            preprocessing.
+        asked: The result of `requests`.
+        preprocessing: The preprocessing passed to the export, if any; otherwise the model is called as its
+            user would call it, with `preprocess_input`.
+        precision: Precision of the export.
+        cam: Whether to include `cam`; never in bfloat16, where rounding may change the best class.
     """
     main = strip_aux(model)
     if precision != "float32":
@@ -73,7 +74,7 @@ def answers(
     features = features_of(main)
     outputs = [main.output, features, *([pooled_map(main, features)] if cam else [])]
     whole = keras.Model(main.inputs[0], outputs)
-    # The user's model, all heads; it is asked in float32 alone, for it knows nothing of bfloat16's rounding.
+    # The user's model, all heads; it runs only in float32, because it does not model bfloat16's rounding.
     given = keras.Model(model.inputs[0], model.outputs)
     place = next(index for index, output in enumerate(model.outputs) if output is strip_aux(model).output)
     prepare = preprocess_input if preprocessing is None else preprocessing.normalize

@@ -43,38 +43,38 @@ def export_saved_model(
 ) -> Path:
     """Write `model` as the next version in a TensorFlow Serving model directory.
 
-    The SavedModel holds the main head alone; `export.signatures.signatures` lists what it can be
-    asked. With it come warm-up records and, in `assets.extra/`, `labels.txt` and `provenance.json`.
-    Before it is published, a fresh process without Keras loads it, replays the warm-up and must
-    answer as `model` does. The version then appears by one rename, so that a server never sees half
-    of it; where that process fails or this one is killed, nothing appears.
+    The SavedModel has the main head only; `export.signatures.signatures` lists its signatures. The version
+    also contains warm-up records and, in `assets.extra/`, `labels.txt` and `provenance.json`. Before
+    publication, a fresh process without Keras loads the version, replays the warm-up and compares its answers
+    with those of `model`. The version then appears with a single rename, so a server never sees half of it.
+    If the check fails or this process is killed, nothing appears.
 
     Args:
         model: A GoogLeNet with its top, trained on preprocessed images.
         directory: The model's directory: its name is the model's, its children are versions.
         class_names: In label order; by default "0", "1" and so on.
-        version: The version's number; by default one more than the highest there.
-        precision: What the graph computes in. Inputs and outputs are float32 either way.
+        version: Version number; by default the highest existing one plus 1.
+        precision: Precision of the graph. Inputs and outputs are float32 in either case.
         optimize: `"fold"` for any device: batch norm and ReLU are folded into the convolutions. `"cpu"`
             for a server without a GPU: the same, and weights as constants of the graph, of which each
             signature in use has a copy. `"none"` for the layers and variables as they were trained.
-        cores: Of a server without a GPU that gives an operation one thread and runs so many at a time
-            (`--tensorflow_intra_op_parallelism=1 --tensorflow_inter_op_parallelism=CORES`): a batch is
-            answered in so many shares at a time, and long convolutions in so many parts. Not for a server
-            that gives an operation several threads, which is slower with it.
+        cores: Split each batch and the long convolutions into this many parts. For a server without a GPU
+            that runs each operation on one thread (`--tensorflow_intra_op_parallelism=1
+            --tensorflow_inter_op_parallelism=CORES`); a server with several threads per operation is slower
+            with it.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1, as
             `preprocess_input` does, at the model's own size and channels. Required for a model with layers
             before the first convolution, such as `Rescaling`.
-        max_pixels: The largest height x width of an encoded image: larger ones are refused from their
-            headers. Also bounds the decoded pixels that a request or a server's batch of several has in
-            memory at a time, about 11 bytes each: images beyond it wait for each other. From the network's
-            own height x width to 50 million; by default 16 million, or the network's own if it is more.
-        temperature: What logits are divided by before the softmax; see `export.calibration`.
+        max_pixels: Largest height x width of an encoded image; larger ones are rejected by their headers. It
+            also bounds the decoded pixels of a batch in memory, about 11 bytes each: a batch with more is
+            decoded one image at a time. From the network's height x width to 50 million; by default 16
+            million, or the network's height x width if that is more.
+        temperature: Divisor of the logits before the softmax; see `export.calibration`.
         cam: Whether to add the signature `cam`, of class activation maps.
-        warmup_batch_sizes: A server runs each signature on each of these before it answers the first
-            request; none for no warm-up.
-        keep: How many versions to keep, the highest; by default all. Others are deleted once the new
-            one is there, which always stays.
+        warmup_batch_sizes: Batch sizes on which a server runs each signature before it answers the first
+            request; empty for no warm-up.
+        keep: Keep only this many of the highest versions; by default all. Others are deleted after the new
+            version, which is always kept, has appeared.
         origin: More fields for `provenance.json`, as JSON types.
 
     Returns:

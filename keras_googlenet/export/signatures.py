@@ -1,7 +1,7 @@
 """The signatures of an exported version, as functions of TensorFlow's graph.
 
-What a server does not check, the graph does: shapes, empty batches, pixels that are not numbers and
-indices without a class are all INVALID_ARGUMENT, on any device.
+The graph checks what a server does not: wrong shapes, empty batches, pixels that are not numbers and indices
+without a class are all INVALID_ARGUMENT, on any device.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def signatures(
     Args:
         network: The network, with its feature map if `cam`.
         cam: Whether `cam` is among them.
-        max_pixels: The largest height x width of an encoded image, checked before it is decoded. A batch
-            of more pixels than this is decoded one image at a time: a server that merges requests
-            refuses no image for the size of another client's, and needs no more memory for them.
+        max_pixels: The largest height x width of an encoded image, checked before it is decoded. A batch with
+            more pixels is decoded one image at a time. So a server that merges requests rejects no image
+            because of another client's, and needs no additional memory.
     """
     preprocessing = network.preprocessing
     # A constant and a gather need no lookup table and no asset, which would embed its path.
@@ -102,7 +102,7 @@ def signatures(
         indices = _checked(indices, BYTES_SHAPE)
         known = (indices >= 0) & (indices < len(network.class_names))
         message = f"Expected indices from 0 to {len(network.class_names) - 1}; received:"
-        # On a GPU `gather` would answer an index out of range with nothing.
+        # On a GPU `gather` would not report an index out of range.
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message, indices])]):
             return {"labels": tf.gather(names, tf.identity(indices))}
 
@@ -128,7 +128,7 @@ def signatures(
 
 
 def _checked(batch: Tensor, shape: tuple[int | None, ...]) -> Tensor:
-    """The batch, of this shape and of one row at least: a wrong rank would abort a server's process."""
+    """The batch, checked for this shape and at least one row: a wrong rank would abort a server's process."""
     batch = tf.ensure_shape(batch, shape)
     filled = tf.debugging.Assert(tf.shape(batch)[0] > 0, ["Expected a batch of one row at least"])
     with tf.control_dependencies([filled]):

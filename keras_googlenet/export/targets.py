@@ -39,22 +39,22 @@ def export_file(
 
     The network in the file takes `images`, float32 (batch, height, width, channels), RGB pixels in
     0..255 of the network's size, and gives probabilities, float32 (batch, classes), in the order of
-    the lines of `NAME.labels.txt`. Decoding and resizing are the caller's. Before the file gets its
-    name, the format's own runtime must answer as `model` does.
+    the lines of `NAME.labels.txt`. Decoding and resizing are the caller's. Before the file appears under its
+    name, its answers in the format's runtime are compared with those of `model`.
 
     Args:
         model: A GoogLeNet with its top, trained on preprocessed images.
-        file: Where to; its suffix is the format's: `.onnx`, `.tflite`.
+        file: File to write, with the format's suffix: `.onnx`, `.tflite`.
         format: One of `formats.FORMATS` that is a file: `"onnx"`, `"litert"`.
         class_names: In label order; by default "0", "1" and so on.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1. Required for a
             model with extra layers before the first convolution, such as `Rescaling`.
-        temperature: What logits are divided by before the softmax.
-        calibration_images: For LiteRT in int8: pixels, float32 (images, height, width, channels) in
-            0..255, such as the network will be asked for. Weights and values are rounded to 8 bits, the
-            values' ranges being those of 200 of these images (Jacob et al. 2018); probabilities then
-            come in steps of 1/256. Instead of the comparison above, the file must give the class that
-            `model` gives for nine of ten of these images.
+        temperature: Divisor of the logits before the softmax.
+        calibration_images: For LiteRT in int8: typical images, pixels float32 (images, height, width,
+            channels) in 0..255. Weights and activations are rounded to 8 bits (Jacob et al. 2018); 200 of
+            these images determine the ranges of the activations. Probabilities then have steps of 1/256.
+            Instead of the check above, the file must agree with `model` on the class of nine in ten of these
+            images.
 
     Returns:
         The file.

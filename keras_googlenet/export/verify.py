@@ -1,4 +1,4 @@
-"""Whether an export answers as its model does: tested in a separate process, without Keras.
+"""Checks in a separate process, without Keras, that an export answers as its model does.
 
 `python -m keras_googlenet.export.verify FOLDER REQUESTS ANSWERS` is that process: it loads the
 version as TensorFlow Serving does, replays its warm-up records and answers the requests.
@@ -20,8 +20,8 @@ import numpy as np
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import say
 
-# Of probabilities; other outputs are compared relative to the largest. In bfloat16, which has 8 bits,
-# another order of sums shows in the second digit.
+# For probabilities; other outputs are compared relative to their largest value. In bfloat16, which has 8
+# bits, the order of sums affects the second digit.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 5e-2}
 Values = dict[str, dict[str, np.ndarray]]  # by signature, then by input or output
 
@@ -34,12 +34,12 @@ def verify(
     Args:
         folder: The version's.
         requests: For each signature, its inputs.
-        expected: Gives the outputs to compare, float or string arrays; called while the process works.
+        expected: Returns the outputs to compare, float or string arrays; called while the process works.
         tolerance: Of a float output: absolute up to 1, relative to its largest value beyond.
-        records: How many warm-up records there must be.
+        records: Expected number of warm-up records.
 
     Raises:
-        UserError: It does not load, a warm-up record fails, or an answer is another.
+        UserError: It does not load, a warm-up record fails, or an answer differs.
     """
     with tempfile.TemporaryDirectory() as temporary:
         files = Path(temporary) / "requests.npz", Path(temporary) / "answers.npz"
@@ -68,20 +68,20 @@ def verify(
 def _environment() -> dict[str, str]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # On the processor: a GPU may be full of the model already, and rounds in its own way.
+    # On the CPU: a GPU's memory may already be full, and it rounds differently.
     return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def compare(answers: Values, expected: Values, tolerance: float) -> None:
-    """Refuse answers that are others than expected, or classes that are not the best.
+    """Refuse answers that differ from those expected, or classes that are not the best.
 
     Args:
-        answers: Of the export.
+        answers: The export's outputs.
         expected: Outputs to compare, float or string arrays, `labels` among them.
         tolerance: Of a float output: absolute up to 1, relative to its largest value beyond.
 
     Raises:
-        UserError: An answer is another.
+        UserError: An answer differs.
     """
     for signature, outputs in expected.items():
         for name, values in outputs.items():
@@ -136,7 +136,7 @@ def main(folder: str, requests: str, answers: str) -> None:
         _save(Path(answers), {name: session.run(name, inputs) for name, inputs in asked.items()})
     except (UserError, tf.errors.OpError) as error:
         lines = str(error.__cause__ or error).splitlines()
-        # The reason stands before the first node; a stack trace may stand before the reason.
+        # The reason comes before the first node; a stack trace may come before the reason.
         sys.exit(next((line for line, node in pairwise(lines) if "[[{{" in node), lines[0]))
     say(count)
 

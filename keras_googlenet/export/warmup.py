@@ -20,7 +20,7 @@ GRAY = 127
 
 
 def encoded_images(preprocessing: Preprocessing) -> list[bytes]:
-    """A JPEG and a PNG of the network's size, made here: a slope of all colors."""
+    """A JPEG and a PNG of the network's size: a gradient of colors."""
     rows = np.linspace(0, 255, preprocessing.height)[:, np.newaxis, np.newaxis]
     columns = np.linspace(255, 0, preprocessing.width)[np.newaxis, :, np.newaxis]
     slope = (rows * [1, 0, 0.5] + columns * [0, 1, 0.5]).astype("uint8")
@@ -38,10 +38,10 @@ def write_warmup(
 
     Args:
         folder: The version's.
-        signatures: What to warm up.
+        signatures: Signatures to warm up.
         preprocessing: The network's.
-        batch_sizes: Rows of the requests.
-        model_name: Which the requests name.
+        batch_sizes: Batch sizes of the requests.
+        model_name: The model's name in the requests.
 
     Returns:
         The number of records.
@@ -93,7 +93,7 @@ def _record(
 
 
 def _constant(spec: tf.TensorSpec, batch: int) -> Any:
-    """A batch of one value, which a TensorProto says once: 8 float images would be 5 MB of the version."""
+    """A batch of one value, which a TensorProto stores once: 8 float images would add 5 MB to the version."""
     shape = tf.TensorShape([batch, *spec.shape[1:]]).as_proto()
     proto = tensor_pb2.TensorProto(dtype=spec.dtype.as_datatype_enum, tensor_shape=shape)
     if spec.dtype == tf.float32:

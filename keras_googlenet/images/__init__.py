@@ -1,1 +1,1 @@
-"""Pixels: which files are images, and how they become the network's input."""
+"""Images: which files are images, and how they become the network's input."""

@@ -1,4 +1,4 @@
-"""Which runtime decodes images here: TensorFlow, or NumPy and OpenCV where it is absent."""
+"""Chooses what decodes images: TensorFlow, or NumPy and OpenCV if it is not installed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def has_tensorflow() -> bool:
 
 
 def decoder(*, turns: bool = True, background: int | None = WHITE) -> Callable[[bytes, int], np.ndarray]:
-    """The function (encoded image, channels) -> pixels that training decodes with here.
+    """The function (encoded image, channels) -> pixels that training uses on this machine.
 
-    With `turns`, images are turned upright by their EXIF; `background` is what transparent pixels are
-    composed on. It returns uint8 (height, width, channels), and raises ValueError for anything but a
-    complete image file of a format that training decodes.
+    With `turns`, images are turned upright by their EXIF; transparent pixels are composed on `background`. It
+    returns uint8 (height, width, channels). It raises ValueError unless the bytes are a complete image file
+    of a format that training decodes.
     """
     if not has_tensorflow():
         from keras_googlenet.images.numpy import decode

@@ -15,9 +15,10 @@ from keras_googlenet.images.spec import JPEG_MAGIC, PNG_MAGIC
 
 UPRIGHT = 1
 ORIENTATIONS = range(1, 9)
-# To turn pixels upright: from this orientation on rows become columns; then rows or columns are reversed.
+# To turn pixels upright: from this orientation on, rows become columns; then rows or columns are reversed.
 TRANSPOSED, REVERSED_ROWS, REVERSED_COLUMNS = 5, (3, 4, 7, 8), (2, 3, 6, 7)
 TAG, SHORT = 0x0112, 3  # of the orientation, and of its type
+EXTRA_SAMPLES = 0x0152  # the tag of a TIFF that says what its alpha is
 EXIF = b"Exif\0\0"  # what a JPEG's segment of it begins with
 PNG_KIND, WEBP_KIND = b"eXIf", b"EXIF"  # of the chunks of it
 WEBP_FIRST = 12  # where the chunks of a WebP begin
@@ -29,13 +30,14 @@ SOS, APP1 = 0xDA, 0xE1  # markers: the first scan, and EXIF's
 def orientation(encoded: bytes) -> int:
     """The orientation of an encoded image, 1 to 8; 1 if it has none, or its EXIF is damaged."""
     try:
-        return _in_directory(_exif(encoded))
+        found = short(_exif(encoded), TAG)
     except (struct.error, IndexError):
         return UPRIGHT
+    return found if found in ORIENTATIONS else UPRIGHT
 
 
 def upright(pixels: np.ndarray, turned: int) -> np.ndarray:
-    """Pixels (height, width, channels) turned upright, of an image of that orientation."""
+    """Pixels (height, width, channels) of an image of that orientation, turned upright."""
     if turned >= TRANSPOSED:
         pixels = pixels.swapaxes(0, 1)
     if turned in REVERSED_ROWS:
@@ -90,16 +92,19 @@ def chunk(encoded: bytes, at: int, order: str, kind: bytes) -> bytes:
     return b""
 
 
-def _in_directory(tiff: bytes) -> int:
-    """The orientation in the first directory of a TIFF structure."""
+def short(tiff: bytes, wanted: int) -> int:
+    """The value of a tag of one 16-bit number in the first directory of a TIFF structure; else 0.
+
+    Raises:
+        struct.error: The structure is damaged.
+    """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
-        return UPRIGHT
+        return 0
     (at,) = struct.unpack_from(f"{order}I", tiff, 4)
     (entries,) = struct.unpack_from(f"{order}H", tiff, at)
     for entry in range(min(entries, MOST_ENTRIES)):
         tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, at + 2 + 12 * entry)
-        if tag == TAG:
-            fine = kind == SHORT and count == 1 and value in ORIENTATIONS
-            return value if fine else UPRIGHT
-    return UPRIGHT
+        if tag == wanted:
+            return int(value) if kind == SHORT and count == 1 else 0
+    return 0

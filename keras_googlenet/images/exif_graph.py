@@ -1,4 +1,4 @@
-"""What `images.exif` does, in TensorFlow: in tf.data, and in an exported graph."""
+"""The same as `images.exif`, in TensorFlow: for tf.data and for an exported graph."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tensor = Any
 
 
 class Bytes(NamedTuple):
-    """Bytes of a file from one place to another: uint8, and two int64 scalars."""
+    """A range of a file's bytes: uint8, and its start and end, int64 scalars."""
 
     values: Tensor
     start: Tensor
@@ -80,7 +80,7 @@ def orientation(encoded: Tensor) -> Tensor:
 
 
 def upright(pixels: Tensor, turned: Tensor) -> Tensor:
-    """Pixels (height, width, channels) turned upright, of an image of that orientation."""
+    """Pixels (height, width, channels) of an image of that orientation, turned upright."""
 
     def turn() -> Tensor:
         turned_over = tf.cond(turned >= TRANSPOSED, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)

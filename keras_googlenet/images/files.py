@@ -15,8 +15,8 @@ class Format(NamedTuple):
     Attributes:
         name: For help and messages.
         suffixes: How names of such files end, in lower case.
-        use: `"decoded"` by training and by all that asks a network; `"converted"` to PNG by `prepare` and by
-            the client; or `"skipped"`.
+        use: `"decoded"` by training and prediction; `"converted"` to PNG by `prepare` and by the client; or
+            `"skipped"`.
     """
 
     name: str
@@ -41,7 +41,7 @@ FORMATS = (
 
 
 def suffixes_of(*uses: str) -> frozenset[str]:
-    """How names of files end that are used so."""
+    """The suffixes of files with that use."""
     return frozenset(suffix for each in FORMATS if each.use in uses for suffix in each.suffixes)
 
 
@@ -59,12 +59,12 @@ def is_hidden(name: str) -> bool:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, but hidden ones. Linked folders are followed, but not in circles."""
+    """All files below a folder, sorted, except hidden ones. Follows linked folders, but not in circles."""
     return list(walk(folder))
 
 
 def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """The same one by one, with one folder's names in memory; `above` is the folder that holds it."""
+    """The same, one by one, with one folder's names in memory at a time; `above` are the parent folders."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it is in
@@ -84,7 +84,7 @@ def with_suffix(files: Iterable[Path], suffixes: frozenset[str]) -> list[Path]:
 
 
 def left_out(files: Iterable[Path]) -> str | None:
-    """What to say of the images among the files that training does not decode; `None` if there are none."""
+    """A message about images that training does not decode; `None` if there are none."""
     found = Counter(file.suffix.lower() for file in with_suffix(files, suffixes_of("converted", "skipped")))
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""What the headers of BMP, WebP and GIF files tell, in Python: sizes, and where a GIF's first frame ends.
+"""Headers of BMP, WebP and GIF files, read in Python: sizes, and where a GIF's first frame ends.
 
 Sources: Microsoft's BITMAPINFOHEADER; RFC 9649 (WebP); CompuServe's GIF89a. `images.tensorflow` reads BMP's
 and WebP's in its graph.
@@ -28,7 +28,7 @@ def size_of_other(encoded: bytes) -> tuple[int, int]:
     """Height and width that the header of a BMP, WebP or GIF announces.
 
     Raises:
-        ValueError: The header is cut short, or of a kind that is not known.
+        ValueError: The header is truncated or of an unknown kind.
     """
     try:
         if encoded.startswith(BMP_MAGIC):
@@ -62,7 +62,7 @@ def _webp_size(encoded: bytes) -> tuple[int, int]:
 
 
 def first_frame(encoded: bytes) -> bytes:
-    """A GIF that has the first frame alone.
+    """The GIF with its first frame only.
 
     Raises:
         ValueError: The frame is cut short, or not within the image.
@@ -76,7 +76,7 @@ def first_frame(encoded: bytes) -> bytes:
         within = left + width <= canvas_width and top + height <= canvas_height
         if encoded[at] != GIF_FRAME or not within:
             raise ValueError(CORRUPT)
-        # Its colors, a byte that tells how the pixels are packed, and these.
+        # Its colors, a byte that says how the pixels are packed, and the pixels.
         end = _after_blocks(encoded, at + 10 + _colors(flags) + 1)
     except (IndexError, struct.error):
         raise ValueError(CORRUPT) from None

@@ -1,6 +1,6 @@
 """Format and size of image files by their headers, in TensorFlow: checked before anything is decoded.
 
-`images.headers` is the same for BMP, WebP and GIF, in Python.
+`images.headers` does the same for BMP, WebP and GIF, in Python.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decoding and resizing in NumPy and OpenCV: what `images.tensorflow` does, where TensorFlow is absent."""
+"""Decoding and resizing in NumPy and OpenCV: the same as `images.tensorflow`, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from keras_googlenet.images.exif import chunk, orientation, upright
+from keras_googlenet.images.exif import EXTRA_SAMPLES, chunk, orientation, short, upright
 from keras_googlenet.images.files import TRAINED_NAMES
 from keras_googlenet.images.headers import first_frame, is_other, size_of_other
 from keras_googlenet.images.spec import (
@@ -22,26 +22,29 @@ from keras_googlenet.images.spec import (
     MAX_PIXELS,
     MAX_SCANS,
     MAX_SIDE,
+    PNG_COLOR_TYPE,
+    PNG_DEPTH,
     PNG_HEADER,
     PNG_MAGIC,
     WHITE,
     Preprocessing,
 )
 
-# Of JPEG: 0xff and a code. Among the coded pixels, 0 marks an 0xff of theirs, and 0xd0 to 0xd7 are restarts.
+# JPEG markers: 0xff and a code. Within the coded pixels, 0xff00 is a pixel byte, 0xffd0 to 0xffd7 are
+# restarts.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 JPEG_END = 0xD9
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # their segments hold the image's size
 JPEG_ALONE = (0x01, 0xD8)  # markers without a segment
-PNG_DEPTH, PNG_COLOR_TYPE = 24, 25  # their places in the file
 PNG_GRAY, PNG_GRAY_ALPHA = 0, 4
+ASSOCIATED, UNASSOCIATED = 1, 2  # a TIFF's alpha: colors are multiplied by it, or not
 CACHED_SIDE = 4096  # pixels: the weights of longer sides are too large to keep
 
 
 def decode(
     encoded: bytes, channels: int, *, turns: bool = True, background: int | None = WHITE
 ) -> np.ndarray:
-    """Decode the bytes of an image file: JPEG, PNG, BMP, WebP or GIF, of an animation the first frame.
+    """Decode an image file: JPEG, PNG, BMP, WebP or GIF, or the first frame of an animation.
 
     Args:
         encoded: The image.
@@ -53,9 +56,9 @@ def decode(
         Pixels, uint8, (height, width, channels).
 
     Raises:
-        ValueError: The bytes are of no such format, are corrupt, make more than `MAX_PIXELS` or a side
-            of more than `MAX_SIDE`, or a JPEG has more than `MAX_SCANS` scans, or more than
-            `LARGEST_SCANS` x `MAX_PIXELS` by its own pixels.
+        ValueError: The format is another or the bytes are corrupt; the image has more than `MAX_PIXELS`, a
+            side of more than `MAX_SIDE`, or more than `MAX_SCANS` JPEG scans; or scans x pixels exceed
+            `LARGEST_SCANS` x `MAX_PIXELS`.
     """
     height, width = _size(encoded)
     if not 1 <= height * width <= MAX_PIXELS or max(height, width) > MAX_SIDE:
@@ -79,7 +82,7 @@ def decode_any_size(encoded: bytes, *, turns: bool = True, background: int | Non
         Pixels, uint8, (height, width, 1 or 3).
 
     Raises:
-        ValueError: The bytes are of no such format, are corrupt, or a JPEG has more than `MAX_SCANS` scans.
+        ValueError: The format is another, the bytes are corrupt, or a JPEG has more than `MAX_SCANS` scans.
     """
     pixels = decode_with_alpha(encoded)
     if pixels.shape[-1] == 4:
@@ -101,13 +104,7 @@ def decode_with_alpha(encoded: bytes) -> np.ndarray:
     _size(encoded)
     if encoded.startswith(GIF_MAGICS):
         encoded = first_frame(encoded)  # OpenCV would read those that follow, too
-    try:
-        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:  # of more than 2**30 pixels
-        pixels = None
-    if pixels is None:
-        raise ValueError("corrupt")
+    pixels = _opencv(encoded, cv2.IMREAD_UNCHANGED)
     transparent = _transparent_gray(encoded)
     if transparent is not None and pixels.ndim == 2:
         alpha = np.where(pixels == transparent, 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
@@ -119,8 +116,43 @@ def decode_with_alpha(encoded: bytes) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[-1] == 4 else cv2.COLOR_BGR2RGB)
 
 
+def decode_converted(encoded: bytes) -> np.ndarray:
+    """Decode a file that `prepare` and the client convert: TIFF, PPM or PGM, composed on white.
+
+    OpenCV turns TIFF upright, and ignores the alpha of gray TIFF.
+
+    Returns:
+        Pixels, uint8, (height, width, 1 or 3).
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    pixels = _opencv(encoded, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 2 or pixels.shape[-1] != 4:
+        pixels = np.atleast_3d(_opencv(encoded, cv2.IMREAD_ANYCOLOR))
+        return pixels[..., ::-1]
+    extra = short(encoded, EXTRA_SAMPLES)
+    is_multiplied = extra == ASSOCIATED or (extra == UNASSOCIATED and pixels.dtype == np.uint8)  # by libtiff
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype("uint8")
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+    if not is_multiplied:
+        return composed(pixels, WHITE)
+    return cv2.add(pixels[..., :3], 255 - pixels[..., [3, 3, 3]])
+
+
+def _opencv(encoded: bytes, flags: int) -> np.ndarray:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # empty, or of more than 2**30 pixels
+        pixels = None
+    if pixels is None:
+        raise ValueError("corrupt")
+    return pixels
+
+
 def _transparent_gray(encoded: bytes) -> int | None:
-    """The level of gray that a PNG calls transparent, as OpenCV scales it; OpenCV itself passes over it."""
+    """The gray level that a PNG marks as transparent, as OpenCV scales it; OpenCV itself ignores the mark."""
     if not encoded.startswith(PNG_MAGIC) or encoded[PNG_COLOR_TYPE] != PNG_GRAY:
         return None
     level, depth = chunk(encoded, len(PNG_MAGIC), ">", b"tRNS"), encoded[PNG_DEPTH]
@@ -169,8 +201,8 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
 def _png_size(encoded: bytes) -> tuple[int, int]:
     """Height and width of a whole PNG, found by following its chunks to the end.
 
-    OpenCV does not check the last one's sum, nor any of an animation; and it makes room for the pixels
-    that IHDR announces before it reads on. It skips a chunk of another kind before IHDR.
+    OpenCV does not check the last chunk's checksum, nor any of an animation. It allocates memory for the
+    pixels that IHDR announces before it reads further, and skips other chunks before IHDR.
     """
     if not encoded.startswith(PNG_HEADER):
         raise ValueError("corrupt: expected a PNG image whose first chunk is IHDR")

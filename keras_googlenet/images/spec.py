@@ -1,8 +1,7 @@
 """The one definition of how pixels become the network's input.
 
-Training, evaluation, the exported graph and `preprocess_input` all use it. Nothing here imports
-TensorFlow; `keras_googlenet.images.tensorflow` holds its decoding and resizing for tf.data and for the
-exported graph.
+Training, evaluation, the exported graph and `preprocess_input` all use it. Imports no TensorFlow:
+`keras_googlenet.images.tensorflow` decodes and resizes for tf.data and for the exported graph.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 JPEG_SCAN = b"\xff\xda\0"  # how each scan starts: the marker, and the high byte of a length of 14 at most
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = PNG_MAGIC + b"\0\0\0\x0dIHDR"  # then width and height, big-endian uint32
+PNG_DEPTH, PNG_COLOR_TYPE = 24, 25  # their places in the file
 BMP_MAGIC = b"BM"
 GIF_MAGICS = (b"GIF87a", b"GIF89a")
 RIFF, WEBP = b"RIFF", b"WEBP"  # bytes 0 to 4 and 8 to 12 of a WebP
@@ -36,13 +36,13 @@ Region = tuple[float, float, float, float]
 class Preprocessing:
     """From an encoded image to the network's input.
 
-    An image file is decoded to 8-bit RGB (to its luma where `channels` is 1); transparent pixels are composed
-    on gray of the level `background`, or, where that is `None`, keep their color. The image is turned upright
-    as its EXIF tells (not where `orientation` is `"stored"`), and resized (bilinear, antialiased where it
-    shrinks) to `height` x `width` pixels, or, where `crop_fraction` is less than 1, to that much more, of
-    which the center is kept. It is resized as a whole or, with `keep_aspect`, so that it just covers that
-    size. Then it is put in `channel_order` and scaled: `(pixel - mean) * scale`, `mean` a number or one for
-    each channel in that order.
+    An image file is decoded to 8-bit RGB, or to its luma if `channels` is 1. Transparent pixels are composed
+    on gray of the level `background`; if that is `None`, they keep their color. The image is turned upright
+    by its EXIF orientation, unless `orientation` is `"stored"`. It is resized (bilinear, antialiased where it
+    shrinks) to `height` x `width` divided by `crop_fraction`, and its center of `height` x `width` is kept.
+    With `keep_aspect` it keeps its aspect ratio and just covers that size. Finally its channels are put in
+    `channel_order` and scaled: `(pixel - mean) * scale`, where `mean` is one number or one per channel in
+    that order.
     """
 
     height: int
@@ -81,10 +81,10 @@ class Preprocessing:
         return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
 
     def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """What of an upright image of this size is kept.
+        """The part of an upright image of this size that is kept.
 
         Returns:
-            The height and width that the image is resized to, and where in that the kept pixels begin.
+            The height and width that the image is resized to, and the top and left of the kept part in it.
         """
         target = self.resized
         if self.keep_aspect:
@@ -102,7 +102,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`; a field that an earlier version did not write means what it did."""
+        """The inverse of `to_dict`; a missing field, of an earlier version, gets that version's behavior."""
         return cls(**{"orientation": "stored", "background": None} | fields)
 
     def to_dict(self) -> dict[str, Any]:

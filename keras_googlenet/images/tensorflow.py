@@ -15,15 +15,16 @@ from keras_googlenet.images.spec import (
     BMP_MAGIC,
     LUMA,
     MAX_PIXELS,
+    PNG_COLOR_TYPE,
     WHITE,
     Preprocessing,
 )
 
 Tensor = Any  # a tf.Tensor; TensorFlow's own types are not exported
 
-# Of a filter's name in `tf.image.resize`, the name in its kernel.
+# From a filter's name in `tf.image.resize` to its name in the kernel.
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
-PNG_COLOR_TYPE, PNG_ALPHA = 25, (4, 6)  # its place in the file, and those with alpha
+PNG_ALPHA = (4, 6)  # color types with alpha
 COMPOSED_AT_ONCE = 2**20  # pixels
 ELONGATED = 4  # how many times as wide as what is kept of it an image is whose width is resized first
 
@@ -33,8 +34,9 @@ def read_image(
 ) -> Tensor:
     """`decode_image` of JPEG and PNG, and `images.numpy.decode` of other formats.
 
-    So training and evaluation read every BMP, the first frame of an animation, and GIF, whose operation in
-    TensorFlow decodes all frames. It calls Python: an exported graph cannot hold it.
+    Training and evaluation thus read every BMP, the first frame of an animation, and GIF, of which
+    TensorFlow's operation would decode all frames. It calls Python, so it cannot be part of an exported
+    graph.
 
     Args:
         encoded: As in `decode_image`, like all that follow.
@@ -87,7 +89,7 @@ def decode_image(
 
 
 def _decode(encoded: Tensor, channels: int, turns: bool, background: int | None) -> Tensor:
-    """Decode an image that `announced_size` has let pass."""
+    """Decode an image that `announced_size` has accepted."""
 
     def jpeg() -> Tensor:
         # The default method differs from libjpeg's (and OpenCV's) by up to 6 levels.
@@ -134,7 +136,7 @@ def _png_has_alpha(encoded: Tensor) -> Tensor:
 def composed(pixels: Tensor, background: int) -> Tensor:
     """RGBA pixels, uint8 (height, width, 4), on a gray of that level: uint8 (height, width, 3), rounded.
 
-    A million pixels at a time: the largest image is not in memory in 16 bits.
+    Works on a million pixels at a time, so the largest image is never in memory in 16 bits.
     """
     height, width, _ = tf.unstack(tf.shape(pixels))
     rows = tf.maximum(COMPOSED_AT_ONCE // width, 1)
@@ -181,18 +183,18 @@ def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     elif preprocessing.crop_fraction == 1 and not preprocessing.keep_aspect:
         return antialiased(pixels, size)
     else:
-        # Just what is kept is computed: of a long image the rest could fill the memory.
+        # Only the kept part is computed: the rest of a long image could fill the memory.
         pixels = _antialiased(pixels, target, (top, left), kept, "bilinear")
     return tf.ensure_shape(pixels, (*pixels.shape[:-3], *kept, pixels.shape[-1]))
 
 
 def antialiased(pixels: Tensor, size: Sequence[Any], method: str = "bilinear") -> Tensor:
-    """`tf.image.resize(pixels, size, method, antialias=True)`, in half of its time.
+    """`tf.image.resize(pixels, size, method, antialias=True)`, in half the time.
 
-    Its kernel goes pixel by pixel along a row, but takes whole rows at once down a column. So both axes
-    are resized down a column here, the other one along with the channels. The result is TensorFlow's bit for
-    bit, unless the width shrinks more than `ELONGATED` times as much as the height: then it is resized
-    first, so that the image between the two steps stays small.
+    TensorFlow's kernel resizes rows pixel by pixel, but columns by whole rows. So both axes are resized as
+    columns here, the width along with the channels. The result equals TensorFlow's bit for bit, unless the
+    width shrinks more than `ELONGATED` times as much as the height: then the width is resized first, to keep
+    the intermediate image small.
     """
     return _antialiased(tf.convert_to_tensor(pixels), size, (0, 0), size, method)
 
@@ -238,7 +240,7 @@ def _transposed(pixels: Tensor) -> Tensor:
 
 
 def _covering(sides: Tensor, size: Sequence[int]) -> Tensor:
-    """The size, of the same aspect as an image of these sides, that just covers `size`."""
+    """The smallest size with the image's aspect ratio that covers `size`."""
     sides = tf.cast(sides, tf.float64)
     scale = tf.reduce_max(tf.constant(size, tf.float64) / sides)
     return tf.maximum(tf.cast(tf.round(sides * scale), tf.int32), size)
@@ -274,9 +276,9 @@ def seen_regions(encoded: Tensor, preprocessing: Preprocessing) -> Tensor:
 def load_images(encoded: Tensor, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Tensor:
     """A batch of encoded images to pixels in 0..255, float32, (batch, height, width, channels).
 
-    `max_pixels` bounds the decoded pixels that are in memory at any moment, whatever the batch: images that
-    have more of them together are decoded one at a time, each resized before the next. So no image is
-    refused for another's size, where a server merges the requests of several clients.
+    `max_pixels` also bounds the decoded pixels in memory at any time: if a batch has more, its images are
+    decoded one at a time, each resized before the next. So no image is rejected because of another client's,
+    where a server merges requests.
 
     Args:
         encoded: String tensor (batch,).

@@ -1,1 +1,1 @@
-"""A trained network that answers for photos, whichever way it is stored."""
+"""A trained network that classifies photos, however it is stored."""

@@ -1,4 +1,4 @@
-"""`load(name)`: a trained network that answers for images, whichever way it is stored."""
+"""`load(name)`: a trained network that classifies images, however it is stored."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from keras_googlenet.weights.shipped import IMAGENET, check_network, is_address,
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network that names the class of an image; `load` makes it.
+    """A trained network that classifies images; `load` creates it.
 
     Attributes:
         name: What was loaded.
-        model: The network with its main head alone; `None` for an exported version.
+        model: The network with its main head only; `None` for an exported version.
         class_names: In the order of the probabilities.
         preprocessing: How an image becomes the network's input.
     """
@@ -66,15 +66,15 @@ class Classifier:
         channel_order: Literal["rgb", "bgr"] = "rgb",
         batch_size: int = BATCH,
     ) -> list[Prediction]:
-        """The classes of images, best first.
+        """Classify images: for each, the best classes first.
 
         Args:
             images: One image or several, each a file's path, the bytes of a file, or uint8 pixels,
                 (height, width, 3), (height, width, 1) or (height, width).
-            views: Of each image, whose probabilities are averaged: 1, 2 with its mirror image, 6 with
-                shifts by a pixel. An exported version has 1.
-            channel_order: Of arrays: `"rgb"` as Keras and Pillow have them, `"bgr"` as OpenCV reads them.
-            batch_size: Images in a step.
+            views: Number of views per image, whose probabilities are averaged: 1 (the image), 2 (and its
+                mirror image), 6 (and one-pixel shifts). An exported version supports only 1.
+            channel_order: Channel order of arrays: `"rgb"` as in Keras and Pillow, or `"bgr"` as in OpenCV.
+            batch_size: Number of images per step.
 
         Raises:
             UserError: An image cannot be read, or an argument is not as above.
@@ -110,13 +110,13 @@ class Classifier:
 
         Args:
             image: As for `predict`.
-            top: How many classes; of an exported version 5 at most.
-            blocks: Names of Inception blocks, such as `["3b", "5b"]`, whose output to return, too.
-            channel_order: Of an array of pixels.
+            top: Number of classes; at most 5 for an exported version.
+            blocks: Names of Inception blocks, such as `["3b", "5b"]`, whose outputs to return as well.
+            channel_order: Channel order of an array, as for `predict`.
 
         Raises:
             UserError: The image cannot be read, the network does not end in a global pool and a Dense layer
-                or has no such block, or it is a version that was exported without its maps.
+                or has no such block, or the version was exported without `cam`.
         """
         if not top >= 1:
             raise UserError(f"expected `top` to be at least 1, got {top}")
@@ -140,13 +140,12 @@ def load(name: str | Path, *, variant: str = "paper") -> Classifier:
     """Load a classifier.
 
     Args:
-        name: A network that comes with the package (`shipped_names()`), such as `"cifar10"`;
-            `"imagenet"`, published weights, which are downloaded the first time; a finished run's folder; an
-            exported version's folder, or a model's directory for its highest version; or the address of a
-            zipped run folder with its hash, `https://.../flowers.zip#sha256=...` or
-            `hf://OWNER/REPOSITORY/FILE#sha256=...`. A name of the package goes before a folder: `./cifar10`
-            is the folder.
-        variant: For `"imagenet"`, whose weights: `"paper"` (BVLC's), `"torchvision"` or `"slim"`.
+        name: A network of the package (`shipped_names()`), such as `"cifar10"`. Or `"imagenet"`: published
+            weights, downloaded on first use. Or the folder of a finished run, of an exported version, or of a
+            model, for its highest version. Or the address of a zipped run folder with its hash:
+            `https://.../flowers.zip#sha256=...` or `hf://OWNER/REPOSITORY/FILE#sha256=...`. A name of the
+            package takes precedence over a folder of that name: pass `./cifar10` for the folder.
+        variant: With `"imagenet"`: `"paper"` (BVLC's weights), `"torchvision"` or `"slim"`.
 
     Raises:
         UserError: There is no such network, or it cannot be downloaded or is damaged.

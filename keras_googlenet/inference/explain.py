@@ -1,4 +1,5 @@
-"""Where in an image a network sees a class: class activation maps, its heads' opinions, its blocks' features.
+"""Where in an image a network sees a class: class activation maps, each head's probabilities, blocks'
+features.
 
 Source of the maps: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization".
 """
@@ -39,10 +40,11 @@ class Explanation:
     Attributes:
         pixels: The image as the network takes it, uint8 (height, width, 1 or 3), in RGB.
         image: The whole image, uint8 (its height, its width, 1 or 3), in RGB.
-        region: What of `image` the network sees: top, left, bottom and right as fractions of its height and
-            width. The maps lie on it.
+        region: The part of `image` that the network sees: top, left, bottom and right as fractions of its
+            height and width. The maps cover this part.
         classes: The best classes with their probabilities, best first.
-        maps: float32 (classes, height, width), as `pixels`: each class's share of its logit by place.
+        maps: float32 (classes, height, width), as large as `pixels`: what each position adds to the class's
+            logit.
         heads: For a network with auxiliary heads: each head's probabilities of `classes`.
         features: The outputs of Inception blocks by name, float32 (height, width, channels).
     """
@@ -77,8 +79,8 @@ def explanation(
         preprocessing: What it expects.
         class_names: In label order.
         image: The upright image, uint8 (its height, its width, channels).
-        top: How many.
-        blocks: Names of Inception blocks whose output is wanted.
+        top: Number of classes.
+        blocks: Names of Inception blocks whose outputs to return.
 
     Raises:
         UserError: The network ends otherwise, or has no such block.
@@ -127,8 +129,8 @@ def shrunk(image: np.ndarray) -> np.ndarray:
 def draw(found: Explanation, path: Path | str | BinaryIO, title: str = "") -> None:
     """Draw a picture: the image, and each class's map over it; red is where the class gets most of its logit.
 
-    Where the network sees a part of the image only, a frame shows that part. A large image is drawn smaller.
-    Further rows show the heads' opinions and, for each block, the channels that respond most.
+    If the network sees only a part of the image, a frame shows that part. A large image is drawn smaller.
+    Further rows show each head's probabilities and, for each block, the channels that respond most.
     """
     image = shrunk(found.image)
     height, width = image.shape[:2]

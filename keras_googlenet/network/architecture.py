@@ -1,4 +1,4 @@
-"""The network as data: Table 1 of the paper, the variants, and the geometry that follows from them.
+"""The network as data: Table 1 of the paper, the variants, and their geometry.
 
 Source: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842, Table 1 and Figure 3; what the
 paper leaves open (padding, rounding, initialization) follows the BVLC reference model of Caffe. Each other
@@ -120,7 +120,7 @@ class Architecture:
 
     Attributes:
         name: Short name.
-        description: The one line it differs by.
+        description: How it differs from the others, in one line.
         stages: From the image to the last block, in order.
         auxiliary_heads: Its training-time classifiers; may be empty.
         batch_norm: Batch normalization after every convolution, which then has no bias.
@@ -129,14 +129,14 @@ class Architecture:
             them, the naive block (Figure 2a), whose pool passes all its input's channels on.
         linear_reductions: No ReLU after the reductions.
         branch_5x5: What the 5x5 branch computes with.
-        residual: A projected shortcut round each block, before a last ReLU.
-        activation: Of every convolution.
-        head_pool: The pool over all places before the main classifier: averages, or largest values.
-        dropout: Before the main classifier.
-        aux_dropout: Before the auxiliary classifiers.
+        residual: A projected shortcut around each block, before a last ReLU.
+        activation: Activation of every convolution.
+        head_pool: The global pool before the main classifier: average or maximum.
+        dropout: Dropout rate before the main classifier.
+        aux_dropout: Dropout rate before the auxiliary classifiers.
         kernel_initializer: Keras's name of the kernels' initializer.
-        bias_initializer: Constant that biases start at; those of classifiers start at 0.
-        input_size: Side in pixels of the images that it is profiled for.
+        bias_initializer: Initial value of biases; those of classifiers start at 0.
+        input_size: Side in pixels of the images for which it is profiled.
     """
 
     name: str
@@ -170,7 +170,8 @@ class Architecture:
                 `{"3a": (64, 96, 128, 16, 32, 32)}`.
 
         Raises:
-            ValueError: `rows` does not name this architecture's blocks, or a block has not six channels.
+            ValueError: `rows` does not name this architecture's blocks, or a block does not have six
+                channels.
         """
         names = [block.name for block in self.blocks]
         if isinstance(rows, Mapping):
@@ -235,7 +236,7 @@ class Architecture:
 
 
 def _check_fields(part: Any) -> None:
-    """Refuse values of a type, or of a size, that no network can have."""
+    """Refuse values whose type or size no network can have."""
     for field in fields(part):
         value, kind = getattr(part, field.name), str(field.type)
         if value is None and "None" in kind:
@@ -313,8 +314,8 @@ def check_size(architecture: Architecture, height: int | None, width: int | None
         )
     if aux_heads and None in (height, width):
         raise ValueError(
-            "With auxiliary heads the input's height and width should be known, for they hold fully "
-            f"connected layers; give `input_shape` or `aux_heads=False`. Received: {height} x {width}"
+            "With auxiliary heads the input's height and width should be known: they have fully connected "
+            f"layers; give `input_shape` or `aux_heads=False`. Received: {height} x {width}"
         )
 
 

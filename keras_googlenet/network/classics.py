@@ -1,8 +1,8 @@
 """The networks that GoogLeNet is compared with: `NiN()`, `AlexNet()` and `VGG11()`.
 
 Each is rows of data like those of `architecture.py`, so its convolutions, paddings and errors are those of
-`GoogLeNet()`. Initialization is Xavier with biases of 0 and dropout 0.5, as in Zhang et al., "Dive into
-Deep Learning", where the three are set side by side with GoogLeNet.
+`GoogLeNet()`. Initialization is Xavier with biases of 0 and dropout 0.5, as in Zhang et al., "Dive into Deep
+Learning", which compares the three with GoogLeNet.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def NiN(  # noqa: N802 (Keras names its applications like classes)
     dropout: float = DROPOUT,
     name: str = "nin",
 ) -> keras.Model:
-    """Network in Network: convolutions alone, and an average of the last for each class.
+    """Network in Network: only convolutions, and a global average of the last one per class.
 
     Source: Lin et al., "Network in Network" (arXiv 1312.4400), as Dive into Deep Learning has it.
 

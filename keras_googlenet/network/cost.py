@@ -1,7 +1,7 @@
-"""What a network costs, counted from its rows, before anything is built.
+"""The cost of a network, counted from its rows, before anything is built.
 
-Costs are the main path's, for one image: auxiliary heads are gone when a network is served. Tests hold them
-against what `profile.costs` counts on built models.
+Costs are those of the main path for one image, because a served network has no auxiliary heads. Tests compare
+them with those that `profile.costs` counts on built models.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def cost(architecture: Architecture, size: InputSize) -> Cost:
 def stage_costs(architecture: Architecture, size: InputSize) -> list[StageCost]:
     """The cost of each row of the paper's Table 1, from the image to the classes.
 
-    As in the paper, normalization has no row, a 1x1 reduction of the stem is in the row of the convolution
-    behind it, and the softmax is part of the linear layer.
+    As in the paper, normalization has no row, a 1x1 reduction of the stem belongs to the row of the following
+    convolution, and the softmax is part of the linear layer.
 
     Args:
         architecture: The network.
@@ -136,7 +136,7 @@ def _block_convolutions(
     """The convolutions of an Inception block.
 
     Args:
-        architecture: What its branches are made of.
+        architecture: The architecture of its branches.
         block: Its row.
         inputs: Channels of its input.
 

@@ -48,9 +48,9 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
         weights: `None` (random initialization); `"imagenet"` (the published weights that fit the
             variant: BVLC's for `paper`, torchvision's, TF-Slim's); the name of a network that comes
             with the package (`keras_googlenet.shipped_names()`), such as `"cifar10"`; or the path of a
-            `.weights.h5` or `.keras` file, or of a run's folder. Classifiers of other classes, a first
-            convolution of other channels and auxiliary heads of another input size keep their initial
-            values, and a warning names them.
+            `.weights.h5` or `.keras` file, or of a run's folder. Layers that may differ (classifiers for
+            other classes, a first convolution for other channels, auxiliary heads for another input size)
+            keep their initial values; a warning names them.
         input_tensor: A Keras tensor to build on, instead of a new input.
         input_shape: `(height, width, channels)` (channels first under that data format). Defaults to
             224 x 224 x 3 (that of a shipped network) with top and `(None, None, 3)` without. Any number
@@ -72,8 +72,8 @@ def GoogLeNet(  # noqa: N802 (Keras names its applications like classes)
         `loss_weights=[1, 0.3, 0.3]`. With `aux_heads=False`, the main output alone.
 
     Raises:
-        ValueError: An argument is not as above, the input is too small for the geometry, or a shipped
-            network is asked for in another variant, size or number of classes.
+        ValueError: An argument is not as above, the input is too small for the network, or a shipped network
+            is requested in another variant, size or number of classes.
     """
     if is_shipped(weights):
         variant, input_shape, classes = _as_shipped(

@@ -34,7 +34,7 @@ def build(
         aux_heads: With top: whether to end in the auxiliary classifiers as well.
         pooling: Without top: `None`, `"avg"` or `"max"`, over all places.
         classes: Number of classes of each classifier.
-        activation: Of the classifiers; `None` for logits.
+        activation: Activation of the classifiers; `None` for logits.
         dropout: Rate before the main classifier.
         aux_dropout: Rate before the auxiliary classifiers.
 

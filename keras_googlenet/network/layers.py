@@ -1,7 +1,7 @@
 """The building blocks: pure functions from a symbolic tensor and its row of data to a tensor.
 
-They use Keras alone, so any backend runs them, and no class of our own, so a saved model loads
-wherever Keras does. Layers are named after the paper: `inception_4a_3x3_reduce`.
+They use only Keras, so any backend runs them, and no custom classes, so a saved model loads wherever Keras
+does. Layers are named after the paper: `inception_4a_3x3_reduce`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def activation(x: Tensor, architecture: Architecture, name: str) -> Tensor:
 def max_pool(x: Tensor, spec: MaxPool) -> Tensor:
     """Max pool under any of the paddings of `architecture.Padding`.
 
-    Where it pads itself it pads with zeros, which are neutral: each pool of the family follows a ReLU.
+    Explicit padding uses zeros, which are neutral: each pool of the family follows a ReLU.
 
     Args:
         x: (batch, height, width, channels), or channels first under that data format.
@@ -176,7 +176,7 @@ def local_response_norm(
     """
     axis = channel_axis()
     x = ops.moveaxis(ops.cast(x, "float32"), axis, -1)
-    # One convolution along the channels: in training, faster than TensorFlow's own LRN.
+    # One convolution along the channels: faster in training than TensorFlow's LRN.
     window = np.full((1, 1, size, 1, 1), alpha / size, "float32")
     squares = ops.expand_dims(ops.square(x), -1)
     scale = k + ops.squeeze(ops.conv(squares, window, 1, "same", "channels_last"), -1)

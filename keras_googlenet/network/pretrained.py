@@ -42,13 +42,13 @@ def convert_file(original: Path, spec: WeightsSpec, to: Path) -> None:
 def load_imagenet(model: keras.Model, spec: WeightsSpec) -> list[str]:
     """Fill `model` from published weights, all that fits it.
 
-    TF-Slim's background class is left out if the model numbers classes without it.
+    TF-Slim's background class is omitted if the model has no such class.
 
     Returns:
         Names of the layers left at their initial values.
 
     Raises:
-        UserError: The model is of another architecture, or the weights cannot be had.
+        UserError: The model has another architecture, or the weights are not available.
     """
     arrays = read_arrays(converted_file(spec))
     main = next((layer for layer in model.layers if layer.name == MAIN), None)

@@ -54,7 +54,7 @@ def copy_model(model: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
         model: A functional model.
         clone: From a layer to one that has the same weights.
     """
-    # `clone_model` copies the optimizer too, and a file that holds ours loads only where this package is.
+    # `clone_model` copies the optimizer too, and a file with ours loads only where this package is installed.
     uncompiled = keras.Model(model.input, model.output, name=model.name)
     copy = keras.models.clone_model(uncompiled, clone_function=clone)
     copy.set_weights(model.get_weights())
@@ -115,7 +115,7 @@ def freeze(model: keras.Model, through: str) -> None:
 
 
 def features_of(model: keras.Model) -> Tensor:
-    """What enters the classifier `main`, before dropout."""
+    """The input of the classifier `main`, before dropout."""
     features = model.get_layer(MAIN).input
     while isinstance(_producer(model, features), keras.layers.Dropout):
         features = _producer(model, features).input

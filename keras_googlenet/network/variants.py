@@ -1,6 +1,6 @@
 """The named networks, each with its source. All have the channels of Table 1.
 
-Facts that no published text states (padding, rounding) were read from the implementation named.
+Facts that no published text states (padding, rounding) were read from the named implementation.
 """
 
 from __future__ import annotations

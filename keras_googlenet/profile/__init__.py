@@ -1,1 +1,1 @@
-"""What a network costs, stage by stage, and how that compares with what is printed."""
+"""The cost of a network, stage by stage, compared with the printed figures."""

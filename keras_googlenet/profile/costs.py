@@ -1,6 +1,6 @@
-"""What any built model costs: parameters, multiply-adds and activations, by a walk of Keras's graph.
+"""The cost of any built model: parameters, multiply-adds and activations, counted on Keras's graph.
 
-The classics are counted so. GoogLeNets are counted from their rows by `network.cost`; tests compare both.
+Used for the classics. GoogLeNets are counted from their rows by `network.cost`; tests compare both.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Row:
         branches: Columns side by side, each the boxes from top to bottom: their text and kind of color.
         output: The shape of what leaves it.
         name: Of a block.
-        head: The auxiliary head that branches off behind it.
+        head: The auxiliary head that branches off after it.
     """
 
     branches: tuple[tuple[tuple[str, str], ...], ...]

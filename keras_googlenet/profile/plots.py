@@ -1,4 +1,4 @@
-"""The picture of what networks cost: parameters against multiply-adds."""
+"""The picture of networks' costs: parameters against multiply-adds."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _place(label: Annotation, start: float, taken: Sequence[Bbox], inside: Bbox)
     """Move the label to the nearest place that nothing has taken, from the direction `start` on.
 
     Returns:
-        Where the label is then, in pixels.
+        The label's final position, in pixels.
     """
     width = text_box(label).width * 72 / DPI / 2  # half of it, in points
     for distance, turn in itertools.product(DISTANCES, TURNS):

@@ -1,4 +1,4 @@
-"""What the paper's Table 1 prints in its columns "params" and "ops", to hold counts against."""
+"""The columns "params" and "ops" as printed in the paper's Table 1, to compare counts with."""
 
 from __future__ import annotations
 

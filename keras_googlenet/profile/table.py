@@ -1,4 +1,4 @@
-"""The paper's Table 1, counted, and what networks are compared by. Imports no Keras."""
+"""The paper's Table 1, counted, and the figures that networks are compared by. Imports no Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training run's whole state in one file, so that it can go on as if it had never stopped."""
+"""A training run's whole state in one file, so that it can resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Progress:
         return cls(cursor, [dict(row) for row in fields["rows"]], float(fields["seconds"]))
 
     def check(self, epochs: int, steps: int) -> None:
-        """Refuse what no run of so many epochs and steps an epoch can come to.
+        """Refuse a state that no run of this many epochs, and steps per epoch, can reach.
 
         Raises:
-            UserError: It is that.
+            UserError: The state is impossible.
         """
         epoch, step, rows = self.cursor.epoch, self.cursor.step, len(self.rows)
         if not (0 <= epoch <= epochs and 0 <= step < steps and rows == epoch and self.seconds >= 0):
@@ -80,9 +80,9 @@ def variables(model: keras.Model) -> dict[str, Any]:
 
 
 def save(path: Path, model: keras.Model, progress: Progress) -> None:
-    """Write the state to a file, which is replaced at once or not at all.
+    """Write the state to a file, atomically.
 
-    `last.npz` that was there stays as `previous.npz`, to go back to where the new one is damaged later.
+    The old `last.npz` is kept as `previous.npz`, in case the new one is damaged later.
     """
     arrays = {name: keras.ops.convert_to_numpy(value) for name, value in variables(model).items()}
     arrays[PROGRESS] = np.array(json.dumps(asdict(progress)))
@@ -90,25 +90,25 @@ def save(path: Path, model: keras.Model, progress: Progress) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)
         if path.name == LAST and path.is_file():
             path.replace(path.with_name(PREVIOUS))  # killed here, a run resumes from that
 
 
 def restore_last(folder: Path, model: keras.Model, *, epochs: int, steps: int) -> Restored | None:
-    """Put the state of a run's last checkpoint into its model, or of the one before where that is damaged.
+    """Put the state of a run's last checkpoint into its model, or of the previous one if the last is damaged.
 
     Args:
         folder: The run's.
         model: Of the same network and optimizer.
-        epochs: Of the whole run.
-        steps: In an epoch.
+        epochs: Number of epochs of the whole run.
+        steps: Number of steps per epoch.
 
     Returns:
-        What was restored; `None` where there is no checkpoint.
+        What was restored; `None` if there is no checkpoint.
 
     Raises:
-        UserError: No checkpoint of those that are there can be used.
+        UserError: There are checkpoints, but none can be used.
     """
     files = [folder / FOLDER / name for name in (LAST, PREVIOUS)]
     reasons = []
@@ -165,7 +165,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        # A run of an earlier version has no checksum.
+        # Runs of earlier versions have no checksum.
         if CHECKSUM in arrays and str(arrays.pop(CHECKSUM)) != _checksum(arrays):
             raise ValueError("its checksum does not match")
     except Exception as error:  # of zip, NumPy's headers or the system, as the damage has it
@@ -196,7 +196,7 @@ def _check_fits(path: Path, arrays: dict[str, np.ndarray], targets: dict[str, An
 
 
 def restore_running_means(model: keras.Model, running_means: dict[str, np.ndarray]) -> None:
-    """Put back the metrics of an epoch that is entered in its middle."""
+    """Restore the metrics of an epoch that is resumed in its middle."""
     if len(model.metrics_variables) < len(running_means):
         _build_metrics(model)
     targets = variables(model)
@@ -205,7 +205,7 @@ def restore_running_means(model: keras.Model, running_means: dict[str, np.ndarra
 
 
 def _build_metrics(model: keras.Model) -> None:
-    """Make the metrics' variables, as the first training step else does."""
+    """Create the metrics' variables, which otherwise the first training step creates."""
     predicted = [keras.ops.zeros((1, *output.shape[1:])) for output in model.outputs]
     predictions = predicted if len(predicted) > 1 else predicted[0]
     model.compute_loss(y=predictions, y_pred=predictions)

@@ -1,4 +1,4 @@
-"""What a training run is made of. Imports neither Keras nor TensorFlow: the command line reads it."""
+"""The options of a training run. Imports neither Keras nor TensorFlow: the command line reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_googlenet.weights.shipped import located
 
 CLASSICS = ("nin", "nin_small", "alexnet", "vgg11")  # of `network.classics`
 VARIANT = "bn"  # learns at once at any sensible rate; the paper's needs a careful one
-# Beyond these a run would take years or more memory than machines have: a slip of the keys.
+# Larger values are typing errors: such a run would take years, or more memory than machines have.
 MOST_EPOCHS, LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH = 100_000, 65_536, 4_096, 64
 OF_WEIGHTS: Any = None  # default of options that a run in `weights` has, too
 SCHEDULES = ("step", "polynomial", "cosine", "constant")
@@ -28,7 +28,9 @@ SCHEDULES = ("step", "polynomial", "cosine", "constant")
 class RunConfig:
     """A training run: every field is an option of `keras-googlenet train`."""
 
-    data: str = field(metadata={"help": f"The images: {expected_data()}."})
+    data: str | None = field(
+        default=None, metadata={"help": f"The images, unless a recipe names them: {expected_data()}."}
+    )
 
     run: Path
     """The run's folder: a new one, or with --resume an unfinished run's."""
@@ -263,7 +265,8 @@ class RunConfig:
             raise UserError(f"expected no `head_scale` for {self.variant}: it is GoogLeNet's")
 
     def _fill_from_weights(self) -> None:
-        """Network options not given come from the run that it starts from, or the package's defaults."""
+        """Network options that are not given come from the run in `weights`, or from the package's
+        defaults."""
         found: dict[str, Any] = {"variant": VARIANT, "width": 1.0}
         run = located(self.weights) if self.weights is not None else None
         names = ("variant", "width", "image_size", "channels")

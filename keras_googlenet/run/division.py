@@ -1,4 +1,4 @@
-"""What a run's images were and how they were divided: recorded when it begins, compared when it goes on.
+"""A run's images and their split: recorded when it starts, compared when it resumes.
 
 A file's row holds its class, size and hash. Images that are not the user's files, such as those of
 TensorFlow Datasets, have one fingerprint for each part.
@@ -31,12 +31,12 @@ DIGEST_BYTES = 8
 NAMED = 2  # files in a message
 
 
-def encoded(data: ImageData, root: str) -> bytes:
+def encoded(data: ImageData, root: str | None) -> bytes:
     """The content of a run's `DIVISION`.
 
     Args:
         data: Its images.
-        root: Its option `data`: the folder that paths are relative to.
+        root: Its option `data`: the folder that paths are relative to; `None` for a run of arrays.
     """
     text = json.dumps(described(data, root), separators=(",", ":"))
     return gzip.compress(text.encode("utf-8", "surrogateescape"), mtime=0)
@@ -58,13 +58,13 @@ def recorded(run: Path) -> dict[str, Any] | None:
         raise UserError(f"{file} is not a run's record of its images ({error!r})") from None
 
 
-def described(data: ImageData, root: str) -> dict[str, Any]:
-    """A data set as JSON types: class names, and each part's files or its fingerprint."""
+def described(data: ImageData, root: str | None) -> dict[str, Any]:
+    """A data set as JSON types: class names, and the files or the fingerprint of each part."""
     parts = {name: _files(getattr(data, name), root, data.class_names) for name in PARTS}
     return {"classes": list(data.class_names), "parts": parts}
 
 
-def _files(part: Part, root: str, class_names: Sequence[str]) -> dict[str, Any]:
+def _files(part: Part, root: str | None, class_names: Sequence[str]) -> dict[str, Any]:
     if part.files is None:
         return {"images": part.count, "fingerprint": _fingerprint(part)}
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -75,9 +75,10 @@ def _files(part: Part, root: str, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _relative(file: Path, root: str) -> str:
-    folder = data_folder(root)
-    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+def _relative(file: Path, root: str | None) -> str:
+    folder = None if root is None else data_folder(root)
+    is_below = folder is not None and file.is_relative_to(folder)
+    return file.relative_to(str(folder)).as_posix() if is_below else str(file)
 
 
 def _bytes(image: bytes | Path | np.ndarray) -> bytes:
@@ -101,7 +102,7 @@ def _fingerprint(part: Part) -> str:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In what two descriptions of a data set differ, in words."""
+    """The differences between two descriptions of a data set, in words."""
     found = []
     if then["classes"] != now["classes"]:
         lost = [name for name in then["classes"] if name not in now["classes"]]
@@ -133,8 +134,8 @@ def _by_file(described: dict[str, Any]) -> dict[str, tuple[str, str, int, str]]:
     }
 
 
-def check(run: Path, data: ImageData, root: str) -> bool:
-    """Compare what data is now with what a run recorded; returns whether there was a record.
+def check(run: Path, data: ImageData, root: str | None) -> bool:
+    """Compare the current data with a run's record; returns whether there was a record.
 
     Raises:
         UserError: It has changed; the first differences are named.
@@ -145,18 +146,18 @@ def check(run: Path, data: ImageData, root: str) -> bool:
     found = differences(then, described(data, root))
     if found:
         raise UserError(
-            f"{root} has changed since {run} began to train on it: {'; '.join(found)}. Restore it, or pass "
-            "`recorded_split` to use the recorded files that still exist"
+            f"{root or 'the data'} has changed since {run} began to train on it: {'; '.join(found)}. "
+            "Restore it, or pass `recorded_split` to use the recorded files that still exist"
         )
     return True
 
 
-def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
-    """The images that are still there, of the classes and in the parts that a run recorded.
+def as_recorded(run: Path, data: ImageData, root: str | None) -> ImageData:
+    """The images of a run's record that still exist, with their recorded classes and parts.
 
     Args:
         run: The run's folder.
-        data: What its data is now.
+        data: Its current data.
         root: The folder that paths are relative to.
 
     Raises:
@@ -180,7 +181,10 @@ def as_recorded(run: Path, data: ImageData, root: str) -> ImageData:
     trained = set(train.labels.tolist())
     gone = [name for label, name in enumerate(then["classes"]) if label not in trained]
     if gone:
-        raise UserError(f"{root} has no training image left of {listed(gone, NAMED)}, as {run} recorded them")
+        raise UserError(
+            f"{root or 'the data'} has no training image left of {listed(gone, NAMED)}, "
+            f"as {run} recorded them"
+        )
     return replace(
         data,
         class_names=tuple(then["classes"]),

@@ -42,19 +42,19 @@ def created(
     architecture: Architecture | None = None,
     division: bytes | None = None,
 ) -> Iterator[None]:
-    """Make a run's folder, with what is known before the first step, and hold it.
+    """Create a run's folder, with everything known before the first step, and lock it.
 
-    It appears complete or not at all.
+    The folder appears complete or not at all.
 
     Args:
         folder: The new folder.
         config: What its `config.json` holds.
         class_names: In label order.
         architecture: The network, where it is a GoogLeNet.
-        division: What its `division.DIVISION` holds, if it gets one.
+        division: The content of its `division.DIVISION`, if it gets one.
 
     Raises:
-        UserError: It was made by another process meanwhile.
+        UserError: Another process has created it meanwhile.
     """
     with held_new(folder, WORK) as unfinished:
         write_json(unfinished / CONFIG, config)
@@ -78,7 +78,7 @@ def write_labels(path: Path, class_names: Sequence[str]) -> None:
 
 
 def recorded(folder: Path) -> dict[str, Any]:
-    """All that a run's `config.json` holds: its options, and what was known before its first step.
+    """The content of a run's `config.json`: its options, and everything known before its first step.
 
     Raises:
         UserError: It is missing or damaged.
@@ -90,7 +90,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> dict[str, Any] | None:
-    """What a run's `summary.json` holds; `None` where the run is not finished.
+    """The content of a run's `summary.json`; `None` if the run is not finished.
 
     Raises:
         UserError: The file is damaged.
@@ -124,12 +124,12 @@ def load(folder: Path, *, weights: Literal["average", "last"] | None = None) -> 
 
     Args:
         folder: The run's.
-        weights: Of a run that averaged them (`RunConfig.average`): the average, which `model.keras`
-            holds, or what the last step of the saved epoch left, which its checkpoint holds. By
-            default what `model.keras` holds. A run that did not average has the last ones alone.
+        weights: For a run with averaged weights (`RunConfig.average`): the average, in `model.keras`, or the
+            last weights of the saved epoch, in its checkpoint. By default those in `model.keras`. A run
+            without averaging has only the last weights.
 
     Raises:
-        UserError: Something of it is missing or corrupt, or it has no such weights.
+        UserError: A file is missing or corrupt, or the run has no such weights.
     """
     check_run(folder)
     for name in (CONFIG, LABELS, MODEL):
@@ -174,7 +174,7 @@ def load_labels(folder: Path) -> tuple[str, ...]:
 
 
 def load_preprocessing(folder: Path) -> Preprocessing:
-    """What a run's model was trained with.
+    """The preprocessing that a run's model was trained with.
 
     Raises:
         UserError: The run's configuration is missing or corrupt.

@@ -1,11 +1,11 @@
-"""What a run reads: its images, and how they become its network's input."""
+"""A run's inputs: its images, and the preprocessing of its network."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.data.sources import load_data
+from keras_googlenet.data.sources import check_data, load_data
 from keras_googlenet.images.spec import WHITE, Preprocessing
 from keras_googlenet.run import folder
 from keras_googlenet.run.config import RunConfig
@@ -14,9 +14,13 @@ from keras_googlenet.weights.shipped import located
 
 
 def open_data(config: RunConfig) -> ImageData:
-    """The images that a run names, divided as it divides them."""
+    """A run's images, in its split.
+
+    Raises:
+        UserError: The options name no images, or they cannot be used.
+    """
     return load_data(
-        config.data,
+        check_data(config.data),
         validation_fraction=config.validation_fraction,
         seed=config.seed,
         test_split=config.test_split,
@@ -29,7 +33,7 @@ def open_data(config: RunConfig) -> ImageData:
 
 
 def run_preprocessing(config: RunConfig, data: ImageData) -> Preprocessing:
-    """That of the weights to start from, at the run's size and channels."""
+    """The preprocessing of the weights to start from, at the run's size and channels."""
     size = config.image_size or data.image_size
     channels = config.channels or data.channels
     base = Preprocessing(size, size, channels)

@@ -1,7 +1,7 @@
-"""Named options: one for each source that this project follows, and one that goes past its figure.
+"""Named options: one set for each source that this project follows, and one that exceeds its figure.
 
-A recipe is a function without arguments, so that its docstring can say where it comes from, its command,
-what it takes and what it reached. `RESULTS.md` has the runs. Where a recipe names no data, `--data` does.
+A recipe is a function without arguments; its docstring gives its source, command, run time and score.
+`RESULTS.md` has the runs. Pass `--data` to a recipe that names no data.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Options = dict[str, Any]
 
 
 # Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, for a mean loss and batches of
-# 512; but that the rate ends at 0, weights are averaged at each step in place of every fifth, and no offset
-# rests. Where it says 0.75 at most for such batches, this rate has reached 0.77 as its warm-up ends.
+# 512. Differences: the rate ends at 0, weights are averaged at each step instead of every fifth, and no
+# offset is frozen. Its peak rate for such batches is 0.75; this rate reaches 0.77 at the end of its warm-up.
 AIRBENCH: Options = {
     "variant": "short",
     "whiten": True,
@@ -44,8 +44,8 @@ def fashion_mnist_d2l() -> Options:
 
     keras-googlenet train --recipe fashion_mnist_d2l --run runs/fashion_mnist_d2l
 
-    Source: "Multi-Branch Networks (GoogLeNet)", rate 0.1, 10 epochs, batches of 128; it prints 0.901. This
-    reached 0.8941 of the test images, on 3,000 training images fewer, in 1 h 21 min on two busy cores.
+    Source: "Multi-Branch Networks (GoogLeNet)", rate 0.1, 10 epochs, batches of 128; it prints 0.901. Test
+    accuracy here: 0.8941, with 3,000 fewer training images, in 1 h 21 min on two busy cores.
     """
     return {
         "data": "tfds:fashion_mnist",
@@ -66,9 +66,9 @@ def fashion_mnist_best() -> Options:
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 
-    At the images' own 28 x 28 with half of the channels. It reached 0.9377 of the test images in 15 epochs
-    (aim: 0.94; the data set's own list has a GoogLeNet at 0.937, submitted and not checked), in 1 h 41 min on
-    two busy cores, on an earlier commit.
+    At the images' own 28 x 28 with half of the channels. Test accuracy 0.9377 after 15 epochs (aim: 0.94; the
+    data set's own list has a GoogLeNet at 0.937, submitted and not checked). It took 1 h 41 min on two busy
+    cores, on an earlier commit.
     """
     return {
         "data": "tfds:fashion_mnist",
@@ -90,12 +90,12 @@ def fashion_mnist_best() -> Options:
 
 
 def fashion_mnist_fast() -> Options:
-    """What Fashion-MNIST gives in half an hour: the `short` network at half width, airbench's solver.
+    """Fashion-MNIST in half an hour: the `short` network at half width, airbench's solver.
 
     keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
 
-    It reached 0.9358 of the test images, 0.9378 with six views, in 25 min on two cores without bfloat16,
-    next to other work.
+    Test accuracy 0.9358, with six views 0.9378, in 25 min on two cores without bfloat16, shared with other
+    work.
     """
     return AIRBENCH | {
         "data": "tfds:fashion_mnist",
@@ -113,8 +113,8 @@ def nin_fashion_mnist() -> Options:
 
     keras-googlenet train --recipe nin_fashion_mnist --run runs/nin_fashion_mnist
 
-    Source: the older edition's NiN, rate 0.05, 5 epochs, batches of 256. It reached 0.836 of the test
-    images, in a minute on two busy cores.
+    Source: the older edition's NiN, rate 0.05, 5 epochs, batches of 256. Test accuracy 0.836, in a minute on
+    two busy cores.
     """
     return {
         "data": "tfds:fashion_mnist",
@@ -156,19 +156,19 @@ def cifar10_best() -> Options:
 
     keras-googlenet train --recipe cifar10_best --run runs/cifar10_best
 
-    It reached 0.8858 of the test images (aim: 0.94), 0.8939 with six views, in 66 min on two cores without
-    bfloat16, next to other work; from JPEG copies of the images, which lose a little. For more, on a GPU add
+    Test accuracy 0.8858 (aim: 0.94), with six views 0.8939, in 66 min on two cores without bfloat16, shared
+    with other work. It was trained on JPEG copies of the images, which lose a little. For more, on a GPU add
     `--width 2 --epochs 40 --augment translate --augment alternate --augment cutout`.
     """
     return AIRBENCH | {"data": "tfds:cifar10", "image_size": 32, "augment": ("translate", "alternate")}
 
 
 def cifar10_fast() -> Options:
-    """What CIFAR-10 gives in minutes on two cores: `cifar10_best` with half of the channels, for 5 epochs.
+    """CIFAR-10 in minutes on two cores: `cifar10_best` with half of the channels, for 5 epochs.
 
     keras-googlenet train --recipe cifar10_fast --run runs/cifar10_fast
 
-    It was not run to its end here.
+    Not measured.
     """
     return cifar10_best() | {"width": 0.5, "epochs": 5, "warmup_epochs": 1.25}
 
@@ -178,8 +178,8 @@ def flowers17() -> Options:
 
     keras-googlenet train --recipe flowers17 --data flowers17 --run runs/flowers17
 
-    The test images are those whose number is divisible by 4. Not measured in this form: before copies of test
-    images were skipped in training (`--group-duplicates`), it reached 0.797 (aim: 0.85; no figure from
+    The test images are those whose number is divisible by 4. Not measured in this form. Before copies of test
+    images were skipped in training (`--group-duplicates`), test accuracy was 0.797 (aim: 0.85; no figure from
     scratch is published), in 1 h 35 min on two busy cores.
     """
     return {
@@ -206,7 +206,7 @@ def slides_two_class() -> Options:
 
     keras-googlenet train --recipe slides_two_class --run runs/slides_two_class
 
-    It reached 0.795 of the 2,000 test images, in 4 min on two busy cores.
+    Test accuracy 0.795 (2,000 images), in 4 min on two busy cores.
     """
     return {
         "data": "tfds:cifar10",
@@ -268,7 +268,7 @@ def recipe_options(name: str, epochs: int | None = None) -> Options:
 
     Args:
         name: The recipe's.
-        epochs: Instead of the recipe's; a longer warm-up becomes as long.
+        epochs: Replaces the recipe's number; a longer warm-up is shortened to it.
 
     Raises:
         UserError: There is no such recipe.

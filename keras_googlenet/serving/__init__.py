@@ -1,4 +1,4 @@
-"""From a trained network to answers: SavedModel export, the preview of TensorFlow Serving, clients.
+"""From a trained network to predictions: SavedModel export, the preview of TensorFlow Serving, clients.
 
 The names below load their modules when first used: a client over REST needs no TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""`deploy(folder, model)`: what an operator copies, written for a model, with the page to try it on."""
+"""`deploy(folder, model)`: files for a deployment of one model, with the page to try it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLE = "googlenet"  # the model of the files
 
 
 def deploy(folder: Path, model: str) -> str:
-    """Write a folder to deploy a model with TensorFlow Serving from.
+    """Write a folder of files to deploy a model with TensorFlow Serving.
 
     Args:
         folder: The folder to make; it must not exist.

@@ -1,4 +1,4 @@
-"""Averaged weights (Polyak's) need new batch statistics: the model holds those of the last weights."""
+"""Averaged weights (Polyak) need new batch statistics: the model has those of the last weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AverageStatistics(keras.callbacks.Callback):
     Args:
         part: Training images.
         preprocessing: The network's.
-        seed: Of their choice.
+        seed: Random seed of the sample of images.
     """
 
     def __init__(self, part: Part, preprocessing: Preprocessing, seed: int) -> None:

@@ -1,7 +1,8 @@
 """`batch_size="auto"`: the largest batch that fits, found by taking real steps in a separate process.
 
-Batches double from `FIRST` on. On a GPU, until its memory is exhausted; on a CPU, where that would end
-other programs, as long as the next batch fits what memory is available, as the last two sizes foretell.
+The batch size doubles from `FIRST` on. On a GPU it doubles until memory is exhausted. On a CPU that would
+kill other programs, so it doubles while the next batch, extrapolated from the last two, fits in the available
+memory.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def find(config: RunConfig, preprocessing: Preprocessing, classes: int, most: in
         text=True,
         env=os.environ | {"KERAS_BACKEND": keras.backend.backend()},
     )
-    # A process that memory ran out for may have been killed: what it had printed by then is valid.
+    # A process that ran out of memory may have been killed: what it printed before is valid.
     tried = [Tried(**json.loads(line)) for line in child.stdout.splitlines() if line.startswith("{")]
     if len(tried) < 2:  # the first is that of no step
         if child.returncode > 0:
@@ -117,7 +118,7 @@ def foretold(before: Tried, last: Tried) -> float:
 
 
 def main() -> None:
-    """Run in the separate process: try batch sizes and print each that fits on a line."""
+    """Run in the separate process: try batch sizes, and print each that fits on its line."""
     request = json.load(sys.stdin)
     config = RunConfig.from_dict(request["config"])
     preprocessing = Preprocessing.from_dict(request["preprocessing"])

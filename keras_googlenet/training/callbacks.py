@@ -27,14 +27,14 @@ Logs = dict[str, Any] | None
 
 
 class StopSignals:
-    """Remembers SIGTERM and SIGINT until a step is done."""
+    """Holds SIGTERM and SIGINT until the current step is done."""
 
     def __init__(self) -> None:
         self.received: int | None = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Catch the signals; a second one of them acts as it does elsewhere."""
+        """Catch the signals; a second signal has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -54,15 +54,15 @@ class StopSignals:
 
 
 class KeepProgress(keras.callbacks.Callback):
-    """Checkpoints within and after epochs, `metrics.csv`, early stopping, and an end on a signal.
+    """Checkpoints within and after epochs, `metrics.csv`, early stopping, and the stop on a signal.
 
     Args:
         run: The run's folder.
         progress: Where training stands; kept up to date.
-        running_means: The metrics' variables of an epoch that is entered in its middle.
-        steps: In an epoch.
-        minutes: Between checkpoints within an epoch.
-        patience: Epochs without a better validation accuracy to stop after.
+        running_means: The metrics' variables of an epoch that is resumed in its middle.
+        steps: Number of steps per epoch.
+        minutes: Minutes between checkpoints within an epoch.
+        patience: Stop after this many epochs without a better validation accuracy.
         stop: Signals received.
         last_rate: The learning rate of an epoch's last step.
         writes: Whether this process writes files: one of several does.
@@ -113,8 +113,8 @@ class KeepProgress(keras.callbacks.Callback):
                 f"lower the learning rate (it was {rate:g})"
             )
         if self.progress.cursor.step == self.steps:
-            # The end of the epoch is near, and has its own checkpoint. An epoch that was entered in its
-            # middle has fewer steps than `fit` expects: this ends it, and `on_epoch_end` lets it go on.
+            # The epoch is about to end, with its own checkpoint. An epoch resumed in its middle has fewer
+            # steps than `fit` expects: this ends it, and `on_epoch_end` lets training continue.
             self.model.stop_training = skipped > 0
             return
         if self.stop.received is not None:

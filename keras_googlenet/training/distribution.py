@@ -19,7 +19,7 @@ SLURM_PORT = 12321  # of the first process, where Slurm starts them
 
 
 def this_process() -> tuple[int, int]:
-    """This process's number, and how many there are."""
+    """This process's number, and the number of processes."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -48,7 +48,7 @@ def description() -> str:
 
 
 def scope() -> AbstractContextManager[Any]:
-    """Where a network is built so that it trains on all devices. With JAX, this holds until `end`."""
+    """The context in which to build a network that trains on all devices. With JAX, it lasts until `end`."""
     if devices() == 1:
         return nullcontext()
     if keras.backend.backend() == "jax":
@@ -67,7 +67,7 @@ def end() -> None:
 
 
 def share(part: Part) -> Part:
-    """This process's images of a part, as many as every other's: a few may be left out."""
+    """This process's images of a part, as many as in every other process; a few may be left out."""
     process, processes = this_process()
     if devices() == 1:
         return part
@@ -93,17 +93,17 @@ def connect(
     process_id: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Join this process to the others of a run, before anything is computed. JAX backend alone.
+    """Join this process to the others of a run, before anything is computed. JAX backend only.
 
     Args:
-        coordinator_address: Of the first process, `host:port`.
-        processes: How many there are.
-        process_id: This one's number, from 0.
-        environment: Where to read what is not given: `KERAS_DISTRIBUTION_*`; Slurm's variables, whose first
-            host is the first process's; or those of a Kubernetes job with indexed completion.
+        coordinator_address: Address of the first process, `host:port`.
+        processes: Number of processes.
+        process_id: Number of this process, from 0.
+        environment: Source of values that are not given: `KERAS_DISTRIBUTION_*`; Slurm's variables, whose
+            first host runs the first process; or those of a Kubernetes job with indexed completion.
 
     Raises:
-        UserError: The backend is another, something is not given, or the others cannot be reached.
+        UserError: The backend is not JAX, a value is missing, or the other processes cannot be reached.
     """
     if keras.backend.backend() != "jax":
         raise UserError(
@@ -142,7 +142,7 @@ def connect(
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a launcher says of the processes: `address`, `processes` and `process`, as far as it does."""
+    """What a launcher says about the processes: `address`, `processes` and `process`, as far as known."""
     launchers = (
         {
             "address": environment.get("KERAS_DISTRIBUTION_JOB_ADDRESSES", "").split(",")[0],

@@ -19,7 +19,7 @@ EVALUATION_BATCH = 64
 
 
 def class_weights(part: Part, classes: int) -> np.ndarray:
-    """float32 (classes,): such that each class's images weigh alike together, 1 on average."""
+    """float32 (classes,): weights that give each class the same total weight, 1 on average over images."""
     counts = np.bincount(part.labels, minlength=classes)
     return (part.count / (classes * np.maximum(counts, 1))).astype("float32")
 

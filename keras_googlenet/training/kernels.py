@@ -1,6 +1,6 @@
-"""Layers that a run on TensorFlow trains with: what Keras's compute, in fewer and faster kernels.
+"""Layers for training on TensorFlow: the same results as Keras's, in fewer and faster kernels.
 
-Only while it trains: what a run saves holds Keras's own layers again, and loads wherever Keras does.
+Used only during training: a saved run has Keras's own layers again, and loads wherever Keras does.
 `benchmarks/training.py` measures their speedup.
 """
 
@@ -28,7 +28,7 @@ SMALL_MAP = 49
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization over (batch, height, width) in TensorFlow's one kernel, in the inputs' own type.
 
-    Keras casts to float32 and takes a dozen passes over the values, and as many for the gradient.
+    Keras casts to float32 and makes a dozen passes over the values, and another dozen for the gradient.
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
@@ -56,8 +56,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 class FastConv2D(keras.layers.Conv2D):
     """A convolution of stride 1 whose kernel's gradient is a product of matrices.
 
-    On a CPU, oneDNN takes two to six times as long for the gradient of a kernel of 1x1 as for such a
-    product, and two to four times for others, on maps of up to 7 x 7.
+    On a CPU, oneDNN takes two to six times as long as such a product for the gradient of a 1x1 kernel, and
+    two to four times for other kernels on maps of up to 7 x 7.
     """
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """A convolution of stride 1 under `same` padding; x (batch, height, width, channels)."""
     import tensorflow as tf
 
-    # A custom gradient takes no variable, which the kernel is where a layer is called outside of a graph.
+    # A custom gradient takes no variable, but the kernel is one when a layer is called outside of a graph.
     x, kernel = tf.convert_to_tensor(x), tf.convert_to_tensor(kernel)
     size, _, channels, filters = kernel.shape
     _, height, width, _ = x.shape
@@ -109,7 +109,7 @@ KERAS = {
 
 
 def check_weights_can_change() -> None:
-    """Refuse an environment in which a network would not be trained.
+    """Refuse an environment in which training would not change the weights.
 
     Raises:
         UserError: The environment tells oneDNN that weights are constant.

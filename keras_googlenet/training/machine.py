@@ -1,4 +1,4 @@
-"""What a run's figures were reached on."""
+"""The machine that produced a run's figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much was used."""
+"""Available memory, and peak use."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GB, MB = 1e9, 1e6
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Where memory or the disk runs out, end with one line that says what to do.
+    """If memory or the disk runs out, end with one line that says what to do.
 
     Raises:
-        UserError: One ran out.
+        UserError: Memory or the disk ran out.
     """
     try:
         yield
@@ -45,7 +45,7 @@ def is_exhausted(error: Exception) -> bool:
 
 
 def available_bytes() -> int:
-    """Memory that a new process can have: what the machine has left, or the container."""
+    """Memory that a new process can use: what is left of the machine's or the container's."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if MEMORY_INFO.exists():
         fields = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())

@@ -41,7 +41,7 @@ def build(
 def build_for_training(
     config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
 ) -> keras.Model:
-    """What `build` makes, of the layers that train fastest; `with_keras_layers` makes it ready to save."""
+    """The network of `build` in the layers that train fastest; `with_keras_layers` makes it ready to save."""
     synchronized = config.sync_batch_norm and distribution.devices() > 1
     model = with_fast_layers(_checked_network(config, preprocessing, classes, policy), synchronized)
     if keras.backend.backend() == "jax" and distribution.devices() > 1 and not synchronized:
@@ -119,7 +119,7 @@ def architecture(config: RunConfig) -> Architecture:
     """
     if config.variant in VARIANTS:
         return VARIANTS[config.variant].scaled(config.width)
-    # The file that a run's network was read from may be gone or changed; what it recorded has its width.
+    # The network's file may be gone or changed since; the recorded architecture already has its width.
     recorded = config.run / ARCHITECTURE
     file, width = (recorded, 1.0) if recorded.is_file() else (Path(config.variant), config.width)
     try:
@@ -145,10 +145,10 @@ def check_memory(network: Architecture, size: InputSize) -> None:
 
 
 def start_weights(model: keras.Model, config: RunConfig) -> list[str]:
-    """Load the weights to start from; returns the names of the layers left at their initial ones.
+    """Load the weights to start from; returns the names of the layers that keep their initial weights.
 
     Raises:
-        UserError: They cannot be had, or a layer that they do not fit would be frozen.
+        UserError: They are not available, or a layer that they do not fit would be frozen.
     """
     if config.weights is None:
         return []

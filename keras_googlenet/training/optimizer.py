@@ -1,4 +1,4 @@
-"""The solver: gradient descent with Caffe's multipliers, and how its rate falls."""
+"""The solver: SGD with Caffe's multipliers, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class SolverSGD(keras.optimizers.SGD):
     """SGD with the per-variable settings of Caffe's solver, as the BVLC network's `prototxt` has them.
 
     Args:
-        learning_rate: A rate or a schedule.
+        learning_rate: A learning rate or a schedule.
         l2: Weight decay of kernels: added to the gradient, times the weight, before the momentum, as
             in Caffe and PyTorch. (Keras's own `weight_decay` is decoupled.) Biases and the parameters
             of batch normalization have none.
-        bias_multiplier: Factor on the learning rate of biases.
-        norm_multiplier: Factor on the learning rate of batch normalization's offsets.
-        head_multiplier: Factor on the learning rate of the classifiers' kernels.
+        bias_multiplier: Learning-rate multiplier for biases.
+        norm_multiplier: Learning-rate multiplier for batch normalization's offsets.
+        head_multiplier: Learning-rate multiplier for the classifiers' kernels.
         **options: Of `keras.optimizers.SGD`.
     """
 
@@ -65,7 +65,7 @@ class SolverSGD(keras.optimizers.SGD):
         return {"bias": self.bias_multiplier, "beta": self.norm_multiplier}.get(kind, 1.0)
 
     def _fused_update(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
-        """Keras's update in TensorFlow's one kernel: it takes five passes over the weights."""
+        """Keras's update in a single TensorFlow kernel; Keras itself makes five passes over the weights."""
         import tensorflow as tf
 
         tf.raw_ops.ResourceApplyKerasMomentum(
@@ -88,7 +88,7 @@ class SolverSGD(keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule whose rate climbs from 0 in its first `steps` steps."""
+    """A schedule with linear warmup from 0 over the first `steps` steps."""
 
     def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
         self.schedule = schedule

@@ -1,4 +1,4 @@
-"""Which number format this machine trains fastest in."""
+"""The number format in which this machine trains fastest."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A training step on the JAX backend in which each device computes its share of a batch alone.
+"""A training step on the JAX backend in which each device computes its share of a batch independently.
 
 Batch normalization takes the statistics of each device's own images, as `tf.distribute.MirroredStrategy` has
-them. Left to itself, XLA takes them over the whole batch, and every device waits for all others four times in
+them. By default, XLA takes them over the whole batch, and every device waits for all others four times in
 each batch normalization.
 """
 

@@ -1,4 +1,4 @@
-"""What `train` returns: a run's figures, its model and history, and its pictures in a notebook."""
+"""The result of `train`: a run's figures, its model and history, and its pictures in a notebook."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ LEAST_VARIANCE = 5e-4
 
 
 def start(model: keras.Model, config: RunConfig, part: Part, preprocessing: Preprocessing) -> None:
-    """Set the weights that a run's options want to start elsewhere; the others are unchanged.
+    """Set the initial weights that a run's options specify; the others are unchanged.
 
     Args:
         model: The run's, as it was built.
@@ -48,7 +48,7 @@ def first_convolution(model: keras.Model) -> keras.layers.Conv2D:
 
 
 def partial_identity(kernel: np.ndarray) -> np.ndarray:
-    """A kernel whose first filters, as many as it has input channels, pass one channel each on.
+    """A kernel whose first filters, one per input channel, each pass on one channel.
 
     Args:
         kernel: (height, width, channels, filters), odd sides.
@@ -62,12 +62,12 @@ def partial_identity(kernel: np.ndarray) -> np.ndarray:
 
 
 def whitening(images: np.ndarray, size: int, filters: int) -> np.ndarray:
-    """Filters that make an image's patches uncorrelated and of variance 1: each, and its negative.
+    """Filters that make an image's patches uncorrelated with variance 1: each filter and its negative.
 
     Args:
         images: float32 (count, height, width, channels).
         size: Side of a patch.
-        filters: How many: those of the largest variance, then their negatives, and 0 where there are no more.
+        filters: Number of filters: those of the largest variance, then their negatives, then zeros.
 
     Returns:
         float32 (size, size, channels, filters).

@@ -11,7 +11,7 @@ import keras
 from tqdm import TqdmWarning
 
 with warnings.catch_warnings():
-    # In a notebook without ipywidgets, whose absence costs the bar only.
+    # In a notebook without ipywidgets, where only the progress bar is missing.
     warnings.simplefilter("ignore", TqdmWarning)
     from tqdm.auto import tqdm
 
@@ -30,7 +30,7 @@ class EpochTable(keras.callbacks.Callback):
     Args:
         epochs: Number of epochs.
         steps: Training steps per epoch.
-        progress: The epochs before, and where the first one is entered.
+        progress: The epochs so far, and the step at which training resumes.
     """
 
     def __init__(self, epochs: int, steps: int, progress: Progress) -> None:

@@ -78,11 +78,11 @@ def train(
 
     Args:
         config: The run's options.
-        data: The images, instead of those that `config.data` names; see `ImageData.from_arrays`.
+        data: The images, in place of `config.data`; see `ImageData.from_arrays`.
         resume: Resume the run in `config.run` from its last checkpoint, to the same figures as if
             it had not stopped; start it if there is none; do nothing if it is finished.
-        recorded_split: Resume though the data has changed, with the files that are still there, in the
-            parts that they were in.
+        recorded_split: If the data has changed, resume with the recorded files that still exist, in their
+            recorded parts.
         callbacks: Further Keras callbacks, called in the first process only.
 
     Returns:
@@ -165,7 +165,7 @@ def _train(
     distribution.end()
     if not distribution.is_first():
         return {}
-    # A process that was killed after its last checkpoint may have left a row out.
+    # A process killed after its last checkpoint may not have written the last row.
     write_metrics(config.run / run_folder.METRICS, progress.rows)
     model = with_dtype_policy(with_keras_layers(model), "float32")
     summary = {
@@ -224,11 +224,11 @@ def _check_same(config: RunConfig) -> RunConfig:
 
 
 def _finished(run: Path) -> dict[str, Any] | None:
-    """The summary of a run that is finished; a damaged one is made again from the last checkpoint."""
+    """The summary of a finished run; a damaged summary is rebuilt from the last checkpoint."""
     try:
         found = run_folder.summary(run)
     except UserError as error:
-        say(f"{error}: it is made again", file=sys.stderr)
+        say(f"{error}: rebuilding it", file=sys.stderr)
         return None
     return found if (run / run_folder.MODEL).is_file() else None
 
@@ -248,7 +248,7 @@ def _created(
 
 
 def _as_it_was(config: RunConfig, data: ImageData, recorded_split: bool) -> ImageData:
-    """The data of a run that goes on, compared with what it recorded."""
+    """The data of a resumed run, compared with the run's record."""
     if recorded_split:
         return division.as_recorded(config.run, data, config.data)
     if not division.check(config.run, data, config.data) and distribution.is_first():

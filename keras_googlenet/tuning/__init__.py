@@ -1,1 +1,1 @@
-"""Channel search: which of Table 1's counts are best for one's own images and budget."""
+"""Channel search: the best counts of Table 1 for given images and budget."""

@@ -1,4 +1,4 @@
-"""What a search allows a network to cost."""
+"""Budgets: the cost that a search allows a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEWEST = 2  # of them that must obey it
 
 @dataclass(frozen=True)
 class Budget:
-    """What each sample may cost at most; `None` for no limit."""
+    """The maximum cost of a sample; `None` for no limit."""
 
     parameters: int | None = None
     macs: int | None = None
@@ -29,10 +29,10 @@ class Budget:
 
 
 def check(space: SearchSpace, budget: Budget, size: InputSize, seed: int = 0) -> None:
-    """Refuse a budget that a search would look in vain for samples of.
+    """Refuse a budget that hardly any sample can meet.
 
     Raises:
-        UserError: Too few samples of the space obey it.
+        UserError: Too few samples of the space are within it.
     """
     source = random.Random(seed)
     costs = [cost(space.architecture(space.sample(source)), size) for _ in range(DRAWS)]

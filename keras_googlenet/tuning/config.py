@@ -1,4 +1,4 @@
-"""What a search is made of. Imports neither Keras nor TensorFlow: the command line reads it."""
+"""The options of a search. Imports neither Keras nor TensorFlow: the command line reads it."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ MOST_TRIALS = 100_000
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """A channel search: how each network is trained, and which are tried."""
+    """A channel search: how each network is trained, and which networks are tried."""
 
     training: RunConfig
     """How each network is trained: `run` is the search's folder, `variant` the network whose channels change,
-    `epochs` those of each trial (with Hyperband, of the best)."""
+    and `epochs` the number of epochs of each trial (with Hyperband, of the best)."""
 
     space: SpaceName = "stage_width"
-    """What is chosen: a factor for the stem and each stage, one for each column of Table 1 in each stage, or
-    all 54 counts."""
+    """What to search: a multiplier for the stem and each stage (`stage_width`), one for each column of Table
+    1 in each stage (`branch_ratio`), or all 54 channel counts (`block`)."""
 
     algorithm: Algorithm = "random"
-    """How: at random, by Bayesian optimization, or by Hyperband, which gives many networks few epochs."""
+    """Search algorithm: random, Bayesian optimization, or Hyperband, which trains many networks for a few
+    epochs."""
 
     trials: int = 12
-    """Networks to train; the first is the unchanged one, as the baseline, whatever the budget."""
+    """Number of networks to train. The first is the unchanged network, as the baseline, even if it exceeds
+    the budget."""
 
     variants: tuple[str, ...] = ()
-    """Networks to choose among, in addition to `training.variant`."""
+    """Further variants to choose from, in addition to `training.variant`."""
 
     extras: tuple[Extra, ...] = ()
-    """What else is chosen: dropout, learning_rate, decay_rate, aux_weight."""
+    """Further hyperparameters to search: dropout, learning_rate, decay_rate, aux_weight."""
 
     max_params: int | None = None
-    """Parameters of the main path that a network may have at most."""
+    """Maximum number of parameters, without auxiliary heads."""
 
     max_macs: int | None = None
-    """Multiply-adds of the main path for one image, at most."""
+    """Maximum number of multiply-adds per image, without auxiliary heads."""
 
     max_latency_ms: float | None = None
-    """Upper bound of the main path's measured latency for one image on this machine, in milliseconds."""
+    """Maximum time per image in milliseconds, measured on this machine, without auxiliary heads."""
 
     def __post_init__(self) -> None:
         for name in ("variants", "extras"):

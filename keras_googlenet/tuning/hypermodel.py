@@ -138,7 +138,7 @@ def _search_space(
 def with_defaults(
     extras: Sequence[Extra], base: Architecture, training: RunConfig | type[RunConfig]
 ) -> tuple[tuple[Extra, float], ...]:
-    """Each extra with what a run has without a search."""
+    """The default of each extra, as in a run without a search."""
     return tuple(
         (extra, base.dropout if extra == "dropout" else float(getattr(training, extra))) for extra in extras
     )

@@ -1,7 +1,7 @@
-"""keras-tuner's three oracles: the unchanged network first, and then those within a budget alone.
+"""keras-tuner's three oracles: the unchanged network first, then only networks within a budget.
 
 A network beyond the budget is redrawn at once, so it counts neither as a trial nor as a failure. Trials and
-the oracle's state are written whole or not at all, so a search that was killed anywhere can go on.
+the oracle's state are written atomically, so a search that was killed can always be resumed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Values = dict[str, Any]
 
 
 class BudgetOracle(kt.Oracle):
-    """What the three have in common; comes before keras-tuner's class among the bases.
+    """What the three have in common; must precede keras-tuner's class among the bases.
 
     Args:
-        space: What samples are networks of.
-        affordable: Whether a network's rows obey the budget.
+        space: The search space.
+        affordable: Whether a network's rows are within the budget.
         fast: Whether it is fast enough, measured.
         on_end: Called with a trial that has ended.
         **options: Of keras-tuner's class.
@@ -78,7 +78,7 @@ class BudgetOracle(kt.Oracle):
         return None
 
     def _affordable_values(self) -> Values | None:
-        """A new sample within the budget, or none where the space seems to have no more."""
+        """A new sample within the budget, or none if the space seems to be exhausted."""
         collisions = 0
         for _ in range(MOST_DRAWS):
             self._seed_state += 1
@@ -93,7 +93,7 @@ class BudgetOracle(kt.Oracle):
         return None
 
     def _compute_values_hash(self, values: Values) -> str:
-        """Samples of equal networks are one: rounding to multiples of 8 makes many alike."""
+        """Samples of equal networks count as one: rounding to multiples of 8 makes many of them equal."""
         chosen = {parameter.name for parameter in self.space.parameters} - {
             name for name, _ in self.space.extras
         }
@@ -137,13 +137,13 @@ class HyperbandOracle(BudgetOracle, kt.oracles.HyperbandOracle):
 
 
 class BayesianOracle(BudgetOracle, kt.oracles.BayesianOptimizationOracle):
-    """Bayesian optimization, whose optimum is looked for among samples within the budget.
+    """Bayesian optimization that looks for its optimum among samples within the budget.
 
-    keras-tuner's own search of the optimum knows no budget, and its result could only be refused.
+    keras-tuner's own search for the optimum ignores the budget, so its result could only be rejected.
     """
 
     def populate_space(self, trial_id: str) -> Values:
-        """At random at first; then the candidate that keras-tuner's Gaussian process promises most of."""
+        """Random at first; then the candidate that keras-tuner's Gaussian process rates best."""
         completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
         if len(completed) < self.num_initial_points:
             return super().populate_space(trial_id)
@@ -202,7 +202,7 @@ def make_oracle(
         oracle.max_trials = config.trials
         return oracle
     if config.algorithm == "bayesian":
-        # keras-tuner's own number, three for each parameter, would be all trials of most searches.
+        # keras-tuner's default, three for each parameter, would be all trials of most searches.
         initial = max(3, min(3 * len(space.parameters), config.trials // 3))
         return BayesianOracle(max_trials=config.trials, num_initial_points=initial, **options)
     return RandomOracle(max_trials=config.trials, **options)

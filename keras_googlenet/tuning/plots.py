@@ -116,7 +116,7 @@ def plot_importance(trials: Sequence[Trial], path: Path) -> None:
 def importance(trials: Sequence[Trial]) -> dict[str, float]:
     """Spearman's rank correlation of each parameter with the score, from -1 to 1; of names, eta above 0.
 
-    Parameters that no trial changed are left out.
+    Omits parameters that no trial changed.
     """
     scores = _ranks([trial.score for trial in trials])
     result = {}

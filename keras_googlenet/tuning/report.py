@@ -23,7 +23,8 @@ from keras_googlenet.tuning.results import (
 
 
 def report(folder: Path) -> list[Trial]:
-    """Write `trials.csv`, `best.json`, `pareto.png` and `importance.png` from a search's folder.
+    """Write `trials.csv`, `best.json`, `pareto.png` and `importance.png` to a search's folder, from its
+    trials.
 
     Args:
         folder: The search's, finished or not.

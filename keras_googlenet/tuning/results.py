@@ -1,6 +1,6 @@
 """What a search's folder holds: its options and its trials.
 
-Reads the files that keras-tuner and the trials wrote, and needs neither of them, nor Keras.
+Reads the files that keras-tuner and the trials wrote; needs neither keras-tuner nor Keras.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class Trial:
 
 
 def record(search: Search) -> None:
-    """Make a search's folder; of several processes at once, one does.
+    """Create a search's folder; of several simultaneous processes, one does.
 
     Raises:
-        UserError: The folder is another's, or a search of other options.
+        UserError: The folder is not a search's, or the search has other options.
     """
     folder = search.config.training.run
     target = folder / SEARCH

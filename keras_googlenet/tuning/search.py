@@ -64,14 +64,14 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
 
     Args:
         config: The search's options.
-        data: The images, instead of those that `config.training.data` names.
+        data: The images, in place of `config.training.data`.
 
     Returns:
-        The trials of the folder so far, in their order; of all workers.
+        All trials in the folder so far, of all workers, in their order.
 
     Raises:
-        UserError: The folder is of another search, the data cannot be used, the budget admits too few
-            network, or no trial succeeded.
+        UserError: The folder belongs to another search, the data cannot be used, the budget admits too few
+            networks, or no trial succeeded.
         Interrupted: SIGTERM or SIGINT came; rerun to resume the search.
     """
     _check_environment(config)
@@ -135,7 +135,7 @@ def search_space(config: TuneConfig) -> SearchSpace:
 def _search(
     search: Search, space: SearchSpace, shared: Training, fast: Callable[[Architecture], bool]
 ) -> None:
-    """Run all trials that are still to be run."""
+    """Run the remaining trials."""
     config = search.config
     folder = config.training.run
     hypermodel = TrainedAsRun(shared, space=space)
@@ -210,7 +210,7 @@ class Progress:
 
 
 def _fast_enough(config: TuneConfig, size: InputSize, policy: str) -> Callable[[Architecture], bool]:
-    """Whether a network keeps to the budget of time: builds and measures each once."""
+    """Whether a network meets the latency budget; builds and measures each network once."""
     measured: dict[Architecture, float] = {}
 
     def fast(network: Architecture) -> bool:

@@ -1,4 +1,4 @@
-"""What a search may change, as data: the channels of a network's rows, and a few numbers of its training.
+"""What a search may change, as data: the channels of a network's rows, and a few training options.
 
 A sample is a dictionary of values by parameter name; `SearchSpace.architecture` is a pure function of it.
 The defaults give the base network back exactly. Nothing here imports Keras or keras-tuner.
@@ -170,7 +170,7 @@ class SearchSpace:
         )
 
     def exact(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """`values` with the parameters' own numbers, where a wire format has rounded them."""
+        """`values` with the parameters' exact numbers, if a wire format has rounded them."""
         known = {parameter.name: parameter for parameter in self.parameters}
         return {
             name: min(known[name].values, key=lambda own: abs(own - value))  # type: ignore[operator]
@@ -180,10 +180,10 @@ class SearchSpace:
         }
 
     def sample(self, source: random.Random) -> dict[str, Value]:
-        """A sample, whose channels are all drawn from one part of their ranges, itself drawn first.
+        """A sample: first a part of the ranges is drawn, then all channels from that part.
 
-        Of 54 counts each drawn from all of its range, the sum would hardly ever be far from the middle, and
-        a budget of half the parameters would admit one sample in 500.
+        If each of 54 counts were drawn from its whole range, their sum would nearly always be close to the
+        middle, and a budget of half the parameters would admit one sample in 500.
         """
         low, high = sorted((source.random(), source.random()))
         ranges = {one.name: one.values for one in self.parameters}

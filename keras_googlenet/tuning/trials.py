@@ -49,11 +49,11 @@ Logs = dict[str, Any] | None
 
 
 class SearchStopped(BaseException):
-    """A signal ended a trial; no `Exception`, for keras-tuner takes those for a trial's failure."""
+    """A signal ended a trial; not an `Exception`, which keras-tuner would take for a trial's failure."""
 
 
 class SearchHaltedError(BaseException):
-    """A trial cannot go on, and no other could; no `Exception`, for the same reason."""
+    """Neither this trial nor any other can run; not an `Exception`, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TrainedAsRun(HyperGoogLeNet):
         return replace(self.training.config, **chosen)  # type: ignore[arg-type]
 
     def _to_train(self, model: keras.Model) -> keras.Model:
-        """In the layers that a run trains with."""
+        """The network in the layers that a run trains with."""
         return with_fast_layers(model)
 
     def _compile(self, model: keras.Model, hp: kt.HyperParameters) -> None:
@@ -114,10 +114,10 @@ class ChannelTuner(kt.Tuner):
         super().__init__(oracle, hypermodel, directory=folder.parent, project_name=folder.name)
 
     def _populate_initial_space(self) -> None:
-        """Nothing: the oracle has the whole space already, and no network need be built for it."""
+        """Nothing: the oracle already has the whole space, and no network needs to be built for it."""
 
     def _get_tuner_fname(self) -> str:
-        """The sign of a search to resume; keras-tuner writes its file after the first trial."""
+        """The file that marks a search to resume; keras-tuner writes its own only after the first trial."""
         return str(self.folder / "oracle.json")
 
     def save(self) -> None:
@@ -131,7 +131,7 @@ class ChannelTuner(kt.Tuner):
             self.oracle.reload()
 
     def pre_create_trial(self) -> None:
-        """Do not ask an oracle that waits for other workers without a pause."""
+        """Pause between requests to an oracle that waits for other workers."""
         if self.hypermodel.training.stop.received is not None:
             raise SearchStopped
         if self.is_idle:
@@ -139,7 +139,7 @@ class ChannelTuner(kt.Tuner):
         self.is_idle = True
 
     def on_trial_begin(self, trial: Any) -> None:
-        """A trial came."""
+        """Note that a trial has arrived."""
         self.is_idle = False
         super().on_trial_begin(trial)
 

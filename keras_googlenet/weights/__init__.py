@@ -1,1 +1,1 @@
-"""Pretrained weights: where they are published, and how they become this package's."""
+"""Pretrained weights: where they are published, and their conversion to this package's layers."""

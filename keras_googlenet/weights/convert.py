@@ -1,7 +1,7 @@
 """Tables from each source's tensor names to this package's layers.
 
-A row is (layer, variable, source tensor, layout). Every tensor of the source must be used, every
-variable of the model must be filled, and every shape must fit: else nothing is converted.
+A row is (layer, variable, source tensor, layout). Every tensor of the source must be used, every variable of
+the model must be filled, and every shape must fit; otherwise nothing is converted.
 """
 
 from __future__ import annotations

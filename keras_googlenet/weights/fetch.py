@@ -1,4 +1,4 @@
-"""Published files: from their address, from the cache, or from a folder of the user's."""
+"""Published files: from their address, from the cache, or from a folder chosen by the user."""
 
 from __future__ import annotations
 

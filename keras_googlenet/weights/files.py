@@ -53,12 +53,12 @@ def read_arrays(path: Path) -> Arrays:
 
 
 def load_weights(model: keras.Model, path: Path) -> list[str]:
-    """Fill `model` from a file of weights, all that fits it.
+    """Fill `model` from a file of weights, as far as they fit.
 
     Args:
         model: A network of the family.
-        path: A `.keras` file, a run's folder, or a `.weights.h5` file. One that this package
-            converted may be of other classes, input size, channels or heads; any other must fit.
+        path: A `.keras` file, a run's folder, or a `.weights.h5` file. A file that this package converted may
+            have other classes, input size, channels or heads; any other must fit.
 
     Returns:
         Names of the layers left at their initial values.
@@ -92,8 +92,8 @@ def arrays_of(model: keras.Model) -> Arrays:
 def transfer(arrays: Mapping[str, Sequence[np.ndarray]], model: keras.Model) -> list[str]:
     """Put weights into the layers of `model` of the same names.
 
-    Classifiers may be of other classes, the first convolution of other channels, and the auxiliary
-    heads of another input size, or absent: those layers keep their initial values.
+    Classifiers may have other classes, the first convolution other channels, and the auxiliary heads another
+    input size or be absent: those layers keep their initial values.
 
     Args:
         arrays: The weights.

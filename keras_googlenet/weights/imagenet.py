@@ -1,4 +1,4 @@
-"""What a user of published weights calls: pixels scaled as their network expects, and classes by name."""
+"""For users of published weights: scales pixels as their network expects, and names classes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class WeightsSpec:
         file: The file's name.
         address: Where it is published.
         size: Bytes; `None` where no exact figure is published.
-        sha256: Of the file, in hexadecimal, or as much of its beginning as is published.
+        sha256: SHA-256 of the file in hexadecimal, or the published beginning of it.
         license: As its publisher states it.
         top1: Published accuracy on ImageNet's validation images, percent, one crop.
         top5: The same, among the best five.
@@ -133,8 +133,8 @@ WEIGHTS = {
 def imagenet_spec(variant: str, *, aux_heads: bool) -> WeightsSpec:
     """The weights that `weights="imagenet"` means for a variant.
 
-    For the paper's network that is BVLC's: the original file where the auxiliary heads are wanted,
-    for it holds theirs, else the smaller ONNX file.
+    For the paper's network these are BVLC's: the original file if auxiliary heads are wanted, because it has
+    their weights, otherwise the smaller ONNX file.
 
     Raises:
         UserError: None are published for the variant.

@@ -83,7 +83,7 @@ def read(path: Path, source: str) -> Tensors:
     """Read a source's file.
 
     Raises:
-        UserError: It is missing, truncated or of another kind, or the library for it is not installed.
+        UserError: It is missing, truncated or of another kind, or its library is not installed.
     """
     if not path.is_file() and not path.with_name(path.name + ".index").is_file():
         raise UserError(f"no weights file at {path}")

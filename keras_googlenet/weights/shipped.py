@@ -1,4 +1,4 @@
-"""The package's own trained networks: in each one's folder is what a run's has, and a model card.
+"""The package's own trained networks: each has a run's folder and a model card.
 
 Imports no framework: the command line lists them.
 """
@@ -25,12 +25,12 @@ def shipped_names() -> list[str]:
 
 
 def is_shipped(name: str | Path | None) -> bool:
-    """Whether it is the name of a shipped network. `./cifar10`, or a `Path`, is a folder."""
+    """Whether this is the name of a shipped network. `./cifar10`, or a `Path`, is a folder."""
     return isinstance(name, str) and name in shipped_names()
 
 
 def is_address(name: str | Path) -> bool:
-    """Whether it says where in the network something is."""
+    """Whether this is the address of a download."""
     return isinstance(name, str) and name.startswith(("https://", HUB, "http://"))
 
 
@@ -47,7 +47,7 @@ def check_run(run: str | Path) -> None:
 
 
 def check_network(name: str | Path) -> None:
-    """Refuse a name that `load` knows nothing by.
+    """Refuse a name that `load` does not know.
 
     Raises:
         UserError: There is no such network.

@@ -3,6 +3,7 @@
 import io
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from keras_googlenet.data.prepare import STAGING, Prepared, prepare
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.numpy import decode_any_size
 from keras_googlenet.images.tensorflow import decode_image
+from keras_googlenet.serving.client.images import encode
 
 
 def picture(random, *shape):
@@ -148,6 +150,40 @@ def test_each_encoding_stays_what_it_is(tmp_path, random):
         sides = (45, 30) if "rotated" in name else (30, 45)
         assert read(tmp_path / "out" / name).shape == (sides if "gray" in name else (*sides, 3)), name
         assert read(tmp_path / "out" / name).dtype == np.uint8
+
+
+def transparent_tiffs(random):
+    """Files whose alpha is described in each way, and what each is on white."""
+    rgba = np.dstack([picture(random, 40, 50, 3), picture(random, 40, 50)])
+    white = Image.new("RGBA", (50, 40), "white")
+    expected = np.asarray(Image.alpha_composite(white, Image.fromarray(rgba)).convert("RGB"))
+    straight, multiplied, opaque = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    Image.fromarray(rgba).save(straight, "TIFF", compression="tiff_lzw")
+    colors = np.rint(rgba[..., :3] * (rgba[..., 3:] / 255)).astype("uint8")
+    Image.fromarray(np.dstack([colors, rgba[..., 3]])).save(multiplied, "TIFF")
+    entries = [struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, 1)]  # Pillow writes the first
+    Image.fromarray(rgba[..., :3]).save(opaque, "TIFF")
+    bgra = cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)
+    return {
+        "straight.tif": (straight.getvalue(), expected),
+        "multiplied.tif": (multiplied.getvalue().replace(*entries), expected),
+        "unsaid.tif": (cv2.imencode(".tiff", bgra)[1].tobytes(), expected),
+        "deep.tif": (cv2.imencode(".tiff", bgra.astype("uint16") * 257)[1].tobytes(), expected),
+        "opaque.tif": (opaque.getvalue(), rgba[..., :3]),
+    }
+
+
+def test_transparent_tiffs_are_composed_on_white_as_pillow_does(tmp_path, random, capfd):
+    (tmp_path / "in").mkdir()
+    images = transparent_tiffs(random)
+    for name, (encoded, _) in images.items():
+        (tmp_path / "in" / name).write_bytes(encoded)
+    assert prepare(tmp_path / "in", tmp_path / "out", size=40) == Prepared(0, len(images), 0, {})
+    for name, (encoded, expected) in images.items():
+        written = cv2.cvtColor(read(tmp_path / "out" / f"{name}.png"), cv2.COLOR_BGR2RGB)
+        np.testing.assert_allclose(written, expected.astype(int), atol=1, err_msg=name)
+        sent = cv2.imdecode(np.frombuffer(encode(encoded, name).data, np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(sent[..., ::-1], written, name)
 
 
 def broken_images(source):

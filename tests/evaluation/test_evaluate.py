@@ -32,7 +32,7 @@ def make_run(image_folder, tmp_path):
         x = keras.layers.Flatten()(keras.layers.AveragePooling2D(16)(inputs))
         outputs = keras.layers.Dense(2, activation="softmax", name="main")(x)
         preprocessing = Preprocessing(80, width)
-        config = RunConfig(data=str(data), run=tmp_path / name, seed=seed).to_dict()
+        config = RunConfig(data=data and str(data), run=tmp_path / name, seed=seed).to_dict()
         with run_folder.created(
             tmp_path / name, config | {"preprocessing": preprocessing.to_dict()}, class_names, None
         ):
@@ -244,6 +244,8 @@ def test_data_that_has_changed_since_is_refused(make_run, tmp_path):
         evaluate(make_run("fewer", train_images=7))
     with pytest.raises(UserError, match=r"cannot open what .*gone was trained on: unknown data .* `data`"):
         evaluate(make_run("gone", data=tmp_path / "gone_images"))
+    with pytest.raises(UserError, match=r"of_arrays was trained on arrays, .* name images with `data`"):
+        evaluate(make_run("of_arrays", data=None))
 
 
 def test_arrays(run, random):

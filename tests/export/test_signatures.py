@@ -1,5 +1,6 @@
 """What the signatures of an exported version answer, and what they refuse whoever serves them."""
 
+import io
 import struct
 import zlib
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import CLASSES
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
@@ -153,6 +155,31 @@ def test_an_image_is_answered_the_same_in_any_batch(session, encoded):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def pillow(pixels, kind, mode="RGB", **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["serving_default", "features", "classify"])
+def test_each_format_is_answered_as_its_pixels(ask, random, name):
+    pixels = np.repeat(random.integers(0, 256, (SIDE, 10, 3), dtype=np.uint8), SIDE // 10, axis=1)
+    jpeg = pillow(pixels, "JPEG")
+    files = [
+        pillow(np.asarray(Image.open(io.BytesIO(jpeg))), "PNG"), jpeg,
+        *(pillow(pixels, *kind) for kind in (["PNG"], ["BMP"], ["BMP", "RGBA"])),
+        pillow(pixels, "WEBP", lossless=True),
+    ]  # fmt: skip
+    answer = ask(name, examples(files) if name == "classify" else np.array(files, object))
+    by_pixels = ask("tensor_uint8", pixels[np.newaxis])
+    for key, rows in answer.items():
+        for row, expected in zip(rows, [rows[0]] * 2 + [by_pixels.get(key, rows[2:])[0]] * 4, strict=True):
+            if rows.dtype == object:
+                assert list(row) == list(expected)
+            else:
+                np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -206,10 +233,18 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
+BLACK = np.zeros((8, 8, 3), np.uint8)
+ANIMATED = {"save_all": True, "append_images": [Image.new("RGB", (8, 8), "white")]}
+NOT_SERVED = {
+    "empty": b"", "text": b"hello", "jpeg_start": b"\xff\xd8\xff", "png_start": b"\x89PNG\r\n\x1a\n",
+    "large_png": png_header(20000, 20000), "gif": pillow(BLACK, "GIF"), "cut_bmp": pillow(BLACK, "BMP")[:60],
+    "palette_bmp": pillow(BLACK, "BMP", "P"), "cut_webp": pillow(BLACK, "WEBP")[:24],
+    "animated_webp": pillow(BLACK, "WEBP", **ANIMATED), "tiff": pillow(BLACK, "TIFF"), "cut_png": None,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["serving_default", "features", "classify"])
-@pytest.mark.parametrize(
-    "image", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", png_header(20000, 20000), None]
-)
+@pytest.mark.parametrize("image", NOT_SERVED.values(), ids=NOT_SERVED)
 def test_bytes_that_are_no_image_are_refused(ask, encoded, name, image):
     image = encoded[0][:-20] if image is None else image
     batch = [encoded[0], image]

@@ -37,7 +37,6 @@ def options(tmp_path_factory):
     path = tmp_path_factory.mktemp("variant") / "tiny.json"
     path.write_text(tiny.to_json())
     return {
-        "data": "arrays",
         "variant": str(path),
         "image_size": SIDE,
         "epochs": 1,

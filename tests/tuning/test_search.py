@@ -56,7 +56,6 @@ def folder_of_images(data, tmp_path_factory):
 def options(tiny_variant, tmp_path):
     """Of a search of a second or two."""
     return {
-        "data": "arrays",
         "run": tmp_path / "search",
         "variant": str(tiny_variant),
         "image_size": 28,
@@ -95,7 +94,6 @@ def searched(tiny_variant, data, tmp_path_factory):
     """The folder of a finished search, its trials, and what it printed."""
     folder = tmp_path_factory.mktemp("searches") / "search"
     training = RunConfig(
-        data="arrays",
         run=folder,
         variant=str(tiny_variant),
         image_size=28,

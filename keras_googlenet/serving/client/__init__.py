@@ -1,1 +1,1 @@
-"""A client of a served model, over REST and gRPC, and the same answers from a model in this process."""
+"""A client of a served model, over REST and gRPC, and the same predictions from a model in this process."""

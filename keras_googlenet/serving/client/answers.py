@@ -1,4 +1,4 @@
-"""From a model's outputs to answers, whichever way it is asked, with the image named that is at fault."""
+"""From a model's outputs to predictions, over any interface; errors name the image that caused them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOOD_IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 
-# How a model refuses an image for its size, among what TensorFlow puts around it.
+# How a model rejects an image for its size, within TensorFlow's message.
 WRONG_SIZE = re.compile(r"E(xpected an image of [^\]]*)\] \[(\d+)\] \[(\d+)\]")
 
 DOWNLOADS = 8  # at a time
@@ -88,12 +88,12 @@ class Item(NamedTuple):
 
 
 def predictions(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> list[Prediction]:
-    """The predictions of a model, which `run` asks, of images as `Client.predict` takes them.
+    """Predictions for images, as for `Client.predict`; `run` queries the model.
 
     Args:
-        run: Asks the model.
+        run: Queries the model.
         images: One or several.
-        batch_size: Images at a time.
+        batch_size: Number of images per request.
         source: The model's name in messages.
     """
     answers = _answers(run, "serving_default", images, batch_size)
@@ -192,7 +192,7 @@ def _predictions(
 
 
 def features(run: Run, images: Image | Iterable[Image], batch_size: int, source: str) -> np.ndarray:
-    """The features of images, float32 (images, features), by a model which `run` asks."""
+    """The features of images, float32 (images, features); `run` queries the model."""
     rows = [
         checked(outputs, "features", len(batch), NUMBERS, source)
         for batch, outputs in _answers(run, "features", images, batch_size)
@@ -216,9 +216,9 @@ def _answers(
 def _second_try(
     run: Run, signature: str, batch: Sequence[Encoded], refusal: ServingError
 ) -> dict[str, np.ndarray]:
-    """Retry a refused batch, unless an image in it or the request itself is at fault.
+    """Retry a rejected batch, unless one of its images or the request itself is the cause.
 
-    A server that batches requests refuses a whole batch for one corrupt image, maybe of another client.
+    A server with batching rejects a whole batch for one corrupt image, possibly another client's.
     """
 
     def refused(data: bytes) -> ServingError | None:
@@ -243,7 +243,8 @@ def _second_try(
 
 
 def _is_of_content(error: ServingError) -> bool:
-    """Whether it is about what was sent: a corrupt image, say, or more bytes than the server takes."""
+    """Whether the content was rejected: a corrupt image, for example, or more bytes than the server
+    accepts."""
     return error.code == "INVALID_ARGUMENT" or (error.code == "RESOURCE_EXHAUSTED" and error.lasting)
 
 
@@ -257,7 +258,7 @@ def _of_image(name: str, error: ServingError) -> ServingError:
 def checked(
     outputs: dict[str, np.ndarray], name: str, count: int, kinds: str, source: str, ndim: int = 2
 ) -> np.ndarray:
-    """An output that must be there, with a row for each image; it may have come without its name."""
+    """A required output, with a row for each image; it may have arrived without its name."""
     value = outputs.get(name, outputs.get(""))
     fits = value is not None and value.ndim == ndim and len(value) == count
     if value is None or not fits or value.dtype.kind not in kinds:

@@ -1,4 +1,4 @@
-"""Ask a model about images: one behind TensorFlow Serving, or one in this process."""
+"""A client of a model behind TensorFlow Serving, or of one in this process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class VersionStatus:
     Attributes:
         version: Its number.
         state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
-        error: Why it did not load; empty where it did.
+        error: Why it did not load; empty if it loaded.
     """
 
     version: int
@@ -53,14 +53,14 @@ class Client:
         url: The model's URL, such as `http://host:8501/v1/models/googlenet`, or the server's,
             `http://host:8501`, and `model`. `grpc://host:8500` asks over gRPC, `https://` and `grpcs://` over
             TLS. Over gRPC TensorFlow is imported; over REST it is not.
-        model: The model's name, where the URL does not say it.
+        model: The model's name, if it is not part of the URL.
         version: The version to ask; by default the latest.
         label: The version to ask, by its label, such as `stable`.
-        timeout: Seconds that a call may take as a whole, retries included.
+        timeout: Time limit of a call in seconds, retries included.
         retries: Number of retries if the server is busy or cannot be reached
             (`RESOURCE_EXHAUSTED`, `UNAVAILABLE`: 429, 502 and 503 over REST).
-        batch_size: Images a request, at most.
-        ca: A PEM file of the certificates to trust, where it is not the system's.
+        batch_size: Maximum number of images per request.
+        ca: A PEM file of the certificates to trust; by default the system's.
 
     Raises:
         UserError: The URL is not a model's, gRPC's packages are missing, or an argument is invalid.
@@ -107,7 +107,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the client is of no more use."""
+        """Close the connections; the client cannot be used afterwards."""
         self._closed = True
         self._model.close()
 
@@ -115,10 +115,10 @@ class Client:
         """Classify images.
 
         Args:
-            images: One, or any number of them: each a file's path, the bytes of a file, or pixels as OpenCV
-                has them, uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or
-                (height, width, 1). JPEG and PNG are sent unchanged; pixels and other formats (of an
-                animation the first frame) as PNG, which changes no pixel; those files are turned upright by
+            images: One image or several. Each is a file's path, the bytes of a file, or pixels as in OpenCV:
+                uint8 (height, width, 3) in the order blue, green, red, or gray, (height, width) or (height,
+                width, 1). JPEG and PNG files are sent unchanged. Pixels and other formats (the first frame of
+                an animation) are sent as PNG, which changes no pixel; those files are first turned upright by
                 their EXIF.
 
         Returns:
@@ -186,7 +186,7 @@ class Client:
         return self._retried(lambda: self._open().metadata(deadline), deadline)
 
     def status(self) -> list[VersionStatus]:
-        """The versions that the server knows of, as it lists them.
+        """The versions that the server lists, in its order.
 
         Raises:
             ServingError: The server gave no answer, or has no such model.
@@ -199,13 +199,13 @@ class Client:
         ]
 
     def wait_until_ready(self, timeout: float = TIMEOUT_SECONDS) -> None:
-        """Return once the server answers for the model: it is up, and the version is loaded.
+        """Wait until the server responds and the version is loaded.
 
         Args:
             timeout: Seconds to wait.
 
         Raises:
-            ServingError: `DEADLINE_EXCEEDED` where it does not in time; another where it never will.
+            ServingError: `DEADLINE_EXCEEDED` if it is not ready in time; another code if it never will be.
         """
         if not 0 <= timeout < math.inf:
             raise UserError(f"expected `timeout` of 0 or more seconds, and finite; received {timeout}")

@@ -15,7 +15,7 @@ from keras_googlenet.images.files import READ, visible_files, with_suffix
 from keras_googlenet.images.headers import is_other
 from keras_googlenet.images.spec import JPEG_MAGIC, MAX_SIDE, PNG_MAGIC
 
-# Of a batch, at most. As base64 a third more, well below the 256 MB that a server takes over REST.
+# Maximum per batch. Base64 adds a third, which stays well below the 256 MB that a server accepts over REST.
 BATCH_BYTES = 64 * 2**20
 
 EXPECTED = (
@@ -52,7 +52,7 @@ def find_files(images: Sequence[Path]) -> list[Path]:
 
 
 def batches(images: Image | Iterable[Image], size: int) -> Iterator[list[Encoded]]:
-    """Encode one image or several, up to `size` and `BATCH_BYTES` a batch, read as batches are asked for."""
+    """Encode images in batches of up to `size` and `BATCH_BYTES`; reads each batch when it is needed."""
     alone = images.ndim < 4 if isinstance(images, np.ndarray) else isinstance(images, Image)
     several: Iterable[Any] = images if isinstance(images, Iterable) and not alone else [images]
     batch: list[Encoded] = []
@@ -71,12 +71,12 @@ def encode(image: Image, name: str) -> Encoded:
     """An image as JPEG or PNG.
 
     Args:
-        image: A file's path; the bytes of a file; or pixels as OpenCV has them, uint8, (height, width, 3)
-            in the order blue, green, red, or (height, width) or (height, width, 1). Files other than JPEG and
-            PNG, and pixels, are sent as PNG, which changes no pixel, so that exports of every version take
-            them; of an animation the first frame. Those files are turned upright as their EXIF tells, as the
-            model turns JPEG and PNG. Transparency is sent, for the model to compose; that of TIFF is dropped.
-        name: What to call it where it has no path.
+        image: A file's path; the bytes of a file; or pixels as in OpenCV, uint8, (height, width, 3) in the
+            order blue, green, red, or (height, width) or (height, width, 1). Pixels and files other than JPEG
+            and PNG are sent as PNG, which changes no pixel and which every export accepts; of an animation,
+            the first frame is sent. Those files are first turned upright by their EXIF, as the model does
+            with JPEG and PNG. Transparency is sent, for the model to compose; TIFF is composed on white.
+        name: The image's name in messages, if it has no path.
 
     Raises:
         UserError: The file does not exist, is not an image, or cannot be sent.
@@ -98,7 +98,7 @@ def encode(image: Image, name: str) -> Encoded:
 
 
 def unreadable(name: str, reason: str | None = None) -> str:
-    """The message that names an image at fault."""
+    """The message that names an unreadable image."""
     return f"cannot read {name}: {reason or EXPECTED}"
 
 
@@ -113,20 +113,14 @@ def _as_jpeg_or_png(data: bytes, name: str) -> bytes:
 
 def _decoded(data: bytes) -> np.ndarray | None:
     """Pixels of another format in OpenCV's order, with their transparency; `None` if it cannot be read."""
-    cv2 = _opencv()
-    if is_other(data):
-        from keras_googlenet.images.numpy import decode_with_alpha  # imports OpenCV
+    _opencv()
+    from keras_googlenet.images.numpy import decode_converted, decode_with_alpha  # imports OpenCV
 
-        try:
-            pixels = decode_with_alpha(data)
-        except ValueError:
-            return None
-        return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # a TIFF is turned all the same
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:  # of more than 2**30 pixels
+        pixels = decode_with_alpha(data) if is_other(data) else decode_converted(data)
+    except ValueError:
         return None
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]] if pixels.shape[-1] > 1 else pixels
 
 
 def _checked(pixels: np.ndarray, name: str) -> np.ndarray:

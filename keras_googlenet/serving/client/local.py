@@ -24,7 +24,7 @@ EXPECTED = "expected a model that `export` wrote, which takes encoded images"
 
 
 def local_model(path: Path) -> Run:
-    """Load a version folder, or the highest version in a model's directory, to be asked.
+    """Load a version folder, or the highest version in a model's directory.
 
     Raises:
         UserError: There is no SavedModel, or it is not from this package.

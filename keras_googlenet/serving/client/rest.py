@@ -18,7 +18,7 @@ from keras_googlenet.errors import UserError
 from keras_googlenet.serving.client.address import Address
 from keras_googlenet.serving.client.retries import Deadline, ServingError, unreachable
 
-# The canonical codes of HTTP statuses, as TensorFlow Serving and the proxies before it send them.
+# The canonical codes of HTTP statuses, as sent by TensorFlow Serving and by proxies in front of it.
 CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -36,7 +36,7 @@ MOST_OF_A_MESSAGE = 200  # characters that are passed on
 
 
 class RestModel:
-    """Asks over one pool of HTTP connections, which are kept open.
+    """Sends requests over one pool of HTTP connections, which are kept open.
 
     Args:
         address: The model's.

@@ -1,4 +1,4 @@
-"""What a client does about a server that is busy, slow or away: one deadline, and tries that back off."""
+"""How a client handles a server that is busy, slow or unreachable: one deadline, and retries with backoff."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tenacity
 
 from keras_googlenet.errors import UserError
 
-# Another try may succeed: the server is away or restarting, or its queue is full.
+# A retry may succeed: the server is unreachable or restarting, or its queue is full.
 PASSING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 5.0
 
-# What a failed connection says where every other try will fail too: the code, and what to do.
+# Parts of a failed connection's message for which every retry will fail too, and what to do.
 NO_TLS = ("UNAVAILABLE", "that port does not speak TLS: is it one of http:// or grpc://?")
 LASTING = {
     "illegal ": ("UNAVAILABLE", "that port does not speak HTTP/1.1: is it gRPC's, grpc://?"),
@@ -35,10 +35,10 @@ class ServingError(UserError):
         code: The canonical status, the same over REST and gRPC: `INVALID_ARGUMENT` for what the model
             refuses, `NOT_FOUND` for no such model or version, `UNAVAILABLE` for no server,
             `RESOURCE_EXHAUSTED` for a full queue, `DEADLINE_EXCEEDED`, and so on; `UNKNOWN` for an answer
-            that is none of TensorFlow Serving's.
-        retry_after: Seconds that the server asks to be left alone, or 0.
-        lasting: Whether another try would end the same, whatever the code: the port speaks another protocol
-            (`UNAVAILABLE`), or the request is too large (`RESOURCE_EXHAUSTED`).
+            that is not TensorFlow Serving's.
+        retry_after: Seconds to wait before a retry, as the server asks, or 0.
+        lasting: Whether a retry would fail in the same way: the port speaks another protocol (`UNAVAILABLE`),
+            or the request is too large (`RESOURCE_EXHAUSTED`).
     """
 
     def __init__(self, code: str, message: str, retry_after: float = 0, *, lasting: bool = False) -> None:
@@ -80,15 +80,16 @@ def with_retries(
     """Call `attempt` and retry transient errors, but never beyond the deadline.
 
     Args:
-        attempt: Raises `ServingError` where it fails.
-        deadline: No try starts after it.
+        attempt: The call; raises `ServingError` if it fails.
+        deadline: No attempt starts after it.
         retries: Number of retries; `None` for as many as the deadline allows.
         codes: Errors to retry.
-        longest_wait: Seconds between two tries at most, unless the server asks for more. They double
-            each time, and are drawn at random below that, so that clients do not come back together.
+        longest_wait: Maximum wait between two attempts in seconds, unless the server asks for more. The limit
+            doubles each time and the wait is drawn at random below it, so that clients do not return
+            together.
 
     Raises:
-        ServingError: The last one of `attempt`; `DEADLINE_EXCEEDED` where time ran out.
+        ServingError: The last one of `attempt`; `DEADLINE_EXCEEDED` if time ran out.
     """
     backoff = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=longest_wait)
 

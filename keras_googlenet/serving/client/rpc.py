@@ -37,7 +37,7 @@ TOO_LARGE = "message larger than max"  # gRPC's own words; its code is that of a
 
 
 class GrpcModel:
-    """Asks over one channel.
+    """Sends requests over one channel.
 
     Args:
         address: The model's.

@@ -1,4 +1,4 @@
-"""The page to try a model on: static files, for the preview or any server before TensorFlow Serving."""
+"""The page to try a model: static files, for the preview or any server in front of TensorFlow Serving."""
 
 from __future__ import annotations
 

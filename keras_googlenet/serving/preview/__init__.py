@@ -1,1 +1,1 @@
-"""A local preview of TensorFlow Serving: REST and gRPC over SavedModels, for trying an export."""
+"""A local preview of TensorFlow Serving: REST and gRPC over SavedModels, to try an export."""

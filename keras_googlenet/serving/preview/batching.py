@@ -1,8 +1,8 @@
 """Concurrent requests as one batch, as TensorFlow Serving's batching parameters define it.
 
-Sources: TensorFlow Serving's `batching_session.cc` and TensorFlow's `shared_batch_scheduler.h`. One queue for
-each signature of each version; its last batch is open. A batch is run when it is full or its time is over,
-and one of the threads, which all queues share, is free.
+Sources: TensorFlow Serving's `batching_session.cc` and TensorFlow's `shared_batch_scheduler.h`. Each
+signature of each version has a queue, whose last batch is open. A batch runs once it is full or has timed
+out, and one of the threads that all queues share is free.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class BatchQueue:
     """The requests for one signature that wait for their batch.
 
     Args:
-        scheduler: Has the threads.
+        scheduler: The scheduler that has the threads.
         run: Runs a batch of merged inputs.
-        timeout_ms: Milliseconds that a request may wait; 0 for no bound.
+        timeout_ms: Maximum wait of a request in milliseconds; 0 for no limit.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class BatchQueue:
             now = time.perf_counter()
             for task in batch.tasks:
                 waited(now - task.enqueued)
-            # One that came in time keeps the batch in time, as in TensorFlow Serving.
+            # One task that is in time keeps the whole batch in time, as in TensorFlow Serving.
             if self._timeout_ms and (now - batch.tasks[-1].enqueued) * 1000 >= self._timeout_ms:
                 raise StatusError(
                     code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
@@ -137,7 +137,7 @@ class BatchQueue:
                 task.done.set()
 
     def _run_alone(self, tasks: Sequence[_Task]) -> None:
-        """Rerun each request of a batch that took too long alone, the smallest first."""
+        """Rerun each request of a batch that timed out separately, the smallest first."""
         patience = 2 * self._timeout_ms / 1000
         for task in sorted(tasks, key=_task_bytes):
             try:

@@ -16,10 +16,10 @@ class BatchingParameters:
     """TensorFlow Serving's batching parameters, with its defaults.
 
     Attributes:
-        max_batch_size: Rows of a full batch, and the most of one request.
+        max_batch_size: Number of rows of a full batch, and maximum of one request.
         batch_timeout_micros: Microseconds that a batch waits for more rows.
-        max_enqueued_batches: Batches that one queue may hold; requests beyond are refused.
-        num_batch_threads: Batches that are run at once.
+        max_enqueued_batches: Maximum number of batches in one queue; further requests are rejected.
+        num_batch_threads: Number of batches that run at the same time.
         allowed_batch_sizes: A batch is padded to the next of these, ascending; the last is `max_batch_size`.
         pad_variable_length_inputs: Pad inputs whose other dimensions differ, with their first element.
         thread_pool_name: The name in the metrics.

@@ -1,7 +1,7 @@
-"""What a request may become in memory, checked before it is made.
+"""Bounds on a request's size in memory, checked before anything is allocated.
 
-A message of a few bytes can declare a tensor of any size, and JSON takes up to thirty times its text.
-TensorFlow Serving bounds neither; the preview does.
+A message of a few bytes can declare a tensor of any size, and parsed JSON takes up to thirty times the size
+of its text. TensorFlow Serving bounds neither; the preview does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SMALL = 2**20  # requests that take less are not counted: a large one must not k
 
 
 class Memory:
-    """The memory that all large requests share; one that does not fit is refused at once, not queued.
+    """The memory that all large requests share; one that does not fit is rejected at once, not queued.
 
     Args:
         total: Bytes.
@@ -93,7 +93,7 @@ def check_shape(name: str, shape: Sequence[int], declared: Any) -> None:
 
 
 def made_bytes(shape: Sequence[int], dtype: int) -> int:
-    """Bytes that a tensor of a `DataType` takes, without the text of its strings."""
+    """Size of a tensor of a `DataType` in bytes, without the text of its strings."""
     kind = tf.as_dtype(dtype)
     return math.prod(shape) * (STRING_BYTES if kind == tf.string else max(1, kind.size or 1))
 
@@ -120,18 +120,18 @@ def check_padding(name: str, elements: int, sent: int) -> None:
 
 
 def json_bytes(body: bytes) -> int:
-    """An upper bound of what a JSON text takes once it is parsed, counted without parsing."""
+    """An upper bound of a JSON text's size in memory, counted without parsing."""
     return sum(body.count(mark) * cost for mark, cost in JSON_COSTS)
 
 
 def json_allowance(signatures: Mapping[str, Any], max_rows: int) -> int:
-    """What `max_rows` rows of the largest signature take as parsed JSON, and something for the rest."""
+    """The size in memory of `max_rows` rows of the largest signature as parsed JSON, plus an allowance."""
     largest = max((_row_bytes(signature) for signature in signatures.values()), default=0)
     return min(MAX_JSON_BYTES, FREE_JSON_BYTES + max_rows * largest)
 
 
 def check_json(body: bytes, signatures: Mapping[str, Any], max_rows: int | None) -> int:
-    """Refuse a JSON text that would take more than these signatures need; returns what it may take.
+    """Refuse a JSON text that needs more memory than these signatures; returns its upper bound in bytes.
 
     Raises:
         StatusError: It holds too many values, lists, objects or strings.

@@ -1,4 +1,4 @@
-"""Which models to serve, from which folders, and which versions of them."""
+"""The models to serve, their folders, and the versions to serve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_googlenet.versions import check_models, versions
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """Which of the versions in a model's folder to serve.
+    """The versions of a model's folder to serve.
 
     Attributes:
         kind: The `count` latest ones, all of them, or those in `numbers`.
@@ -54,7 +54,7 @@ class ModelConfig:
 
 
 def find_models(directory: Path) -> list[ModelConfig]:
-    """The models of a directory: itself, where it holds versions, or else the folders in it that do.
+    """The models of a directory: itself if it has versions, otherwise the folders in it that have versions.
 
     Raises:
         UserError: There is none.
@@ -63,7 +63,7 @@ def find_models(directory: Path) -> list[ModelConfig]:
     if (directory / "saved_model.pb").is_file():
         raise UserError(f"{directory} is one version: give the folder that holds it, {directory.parent}")
     if versions(directory):
-        # The name that was given: a link's own, for what it leads to may change.
+        # The given name, even of a link, because its target may change.
         return [ModelConfig(Path(os.path.abspath(directory)).name, directory)]
     found = [path for path in sorted(directory.iterdir()) if path.is_dir() and versions(path)]
     if not found:
@@ -78,7 +78,7 @@ def read_models(file: Path, directory: Path) -> list[ModelConfig]:
     """The models of a `ModelServerConfig` in a file; see `parse_models` about their folders.
 
     Raises:
-        UserError: The file cannot be read, or serves nothing that the preview can.
+        UserError: The file cannot be read, or lists no model that the preview can serve.
     """
     try:
         return parse_models(text_formats.read(file, "ModelServerConfig"), directory)
@@ -89,7 +89,7 @@ def read_models(file: Path, directory: Path) -> list[ModelConfig]:
 def parse_models(config: Any, directory: Path) -> list[ModelConfig]:
     """The models of a `ModelServerConfig` message.
 
-    A `base_path` is that of another machine or container: only its last component counts, a folder in
+    A `base_path` belongs to another machine or container: only its last component is used, a folder in
     `directory`.
 
     Raises:

@@ -1,4 +1,5 @@
-"""HTTP connections with bounds: uvicorn closes none that is silent or slow before its request is whole."""
+"""HTTP connections with time limits: uvicorn closes no connection that is idle or slow to send its
+request."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ MAX_CONNECTIONS = 256
 
 
 class Protocol(H11Protocol):
-    """A connection that is closed where a request's head does not arrive, or an answer is not read, in time.
+    """A connection that is closed if a request's head does not arrive, or a response is not read, in time.
 
-    Beyond `MAX_CONNECTIONS` the one that has waited longest without a request is closed for the new one, and
-    the new one if all have requests.
+    Beyond `MAX_CONNECTIONS`, a new connection replaces the one that has been idle longest; if none is idle,
+    the new one is closed.
     """
 
     _head_timer: asyncio.TimerHandle | None = None

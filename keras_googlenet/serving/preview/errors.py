@@ -1,4 +1,4 @@
-"""What a request can go wrong with: a canonical code and a message, whatever the protocol."""
+"""Errors of requests: a canonical code and a message, for either protocol."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StatusError(Exception):
 
     Args:
         code: A canonical code, of `tensorflow.error.Code`.
-        message: What went wrong, in TensorFlow Serving's words where it has some; cut at 1,024 characters.
+        message: What went wrong, in TensorFlow Serving's words if it has any; cut at 1,024 characters.
     """
 
     def __init__(self, code: int, message: str) -> None:

@@ -1,7 +1,7 @@
 """A gRPC server whose clients can be slow: a request takes a thread only once it is complete.
 
-gRPC's own threaded server keeps a thread for each message that arrives; a few clients that send none would
-keep all of them. This one receives on an event loop, in a separate thread.
+gRPC's threaded server uses a thread for each arriving message, so a few clients that send nothing would block
+all threads. This server receives on an event loop, in a separate thread.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ THREADS = 64  # a request that waits in a batch keeps one
 WAITING = 256  # requests that may wait for a thread
 RECEIVE_SECONDS = 60.0  # for a request to arrive
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a second server would share a used port in silence
+    ("grpc.so_reuseport", 0),  # else a second server would silently share a used port
     ("grpc.max_send_message_length", -1),
-    # gRPC bounds a message before it decompresses it, and nothing after that: `proto_scan.unpack` does.
+    # gRPC bounds a message only before it is decompressed; `proto_scan.unpack` bounds it afterwards.
     ("grpc.per_message_decompression", 0),
     ("grpc.max_concurrent_streams", 128),
     ("grpc.server_handshake_timeout_ms", 30_000),
@@ -43,7 +43,7 @@ class GrpcServer:
     """A server, bound and not yet started.
 
     Args:
-        services: What answers.
+        services: The services that answer.
         address: Where to listen, `host:port`.
         max_message_bytes: The longest message taken, as sent; -1 for any.
         receive_seconds: Seconds for a request to arrive.
@@ -52,7 +52,7 @@ class GrpcServer:
         port: Its port.
 
     Raises:
-        UserError: The port cannot be had.
+        UserError: The port is not available.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class GrpcServer:
         self._wait(self._server.start())
 
     def stop(self, grace: float | None) -> None:
-        """End: take no new request, and give those in flight these seconds."""
+        """Stop: accept no new request, and give those in flight this many seconds."""
         self._wait(self._server.stop(grace))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -91,7 +91,8 @@ class GrpcServer:
     async def _bind(self, address: str, options: Any) -> tuple[Any, int]:
         server = grpc.aio.server(options=options)
         for service, names in SERVICES.items():
-            # On the wire a stream of one message is a message; as a stream it can be waited for with a bound.
+            # A stream of one message looks like a message on the wire, and waiting for it can have a time
+            # limit.
             handlers = {name: grpc.stream_unary_rpc_method_handler(self._handler(name)) for name in names}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         try:
@@ -149,7 +150,7 @@ def grpc_server(
         memory: What large requests share.
 
     Raises:
-        UserError: The port cannot be had.
+        UserError: The port is not available.
     """
     services = Services(models, reload, recorder, memory, max_message_bytes)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

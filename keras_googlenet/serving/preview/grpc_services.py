@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC interface: what each of its methods answers, from bytes to bytes."""
+"""TensorFlow Serving's gRPC interface: the response of each method, from bytes to bytes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Services:
         return response
 
 
-# By name: the request's class, what answers it, and what to give that besides.
+# By name: the request's class, the function that answers it, and its further arguments.
 METHODS: dict[str, tuple[Any, ...]] = {
     "Predict": (PredictRequest, Services.infer, messages.predict),
     "Classify": (ClassificationRequest, Services.infer, messages.classify),

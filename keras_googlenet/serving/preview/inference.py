@@ -25,7 +25,7 @@ Classes = list[tuple[str, float]]  # of one example: labels and scores; "" or 0.
 
 
 class Runner(Protocol):
-    """What runs signatures: a loaded version, with or without batching."""
+    """Runs signatures: a loaded version, with or without batching."""
 
     signatures: Mapping[str, Any]
     max_rows: int | None  # of a request; `None` while the version runs its own warm-up records
@@ -185,7 +185,7 @@ def _run_on_examples(runner: Runner, name: str, examples: Sequence[bytes], outpu
     return runner.run(name, {"inputs": array}, outputs)
 
 
-# Serving does not look at the method's name unless told to: what matters is the inputs and outputs.
+# Serving ignores the method's name by default: only the inputs and outputs matter.
 
 
 def _classify_outputs(signature: Any) -> list[str]:
@@ -257,7 +257,7 @@ def _values(outputs: Arrays, count: int) -> list[float]:
     return array.ravel().tolist()
 
 
-# By method: which outputs to run, and what to make of them.
+# By method: the outputs to run, and the function that converts them.
 METHODS: dict[str, tuple[Any, Any]] = {
     CLASSIFY: (_classify_outputs, _classes),
     REGRESS: (_regress_outputs, _values),

@@ -43,7 +43,7 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
         StatusError: It is ragged, holds a value of another type, or the type has no JSON form.
     """
     expected = tf.dtypes.as_dtype(dtype)
-    # As objects: among numbers NumPy would make room for the longest string in place of each of them.
+    # As objects: NumPy would allocate the length of the longest string for every number.
     leaves = _leaves(value, name)
     _check_leaves(leaves, expected, name)
     if expected == tf.string:
@@ -69,7 +69,7 @@ def is_base64(value: Any) -> bool:
 
 
 def decode_base64(value: Mapping[str, str]) -> bytes:
-    """The bytes of such an object; padding may be missing and blanks be there, as in TensorFlow Serving.
+    """The bytes of such an object; padding may be missing and blanks present, as in TensorFlow Serving.
 
     Raises:
         StatusError: They are not in the standard alphabet.
@@ -156,7 +156,7 @@ def _type_error(leaf: Any, expected: Any) -> StatusError:
 
 
 def _shortened(value: Any, depth: int = 3) -> Any:
-    # A message is cut anyway: a body of megabytes need not be written out for it.
+    # A message is cut anyway, so a body of megabytes is not formatted in full.
     if isinstance(value, dict):
         items = itertools.islice(value.items(), 8)
         return {key[:40]: _shortened(item, depth - 1) for key, item in items} if depth else {}

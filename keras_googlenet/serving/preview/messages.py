@@ -1,4 +1,4 @@
-"""TensorFlow Serving's protocol messages, to arrays and back, answered by one loaded version."""
+"""TensorFlow Serving's protocol messages: conversion to arrays and back, and answers of a loaded version."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def to_arrays(protos: Mapping[str, TensorProto], signature: Any, max_rows: int |
         max_rows: The bound on their rows; `None` for no bounds at all, as for warm-up records.
 
     Raises:
-        StatusError: One contradicts itself or the signature, or is out of bounds. No array is made before all
-            are checked.
+        StatusError: A proto contradicts itself or the signature, or is out of bounds. All are checked before
+            any array is created.
     """
     shapes = {name: _shape(name, proto) for name, proto in protos.items()}
     inference.check_dtypes(signature, {name: proto.dtype for name, proto in protos.items()})
@@ -198,7 +198,7 @@ def answer(runner: Runner, version: int, log: Any) -> None:
 
 
 def fill_spec(filled: Any, requested: Any, version: int) -> None:
-    """Say in a response which model, version and signature answered."""
+    """Record in a response which model, version and signature answered."""
     filled.name = requested.name
     filled.version.value = version
     filled.signature_name = requested.signature_name or DEFAULT_SIGNATURE

@@ -1,4 +1,4 @@
-"""Prometheus metrics under TensorFlow Serving's own names, of what the preview really measures.
+"""Prometheus metrics under TensorFlow Serving's names, measured by the preview.
 
 Sources of the names, labels, buckets and of the text: TensorFlow Serving's `servables/tensorflow/util.cc`,
 `batching_session.cc` and `prometheus_exporter.cc`, TensorFlow's `cc/saved_model/loader.cc`. Prometheus's own

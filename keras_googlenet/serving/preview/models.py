@@ -1,7 +1,7 @@
-"""The life of versions: found on the disk, loaded, warm, served, unloaded once nothing uses them.
+"""The life cycle of versions: found on disk, loaded, warmed up, served, unloaded once unused.
 
-Follows TensorFlow Serving's `file_system_storage_path_source.cc` (what is aspired) and
-`availability_preserving_policy.cc` (a version is unloaded only once another one serves in its place).
+Follows TensorFlow Serving's `file_system_storage_path_source.cc` (which versions to load) and
+`availability_preserving_policy.cc` (a version is unloaded only once another one serves).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from keras_googlenet.versions import versions
 LOADING, AVAILABLE = ModelVersionStatus.LOADING, ModelVersionStatus.AVAILABLE
 UNLOADING, END = ModelVersionStatus.UNLOADING, ModelVersionStatus.END
 
-# TensorFlow Serving's defaults for a version that does not load. Between the attempts it calls the version
-# LOADING; here it is END, with the error, so that one need not wait for five minutes to see it.
+# TensorFlow Serving's defaults for a version that does not load. Between attempts it reports LOADING; here
+# the state is END, with the error, so that it is visible at once and not after five minutes.
 LOAD_RETRIES = 5
 RETRY_SECONDS = 60.0
 
@@ -67,7 +67,7 @@ class Models:
     Args:
         load: Loads a version from its model's name, its number and its folder.
         retry_seconds: Seconds after a failed load before the next attempt.
-        log: Is given a line for every change. It must not raise.
+        log: Called with a line for every change. It must not raise.
     """
 
     def __init__(
@@ -172,9 +172,9 @@ class Models:
                 raise StatusError(code.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
 
     def poll(self) -> None:
-        """Look at the folders once: load what is new, unload what is no longer wanted.
+        """Check the folders once: load new versions, unload those that are no longer wanted.
 
-        What it raises shows in the status of all versions until a look succeeds.
+        Its exception appears in the status of all versions until a check succeeds.
         """
         with self._changing:
             try:
@@ -188,7 +188,7 @@ class Models:
             self._poll_error = None
 
     def close(self) -> None:
-        """Unload everything that nothing uses."""
+        """Unload all unused versions."""
         with self._changing:
             self._configs = {}
             self._poll()
@@ -248,7 +248,7 @@ class Models:
         try:
             found = versions(config.folder)
         except OSError as error:
-            # A folder that is gone, perhaps for a moment, unloads nothing; an empty one does.
+            # A missing folder, which may be temporary, unloads nothing; an empty one does.
             expected = f"expected the folder of {name}'s versions there"
             self._complain(name, f"Could not find base path {config.folder} ({error.strerror}): {expected}")
             return None

@@ -1,4 +1,4 @@
-"""How to serve. Imports no server: the command line reads it."""
+"""Options of the preview. Imports no server: the command line reads it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Options:
     """Append a line of JSON per request to this file; `--access-log=-` for standard error."""
 
     def check(self) -> None:
-        """Refuse numbers that would make it poll without a pause, or answer nothing.
+        """Refuse numbers with which it would poll without a pause, or could not answer.
 
         Raises:
             UserError: One is out of its range.

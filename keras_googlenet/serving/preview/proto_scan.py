@@ -1,4 +1,4 @@
-"""A look at a serialized protocol buffer before it is parsed: two bytes of it can become a hundred.
+"""Checks a serialized protocol buffer before it is parsed: two bytes of it can become a hundred in memory.
 
 Format: https://protobuf.dev/programming-guides/encoding
 """
@@ -32,7 +32,7 @@ def parse(kind: Any, data: bytes) -> Any:
         data: Its bytes.
 
     Raises:
-        StatusError: They are corrupt, or hold more fields than any honest request.
+        StatusError: They are corrupt, or have more fields than any legitimate request.
     """
     try:
         check_fields(data, kind.DESCRIPTOR)

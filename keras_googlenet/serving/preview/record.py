@@ -22,7 +22,7 @@ class Entry:
         protocol: `REST` or `GRPC`.
         request: The method and path, or the name of the remote procedure.
         start: When it came, in `time.perf_counter` seconds.
-        api: Serving's name of what was asked for, such as `Predict`.
+        api: Serving's name of the requested method, such as `Predict`.
         runtime: Seconds that the model ran, with the wait for its batch.
         code: The canonical code of the answer.
         status: The HTTP status of a REST answer.
@@ -48,7 +48,7 @@ class Recorder:
 
     Args:
         log: Where to write a JSON line for each.
-        observers: Are given each entry.
+        observers: Called with each entry.
     """
 
     def __init__(

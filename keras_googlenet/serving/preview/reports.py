@@ -1,4 +1,4 @@
-"""Lines to a log that may fail, and threads that outlive what they meet."""
+"""Log lines that may fail to be written, and threads that survive exceptions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.1  # after a failed step, which may fail at once again
 
 
 def report(line: str, stream: IO[str] | None = None) -> bool:
-    """Print a line; whether that worked. A closed pipe or a full disk does not stop the server.
+    """Print a line; returns whether that worked. A closed pipe or a full disk does not stop the server.
 
     A stream keeps a few kilobytes that it could not write, and writes them with the next line.
 
@@ -37,7 +37,7 @@ def supervised(work: Callable[[], Any], failed: Callable[[Exception], Any], name
 
     Args:
         work: One step.
-        failed: Is given what a step raises.
+        failed: Called with the exception of a failed step.
         name: The thread's.
     """
 

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface, and a page to try it on, as an ASGI application.
+"""TensorFlow Serving's REST interface, and a page to try it, as an ASGI application.
 
 Sources: TensorFlow Serving's `http_rest_api_util.cc` (paths), `http_rest_api_handler.cc`, `http_server.cc`
 (codes), `evhttp_request.cc` (gzip). Serving bounds no body; the preview does. With CORS, any `OPTIONS` under
@@ -185,7 +185,7 @@ class _Body:
 
 
 def _refused_body(error: Exception, max_bytes: int, seconds: float, entry: Entry) -> Response:
-    # The rest of the body is not read: the connection is of no more use.
+    # The rest of the body is not read: the connection cannot be reused.
     if isinstance(error, StatusError):
         entry.code, entry.status = error.code, HTTP_STATUS[error.code]
         entry.error = error.message

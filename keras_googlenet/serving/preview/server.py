@@ -1,4 +1,4 @@
-"""The preview's process: ports, models, both protocols, and an end that loses no request."""
+"""The preview's process: ports, models, both protocols, and a shutdown that loses no request."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class _Server(uvicorn.Server):
 
 
 async def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> bool:
-    """Answer until told to stop; whether once, so that requests in flight may be finished."""
+    """Answer until told to stop; returns whether once, so that requests in flight may be finished."""
     config = uvicorn.Config(
         app,
         http=Protocol,

@@ -40,8 +40,8 @@ class PredictRequest:
 
 
 class _NoCollection:
-    """A context without Python's search for cycles, which JSON has none of: it takes most of the time for
-    millions of lists, and holds everyone up. Several threads may be in it.
+    """A context without Python's garbage collection of cycles, which JSON does not have: with millions of
+    lists it takes most of the time and blocks all threads. Several threads may be in it.
     """
 
     def __init__(self) -> None:
