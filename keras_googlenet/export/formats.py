@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,26 @@ class Format:
     int8: bool = False
 
 
+@cache
+def _convert_erfc() -> None:
+    """Teach tf2onnx `Erfc`, TensorFlow's operation in GELU, which tf2onnx 1.17 does not know: 1 - erf(x)."""
+    import numpy as np
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx: Any, node: Any, **kwargs: Any) -> None:
+            result = {"shapes": [ctx.get_shape(node.output[0])], "dtypes": [ctx.get_dtype(node.output[0])]}
+            ctx.remove_node(node.name)
+            one = ctx.make_const(f"{node.name}_one", np.ones((), "float32"))
+            erf = ctx.make_node("Erf", node.input, **result)
+            inputs = [one.output[0], erf.output[0]]
+            ctx.make_node("Sub", inputs, name=node.name, outputs=node.output, **result)
+
+
 def _write_onnx(model: Any, file: Path, images: np.ndarray | None) -> None:
+    _convert_erfc()
     model.export(str(file), format="onnx", verbose=False)
 
 

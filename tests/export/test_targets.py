@@ -90,6 +90,18 @@ def test_the_file_answers_as_the_model(model, format, bgr, tmp_path, random):
 
 
 @pytest.mark.parametrize("format", ["onnx", "litert"])
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_every_activation_is_written(tiny_variant, activation, format, tmp_path, random):
+    """`relu` is written above. `export_file` compares the file's answers with the model's."""
+    variant = replace(Architecture.from_json(tiny_variant.read_text()), activation=activation)
+    model = GoogLeNet(variant=variant, input_shape=(28, 28, 3), classes=3)
+    file = export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
+    pixels = random.uniform(0, 255, (2, 28, 28, 3)).astype("float32")
+    expected = model.predict(pixels / 127.5 - 1, verbose=0)
+    np.testing.assert_allclose(RUN[format](file, pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
 def test_a_file_that_answers_otherwise_is_not_written(model, format, tmp_path, monkeypatch):
     target = formats.FORMATS[format]
     wrong = replace(target, run=lambda file, pixels: target.run(file, pixels) + 1e-3)
