@@ -17,6 +17,7 @@ DOCUMENTS = ("*.md", "docs/**/*.md", "serving/*.md", "benchmarks/*.md", "example
              "keras_googlenet/**/*.md")  # fmt: skip
 RECORDS = {"CHANGELOG.md", "docs/results_history.md"}  # of what was
 CODE = ("keras_googlenet", "serving", "examples", "benchmarks", "scripts")
+ITSELF = "check_words.py"  # which has the phrases
 LONGEST = 30  # words of a sentence
 INSTEAD = {  # of a phrase, what to write
     r"\b(?:is|are) no (?!longer|such|more\b)(?<!there is no )(?<!there are no )": "is not a",
@@ -80,7 +81,7 @@ def findings(root: Path) -> Iterator[str]:
             for line, what in sorted(phrases(text) + long_sentences(text)):
                 yield f"{name}:{line + 1}: {what}"
     for file in sorted(file for folder in CODE for file in (root / folder).rglob("*.py")):
-        if file != Path(__file__):
+        if file.name != ITSELF:
             with tokenize.open(file) as source:
                 for token in tokenize.generate_tokens(source.readline):
                     for line, what in phrases(token.string) if token.type in TEXT else ():
