@@ -5,7 +5,7 @@
 On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
 processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
 large. So each process computes as much as before, and the additional time of a step is the exchange. This is
-measured twice. By default, each process takes the batch statistics of its own images, and one sum per step
+measured twice. By default, each process takes the statistics of its share of a batch, and one sum per step
 has the gradients and the running means. With `--sync-batch-norm`, XLA sums each gradient and each batch
 normalization's statistics. The same processes also sum one array as large as the gradients, and one of a
 single number, and nothing else. The model says that a step of two takes a step of one, the large sum, and the

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import cyclopts
 
+from keras_googlenet.data.sources import TFDS
 from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.names import CONFIG, TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
@@ -99,7 +100,7 @@ def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int 
     """Copy exported versions from object storage into a folder that a server watches.
 
     A version appears in the folder complete or not at all. With --every, unreachable storage is reported and
-    asked again; without, it is an error.
+    retried; without, it is an error.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int 
         except UserError as error:
             if interval is None:
                 raise
-            say(f"{error}; asked again in {every}", file=sys.stderr, flush=True)
+            say(f"{error}; retrying in {every}", file=sys.stderr, flush=True)
         if interval is None:
             return
         time.sleep(interval)
@@ -199,7 +200,7 @@ def predict(
     if top is not None and not 1 <= top <= TOP_K:
         raise UserError(f"expected --top to be between 1 and {TOP_K}, got {top}")
     from keras_googlenet.inference.predict import predict_to
-    from keras_googlenet.inference.sources import SETS, Sources, seconds
+    from keras_googlenet.inference.sources import Sources, seconds
     from keras_googlenet.inference.sources import shard as parse_shard
     from keras_googlenet.inference.tables import of_shard, table_at
 
@@ -207,7 +208,7 @@ def predict(
     if shard is not None and to is not None:
         to = of_shard(to, *share)
     sources = Sources(images, seconds(every), share, tfds_manual_dir)
-    if any(name.startswith(SETS) for name in images):
+    if any(name.startswith(TFDS) for name in images):
         import_tensorflow()
     with silenced_libraries():
         sources.check()

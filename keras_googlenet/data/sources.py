@@ -81,6 +81,7 @@ def _folder(name: str, options: DataOptions) -> ImageData:
 
 
 OF_FOLDERS = ("test_split", "group_duplicates", "groups")
+TFDS = "tfds:"  # begins the name of a set of TensorFlow Datasets
 OF_SOME = (*OF_FOLDERS, "tfds_manual_dir")  # options that not every source takes
 FOLDER = Source(
     "",
@@ -90,7 +91,7 @@ FOLDER = Source(
 )
 SOURCES = [
     Source("sample", '"sample"', _sample),
-    Source("tfds:", '"tfds:NAME[:CONFIG]"', _tfds, ("tfds_manual_dir",)),
+    Source(TFDS, '"tfds:NAME[:CONFIG]"', _tfds, ("tfds_manual_dir",)),
 ]
 """All but folders."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_googlenet.data.sources import TFDS
 from keras_googlenet.errors import UserError
 from keras_googlenet.evaluation.plots import AS_WRITTEN, shortened
 from keras_googlenet.evaluation.results import Evaluation
@@ -178,7 +179,7 @@ def words_of(name: str, value: Any) -> list[str]:
 
 def short(place: str) -> str:
     """A path's last component, because the parent folders are machine-specific. Keeps names of data sets."""
-    return place if place.startswith("tfds:") else Path(place).name
+    return place if place.startswith(TFDS) else Path(place).name
 
 
 # --- the page --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from keras_googlenet.data.sources import TFDS
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.files import READ, walk
 from keras_googlenet.inference.downloads import downloaded
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 LISTS = ".txt"
-SETS = "tfds:"
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
@@ -67,7 +67,7 @@ class Sources:
         if not self.names:
             raise UserError("expected at least one image file or folder")
         if self.tfds_manual_dir is not None and not any(map(_is_set, self.names)):
-            raise UserError(f"expected no `tfds_manual_dir` without a source such as {SETS}cifar10/test")
+            raise UserError(f"expected no `tfds_manual_dir` without a source such as {TFDS}cifar10/test")
         for name in self.names:
             if _is_set(name):
                 self._opened(name)
@@ -120,7 +120,7 @@ class Sources:
     def _opened(self, name: str) -> Images:
         from keras_googlenet.data.tfds import images_of  # imports TensorFlow
 
-        return images_of(name.removeprefix(SETS), self.tfds_manual_dir)
+        return images_of(name.removeprefix(TFDS), self.tfds_manual_dir)
 
 
 def seconds(text: str) -> float:
@@ -156,7 +156,7 @@ def shard(text: str, environment: Mapping[str, str] = os.environ) -> tuple[int, 
 
 
 def _is_set(name: str) -> bool:
-    return name.startswith(SETS)
+    return name.startswith(TFDS)
 
 
 def _is_list(name: str) -> bool:

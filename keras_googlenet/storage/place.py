@@ -39,7 +39,7 @@ def address(name: str | Path) -> str | None:
     return f"{found[1]}://{found[2].rstrip('/')}" if found else None
 
 
-def _told(method: Callable[P, R]) -> Callable[P, R]:
+def _in_one_line(method: Callable[P, R]) -> Callable[P, R]:
     """Report what a backend raises in one line. Each has exceptions of its package, so all are caught."""
 
     @functools.wraps(method)
@@ -100,7 +100,7 @@ class Place:
                 f"no storage is named {scheme}://: expected s3://, gs:// or another of fsspec's"
             ) from None
 
-    @_told
+    @_in_one_line
     def entries(self) -> dict[str, Entry]:
         """All objects, at any depth, by name."""
         system, root = self._system
@@ -116,14 +116,14 @@ class Place:
             found[name] = Entry(name, int(facts["size"]), tag)
         return dict(sorted(found.items()))
 
-    @_told
+    @_in_one_line
     def check(self) -> None:
         """Refuse an address with nothing below it."""
         system, root = self._system
         system.invalidate_cache()
         system.ls(root)
 
-    @_told
+    @_in_one_line
     def read(self, name: str) -> bytes:
         """An object's content.
 
@@ -133,7 +133,7 @@ class Place:
         system, root = self._system
         return bytes(system.cat_file(f"{root}/{name}"))
 
-    @_told
+    @_in_one_line
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write an object, at once or not at all.
 
@@ -143,7 +143,7 @@ class Place:
         system, root = self._system
         system.pipe_file(f"{root}/{name}" if name else root, content, mode="create" if new else "overwrite")
 
-    @_told
+    @_in_one_line
     def download(self, entry: Entry, file: Path) -> None:
         """Write an object's content to a new local file."""
         system, root = self._system
@@ -154,7 +154,7 @@ class Place:
                 f"{self.address}/{entry.name}: expected {entry.size:,} bytes, got {size:,}; rerun"
             )
 
-    @_told
+    @_in_one_line
     def delete(self, names: list[str]) -> None:
         """Delete objects, all if possible."""
         system, root = self._system

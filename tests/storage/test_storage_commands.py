@@ -202,12 +202,12 @@ def test_sync_runs_until_it_is_stopped(bucket, s3, tmp_path):
     with slow_link(port, 1e9) as link:
         process = start("-m", "keras_googlenet", *line, AWS_ENDPOINT_URL=f"http://127.0.0.1:{link}")
         error = process.stderr.readline()
-        assert re.search("no exported version at .*; asked again in 200ms$", error), error
+        assert re.search("no exported version at .*; retrying in 200ms$", error), error
         remote.upload(version, Place(model))
         assert process.stdout.readline() == f"{served}/1\n"
     while "no exported version" in (error := process.stderr.readline()):
         pass
-    assert re.search("cannot use .*; asked again in 200ms$", error), error
+    assert re.search("cannot use .*; retrying in 200ms$", error), error
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
