@@ -27,7 +27,9 @@ settings.load_profile("untimed")
 
 @pytest.fixture(autouse=True)
 def environment():
-    """What a command sets in it is for its own process; another test's training would compute with it."""
+    """Each test starts with the same random numbers, and what it sets in the environment ends with it."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
     with mock.patch.dict(os.environ):
         yield
 
