@@ -11,7 +11,7 @@ import numpy as np
 from keras_googlenet.data.feed import evaluation_batches
 from keras_googlenet.data.parts import Part
 from keras_googlenet.images.spec import Preprocessing
-from keras_googlenet.names import is_head
+from keras_googlenet.names import BLOCK, is_head
 from keras_googlenet.run.config import RunConfig
 
 IMAGES = 5000  # whose patches are whitened
@@ -29,7 +29,7 @@ def start(model: keras.Model, config: RunConfig, part: Part, preprocessing: Prep
     """
     if config.identity_start:
         for layer in model.layers:
-            if isinstance(layer, keras.layers.Conv2D):
+            if isinstance(layer, keras.layers.Conv2D) and _may_pass_on(layer.name):
                 layer.kernel.assign(partial_identity(keras.ops.convert_to_numpy(layer.kernel)))
     if config.head_scale != 1:
         for layer in filter(lambda layer: is_head(layer.name), model.layers):
@@ -40,6 +40,11 @@ def start(model: keras.Model, config: RunConfig, part: Part, preprocessing: Prep
         images = np.concatenate([np.asarray(images) for images, _ in batches])
         kernel = first_convolution(model).kernel
         kernel.assign(whitening(images, kernel.shape[0], kernel.shape[-1]))
+
+
+def _may_pass_on(layer: str) -> bool:
+    """Whether a convolution may start as an identity: of a block, one branch, or all would pass on the same."""
+    return not layer.startswith(BLOCK) or "_3x3" in layer
 
 
 def first_convolution(model: keras.Model) -> keras.layers.Conv2D:
