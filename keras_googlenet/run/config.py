@@ -116,7 +116,7 @@ class RunConfig:
     """Initialize the first convolution to whiten the training images, and freeze it, as airbench does."""
 
     identity_start: bool = False
-    """Initialize convolutions as partial identities, as airbench does; of an Inception block, the 3x3 branch."""
+    """Initialize convolutions, of a block those of 3x3, as partial identities, as airbench does."""
 
     head_scale: float = 1.0  # 1/9 in airbench
     """Multiplier for the classifiers' initial weights; its square multiplies their learning rate."""

@@ -43,7 +43,7 @@ def start(model: keras.Model, config: RunConfig, part: Part, preprocessing: Prep
 
 
 def _may_pass_on(layer: str) -> bool:
-    """Whether a convolution may start as an identity: of a block, one branch, or all would pass on the same."""
+    """Whether a convolution may start as an identity: all branches of a block would pass on the same."""
     return not layer.startswith(BLOCK) or "_3x3" in layer
 
 

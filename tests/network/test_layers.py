@@ -139,7 +139,7 @@ def test_activations(activation, batch_norm, random):
 
 
 def test_the_pool_before_the_classifier():
-    architecture = replace(VARIANTS["short"].scaled(1 / 8), activation="relu")
+    architecture = VARIANTS["short"].scaled(1 / 8)
     for kind in ("avg", "max"):
         model = GoogLeNet(variant=replace(architecture, head_pool=kind), input_shape=(32, 32, 3), classes=4)
         pool = model.get_layer(f"{kind}_pool")

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from keras_googlenet import RunConfig, TuneConfig, UserError, train
+from keras_googlenet import GoogLeNet, Preprocessing, RunConfig, TuneConfig, UserError, train
+from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.run import folder as run_folder
-from keras_googlenet.training.start import partial_identity, whitening
+from keras_googlenet.training.start import partial_identity, start, whitening
 
 OPTIONS = {
     "data": "sample", "classes": ("Sneaker", "Trouser"), "image_size": 28, "epochs": 1, "batch_size": 40,
@@ -76,3 +77,19 @@ def test_a_start_beside_other_weights_is_refused(option):
 def test_a_classic_has_no_head_to_scale():
     with pytest.raises(UserError, match="no `head_scale` for nin"):
         RunConfig(data="sample", run="run", variant="nin", head_scale=0.5)
+
+
+def test_of_a_block_only_3x3_branches_pass_channels_on():
+    """Were all branches to pass on the same first channels, the block would lose the others."""
+    network = GoogLeNet(variant=VARIANTS["short"].scaled(1 / 8), input_shape=(32, 32, 3), classes=4)
+    config = RunConfig(data="sample", run="unused", identity_start=True)
+    start(network, config, None, Preprocessing(32, 32))
+    passing = [
+        layer.name
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Conv2D)
+        and np.array_equal(layer.kernel, partial_identity(np.array(layer.kernel)))
+    ]
+    parts = ("3x3_reduce", "3x3", "3x3b_reduce", "3x3b")
+    blocks = [f"inception_{block}_{part}" for block in ("4a", "4b", "5a") for part in parts]
+    assert sorted(passing) == sorted(["conv1_2x2", "conv2_3x3", "conv3a_3x3", "conv3b_3x3", *blocks])
