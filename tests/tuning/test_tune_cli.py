@@ -52,20 +52,20 @@ def parse(line):
 
 def test_a_search_takes_a_recipe_and_the_options_of_train():
     called, arguments = parse(
-        "keras-googlenet tune --recipe fashion_mnist_best --run runs/search --epochs 3 --space block "
+        "keras-googlenet tune --recipe flowers17 --data photos --run runs/search --epochs 3 --space block "
         "--algorithm hyperband --trials 20 --max-params 900000 --extras dropout --extras learning_rate"
     )
     assert called is cli.tune.tune
-    expected = recipe_options("fashion_mnist_best") | {"epochs": 3}
-    assert arguments["training"] == RunConfig(**expected, recipe="fashion_mnist_best", run="runs/search")
+    expected = recipe_options("flowers17") | {"data": "photos", "epochs": 3}
+    assert arguments["training"] == RunConfig(**expected, recipe="flowers17", run="runs/search")
     assert (arguments["space"], arguments["algorithm"], arguments["trials"]) == ("block", "hyperband", 20)
     assert arguments["max_params"] == 900_000
     assert arguments["extras"] == ("dropout", "learning_rate")
 
 
 def test_the_command_for_the_winner_trains_as_the_search_did(tmp_path):
-    options = recipe_options("fashion_mnist_best") | {"data": "my images", "classes": ("T-shirt/top", "a b")}
-    training = RunConfig(**options, recipe="fashion_mnist_best", run=tmp_path / "my search")
+    options = recipe_options("flowers17") | {"data": "my images", "classes": ("T-shirt/top", "a b")}
+    training = RunConfig(**options, recipe="flowers17", run=tmp_path / "my search")
     config = TuneConfig(training=training, extras=("dropout", "learning_rate"))
     best = trial("3", 0.9, dropout=0.2, learning_rate=0.03)
     called, arguments = parse(training_command(config, best))
