@@ -233,7 +233,13 @@ def load_file(file: Path) -> Answer:
     try:
         return target.load(file)
     except Exception as error:  # each runtime has its own
-        raise UserError(f"cannot load {file}: {reason(error)}; export it again") from None
+        raise UserError(f"cannot load {file}: {cause(error)}; export it again") from None
+
+
+def cause(error: Exception) -> str:
+    """Why a runtime failed, in one line; OpenVINO's messages begin with lines about its source."""
+    lines = [line for line in str(error).splitlines() if not line.startswith(("Exception from ", "Check '"))]
+    return reason(RuntimeError("\n".join(lines)))
 
 
 def _by_suffix() -> dict[str, Format]:

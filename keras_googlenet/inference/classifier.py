@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.views import VIEWS, views_of
-from keras_googlenet.export.formats import LABELS, PREPROCESSING, is_file_of_format, load_file
+from keras_googlenet.export.formats import LABELS, PREPROCESSING, cause, is_file_of_format, load_file
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
 from keras_googlenet.images.spec import Preprocessing
@@ -35,7 +35,6 @@ from keras_googlenet.serving.client.answers import (
 )
 from keras_googlenet.serving.client.images import Encoded, Image, batches, unreadable
 from keras_googlenet.serving.client.retries import ServingError
-from keras_googlenet.text import reason
 from keras_googlenet.versions import EXTRA, PROVENANCE, version_folder
 from keras_googlenet.weights.fetch import published_run
 from keras_googlenet.weights.imagenet import class_names as imagenet_class_names
@@ -276,7 +275,7 @@ def _of_file(file: Path) -> Classifier:
     try:
         classes = answer(np.zeros(shape, "float32")).shape[1]
     except Exception as error:  # each runtime has its own
-        raise UserError(f"{file} does not fit {left.name}: {reason(error)}; export it again") from None
+        raise UserError(f"{file} does not fit {left.name}: {cause(error)}; export it again") from None
     if classes != len(labels):
         raise UserError(f"expected {classes} class names next to {file}, got {len(labels)}: export it again")
     return Classifier(str(file), None, labels, preprocessing, _answering(answer, preprocessing, labels))

@@ -167,6 +167,17 @@ def test_a_full_disk_leaves_nothing(model, format, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_full_for_openvino_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(network, file):  # as it fails where there is room for a SavedModel and no more
+        file.with_suffix(".bin").touch()
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "serialize", full)
+    with pytest.raises(UserError, match=r"cannot write .*net.xml \(OpenVINO cannot write; is the disk full?"):
+        export_file(model, tmp_path / "net.xml", format="openvino")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("format", SUFFIX)
 def test_a_file_that_answers_otherwise_is_not_written(model, format, tmp_path, monkeypatch):
     target = formats.FORMATS[format]
