@@ -58,7 +58,8 @@ def run_openvino(file, pixels):
     network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     (given,), (found,) = network.inputs, network.outputs
     assert (given.names, str(given.partial_shape)) == ({"images"}, "[?,28,28,3]")
-    assert (found.names, str(found.partial_shape)) == ({"probabilities"}, "[?,3]")
+    assert "probabilities" in found.names  # OpenVINO 2025 keeps the SavedModel's name, too
+    assert str(found.partial_shape) == "[?,3]"
     return network({"images": pixels})["probabilities"]
 
 
