@@ -100,8 +100,9 @@ def litert(path: Path, precision: str, threads: int) -> Answer:
 
 def openvino(path: Path, precision: str, threads: int) -> Answer:
     """OpenVINO's CPU plugin, set for latency."""
-    import openvino as ov
+    from keras_googlenet.export.formats import import_openvino
 
+    ov = import_openvino()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,

@@ -226,7 +226,7 @@ OPTIONS = [
     ("export {run} --to {out} --version -1", "version"),
     ("export {run} --to {there}/file", "file"),
     ("export {run} --to {out} --format onnx", "onnx"),
-    ("export {run} --to {out} --format h5", "expected --format to be one of saved_model, onnx, litert"),
+    ("export {run} --to {out} --format h5", "--format to be one of saved_model, onnx, litert, openvino"),
     ("export {run} --to {out} --keep 0", "keep"),
     ("export {run} --to {out} --cores 0", "core"),
     ("export {run} --to {out} --warmup-batch-sizes 0", "warm"),

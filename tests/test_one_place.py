@@ -44,11 +44,11 @@ def write(model, file, images):
     model.export(str(file), format="onnx", verbose=False)
 
 
-def answer(file, pixels):
+def load(file):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file.read_bytes())
-    return session.run(None, {session.get_inputs()[0].name: pixels})[0]
+    return lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0]
 
 
 SOURCES.append(Source("noise:", '"noise:SIDE"', noise))
@@ -59,7 +59,7 @@ light = VARIANTS["light_stem"]
 few = [stage for stage in light.stages if not stage.name.startswith(("pool3", "pool4", "4", "5", "3b"))]
 VARIANTS["mine"] = replace(light, name="mine", stages=tuple(few), auxiliary_heads=()).scaled(0.125)
 RECIPES["mine"] = mine
-FORMATS["mine"] = Format("mine", "a file for my runtime", ".mine", (), write, answer)
+FORMATS["mine"] = Format("mine", "a file for my runtime", ".mine", (), write, load)
 WEIGHTS["mine"] = replace(WEIGHTS["bvlc"], name="mine", license="nobody's")
 
 from keras_googlenet.cli import main
@@ -97,3 +97,6 @@ def test_commands_and_their_help_know_what_is_added(added, tmp_path):
     assert "mine (a file for my runtime)" in " ".join(added("export", "--help").replace("│", " ").split())
     added("export", "run", "--to", "network.mine", "--format", "mine")
     assert (tmp_path / "network.labels.txt").read_text().split() == ["dark", "bright"]
+    added("sample", "image.png")
+    (row,) = json.loads(added("predict", "image.png", "--model", "network.mine", "--json"))
+    assert {each["label"] for each in row["top"]} == {"dark", "bright"}

@@ -51,8 +51,8 @@ def export(
         The folder of a finished run or its address such as s3://bucket/run, or a network of the package
         such as cifar10.
     to
-        The model's directory, such as models/googlenet: its name is the model's. For the formats onnx and
-        litert, a file that ends in .onnx or .tflite. Either may be an address such as
+        The model's directory, such as models/googlenet: its name is the model's. For the formats onnx, litert
+        and openvino, a file that ends in .onnx, .tflite or .xml. Either may be an address such as
         s3://bucket/models/googlenet.
     weights
         For a run with averaged weights: the average, as in model.keras, or the last weights.
@@ -118,5 +118,6 @@ def export(
             if format == SAVED_MODEL:
                 say(remote.upload(exported, there, version, keep))
             else:
-                there.write("", exported.read_bytes())
+                for file in sorted(exported.parent.iterdir(), key=exported.__eq__):  # itself last
+                    there.sibling(file.name).write("", file.read_bytes())
                 say(there.address)

@@ -66,6 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "export": (
         "keras-googlenet export runs/first --to models/googlenet --cam",
         "keras-googlenet export runs/first --to googlenet.onnx --format onnx",
+        "keras-googlenet export runs/first --to openvino/googlenet.xml --format openvino",
     ),
     "serve": (
         "keras-googlenet serve --open",
@@ -77,6 +78,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-googlenet predict photo.jpg --weights cifar10",
         "keras-googlenet predict photos --model models/googlenet --to predictions.csv --top 3",
         "keras-googlenet predict photos --model models/googlenet --to predictions.csv --shard 3/16",
+        "keras-googlenet predict photos --model openvino/googlenet.xml --csv",
     ),
     "explain": (
         "keras-googlenet explain photo.jpg --weights cifar10 --to explained --blocks 3a --blocks 5b",

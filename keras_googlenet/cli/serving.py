@@ -19,6 +19,7 @@ import cyclopts
 
 from keras_googlenet.data.sources import TFDS
 from keras_googlenet.errors import Interrupted, UserError
+from keras_googlenet.export.formats import format_of, is_file_of_format
 from keras_googlenet.names import CONFIG, TOP_K
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
 from keras_googlenet.serving.preview.options import Options
@@ -166,7 +167,8 @@ def predict(
         reads a list from standard input; tfds:NAME[:CONFIG]/SPLIT is a set of TensorFlow Datasets.
     model
         An exported version's folder, the model's directory for its highest version, a run's folder, or the
-        address of one of them, such as s3://bucket/models/googlenet.
+        address of one of them, such as s3://bucket/models/googlenet. Or an exported file that ends in .onnx,
+        .tflite or .xml.
     url
         A served model's address, such as http://127.0.0.1:8501/v1/models/googlenet, or over gRPC
         grpc://127.0.0.1:8500/v1/models/googlenet.
@@ -214,16 +216,18 @@ def predict(
         sources.check()
     if weights is not None:
         check_network(weights)
-    folder = None if model is None else local(model)
-    if folder is not None and not (folder / CONFIG).is_file():
-        version_folder(folder)
+    found = None if model is None else local(model)
+    if found is not None and found.is_file():
+        format_of(found)
+    if found is not None and _is_version(found):
+        version_folder(found)
     of_json = as_json or (to is not None and to.suffix != ".csv")
     classes = top or (TOP_K if of_json else 1)
     if to is not None:
         table_at(to, classes)
     if url is None or url.startswith("grpc"):
         import_tensorflow()
-    with silenced_libraries(), _model(folder, url, weights) as each:
+    with silenced_libraries(), _model(found, url, weights) as each:
         if to is not None:
             job = {
                 "model": str(model or url or weights),
@@ -251,7 +255,7 @@ def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator
 
         with Client(url) as client:
             yield client.each
-    elif model is not None and not (model / CONFIG).is_file():
+    elif model is not None and _is_version(model):
         from keras_googlenet.serving.client import answers
         from keras_googlenet.serving.client.local import local_model
 
@@ -261,6 +265,11 @@ def _model(model: Path | None, url: str | None, weights: str | None) -> Iterator
         from keras_googlenet.inference.classifier import load
 
         yield load(weights if weights is not None else Path(str(model))).each
+
+
+def _is_version(model: Path) -> bool:
+    """Whether this is to be an exported version or a model's directory: no exported file, and no run."""
+    return not is_file_of_format(model) and not (model / CONFIG).is_file()
 
 
 def _print(found: Iterator[Answer], as_json: bool, as_csv: bool, top: int) -> tuple[int, int]:

@@ -1,24 +1,26 @@
-"""Export to one file for other runtimes, by Keras's own exporters: ONNX and LiteRT."""
+"""Export to a file for another runtime: ONNX, LiteRT and OpenVINO."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.export import reference
-from keras_googlenet.export.formats import FORMATS, format_named
+from keras_googlenet.export.formats import FORMATS, LABELS, PREPROCESSING, format_named, format_of
 from keras_googlenet.export.network import ServedNetwork, served_network
 from keras_googlenet.export.progress import stage
 from keras_googlenet.export.publish import staging
 from keras_googlenet.export.verify import TOLERANCES
-from keras_googlenet.files import sync
+from keras_googlenet.files import sync, write_json
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run.folder import write_labels
+from keras_googlenet.text import reason
 
 BATCH = 32
 INT8_AGREEMENT = 0.9  # share of the calibration images that must keep their class
@@ -35,17 +37,19 @@ def export_file(
     temperature: float = 1.0,
     calibration_images: np.ndarray | None = None,
 ) -> Path:
-    """Write `model`'s main head as one file, and the class names next to it.
+    """Write `model`'s main head as a file, and next to it the class names and how to prepare an image.
 
     The network in the file takes `images`, float32 (batch, height, width, channels), RGB pixels in
     0..255 of the network's size, and gives probabilities, float32 (batch, classes), in the order of
-    the lines of `NAME.labels.txt`. Decoding and resizing are the caller's. Before the file appears under its
+    the lines of `NAME.labels.txt`. Decoding and resizing are the caller's: `NAME.preprocessing.json` says
+    how, as fields of `Preprocessing`; `load` and `predict --model` obey it. Before the file appears under its
     name, its answers in the format's runtime are compared with those of `model`.
 
     Args:
         model: A GoogLeNet with its top, trained on preprocessed images.
-        file: File to write, with the format's suffix: `.onnx`, `.tflite`.
-        format: One of `formats.FORMATS` that is a file: `"onnx"`, `"litert"`.
+        file: File to write, with the format's suffix: `.onnx`, `.tflite`, or `.xml`, whose weights are in
+            `NAME.bin`.
+        format: One of `formats.FORMATS` that is a file: `"onnx"`, `"litert"`, `"openvino"`.
         class_names: In label order; by default "0", "1" and so on.
         preprocessing: What the model was trained with; by default pixels scaled to -1..1. Required for a
             model with extra layers before the first convolution, such as `Rescaling`.
@@ -64,7 +68,7 @@ def export_file(
             not answer as the model.
     """
     file = Path(file)
-    target, labels = format_named(format), file.with_suffix(".labels.txt")
+    target = format_named(format)
     if target.write is None:
         raise UserError(f"format {format} is not a file: use `export_saved_model`")
     if calibration_images is not None and not target.int8:
@@ -72,9 +76,7 @@ def export_file(
         raise UserError(f"int8 is for format {possible}, not for {format}")
     if file.suffix != target.suffix:
         raise UserError(f"expected a file that ends in {target.suffix} for format {format}, got {file}")
-    missing = [name for name in target.packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f'{missing[0]} is not installed: pip install "keras-googlenet[{format}]"')
+    target.check_installed()
     if keras.backend.backend() != "tensorflow":
         raise UserError(f"export needs Keras on TensorFlow, not {keras.backend.backend()}: set KERAS_BACKEND")
     network = served_network(model, preprocessing, class_names, temperature=temperature)
@@ -84,34 +86,40 @@ def export_file(
             raise UserError(
                 f"expected `calibration_images`, each of shape {expected}, got an array of {shape}"
             )
-    _check_free(file, labels)
+    files = [*target.companions(file), file]  # in the order in which they appear
+    _check_free(files)
     with staging(file.parent) as folder:
-        staged, staged_labels = folder / file.name, folder / labels.name
+        staged = folder / file.name
         whole = _from_pixels(network)
         try:
             with stage(f"writing {file.name}"):
                 target.write(whole, staged, calibration_images)
-            write_labels(staged_labels, network.class_names)
-        except OSError as full:
-            raise UserError(f"cannot write {file} ({full.strerror}): the partial file was removed") from None
+            write_labels(staged.with_suffix(LABELS), network.class_names)
+            left = replace(network.preprocessing, mean=0.0, scale=1.0, channel_order="rgb")
+            write_json(staged.with_suffix(PREPROCESSING), left.to_dict())
+        except (OSError, tf.errors.OpError) as full:
+            why = full.strerror if isinstance(full, OSError) else reason(full)
+            raise UserError(f"cannot write {file} ({why}): the partial file was removed") from None
         with stage("checking its answers"):
             if calibration_images is None:
                 _check_answers(staged, model, network, preprocessing)
             else:
                 _check_classes(staged, whole, calibration_images)
-        sync(staged)
-        sync(staged_labels)
-        _check_free(file, labels)  # the work took its time
-        staged.rename(file)
-        staged_labels.rename(labels)
+        for each in files:
+            sync(folder / each.name)
+        _check_free(files)  # the work took its time
+        for each in files:
+            (folder / each.name).rename(each)
         sync(file.parent)
     return file
 
 
 def answers(file: Path, pixels: np.ndarray) -> np.ndarray:
     """What a file of `export_file` gives for pixels (images, height, width, channels), in its own runtime."""
-    (run,) = (each.run for each in FORMATS.values() if each.suffix == file.suffix and each.run)
-    return np.concatenate([run(file, batch) for batch in np.split(pixels, range(BATCH, len(pixels), BATCH))])
+    load = format_of(file).load
+    assert load is not None
+    answer = load(file)
+    return np.concatenate([answer(batch) for batch in np.split(pixels, range(BATCH, len(pixels), BATCH))])
 
 
 def _check_answers(
@@ -154,7 +162,7 @@ def _from_pixels(network: ServedNetwork) -> keras.Model:
     return whole
 
 
-def _check_free(*files: Path) -> None:
+def _check_free(files: Sequence[Path]) -> None:
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists: choose another name, or delete it")

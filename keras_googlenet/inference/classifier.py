@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.views import VIEWS, views_of
+from keras_googlenet.export.formats import LABELS, PREPROCESSING, cause, is_file_of_format, load_file
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.numpy import resize
 from keras_googlenet.images.spec import Preprocessing
@@ -22,6 +23,7 @@ from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import CONFIG
+from keras_googlenet.run.folder import read_labels
 from keras_googlenet.serving.client.answers import (
     BATCH,
     Failure,
@@ -46,7 +48,7 @@ class Classifier:
 
     Attributes:
         name: What was loaded.
-        model: The network with its main head only; `None` for an exported version.
+        model: The network with its main head only; `None` for an exported version or file.
         class_names: In the order of the probabilities.
         preprocessing: How an image becomes the network's input.
     """
@@ -55,7 +57,7 @@ class Classifier:
     model: keras.Model | None
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    _run: Run | None = field(default=None, repr=False)  # of an exported version
+    _run: Run | None = field(default=None, repr=False)  # of an exported version or file
     _with_heads: keras.Model | None = field(default=None, repr=False)  # of a run
 
     def predict(
@@ -72,7 +74,7 @@ class Classifier:
             images: One image or several, each a file's path, the bytes of a file, or uint8 pixels,
                 (height, width, 3), (height, width, 1) or (height, width).
             views: Number of views per image, whose probabilities are averaged: 1 (the image), 2 (and its
-                mirror image), 6 (and one-pixel shifts). An exported version supports only 1.
+                mirror image), 6 (and one-pixel shifts). An export supports only 1.
             channel_order: Channel order of arrays: `"rgb"` as in Keras and Pillow, or `"bgr"` as in OpenCV.
             batch_size: Number of images per step.
 
@@ -84,10 +86,9 @@ class Classifier:
         if channel_order not in ("rgb", "bgr"):
             raise UserError(f'expected `channel_order` to be "rgb" or "bgr", got {channel_order!r}')
         if views not in VIEWS or (views > 1 and self.model is None):
-            expected = ", ".join(map(str, VIEWS)) if self.model is not None else "1 of an exported version"
+            expected = ", ".join(map(str, VIEWS)) if self.model is not None else "1 of an export"
             raise UserError(f"expected `views` to be {expected}, got {views}")
-        run = self._run or _asked(self, views)
-        return predictions(run, as_opencv(images, channel_order), batch_size, self.name)
+        return predictions(self._asked(views), as_opencv(images, channel_order), batch_size, self.name)
 
     def each(self, items: Iterable[Item], *, batch_size: int = BATCH) -> Iterator[Prediction | Failure]:
         """Classify any number of images; a failed image does not stop the others.
@@ -96,7 +97,7 @@ class Classifier:
             items: The images.
             batch_size: Images per step.
         """
-        return each(self._run or _asked(self, views=1), items, batch_size, self.name)
+        return each(self._asked(views=1), items, batch_size, self.name)
 
     def explain(
         self,
@@ -116,7 +117,7 @@ class Classifier:
 
         Raises:
             UserError: The image cannot be read, the network does not end in a global pool and a Dense layer
-                or has no such block, or the version was exported without `cam`.
+                or has no such block, the version was exported without `cam`, or it is an exported file.
         """
         if not top >= 1:
             raise UserError(f"expected `top` to be at least 1, got {top}")
@@ -131,8 +132,16 @@ class Classifier:
             return explanation(network, self.preprocessing, self.class_names, pixels, top, blocks)
         assert self._run is not None
         if blocks:
-            raise UserError(f"{self.name} is an exported version, which has no blocks: explain its run")
+            raise UserError(f"{self.name} is an export, which has no blocks: explain its run")
+        if is_file_of_format(Path(self.name)):
+            raise UserError(f"{self.name} is a file, which has no class activation maps: explain its run")
         return _exported_explanation(self._run, self, one, pixels, top)
+
+    def _asked(self, views: int) -> Run:
+        if self._run is not None:
+            return self._run
+        assert self.model is not None
+        return _answering(self.model.predict_on_batch, self.preprocessing, self.class_names, views)
 
 
 @checked_names
@@ -142,14 +151,17 @@ def load(name: str | Path, *, variant: str = "paper") -> Classifier:
     Args:
         name: A network of the package (`shipped_names()`), such as `"cifar10"`. Or `"imagenet"`: published
             weights, downloaded on first use. Or the folder of a finished run, of an exported version, or of a
-            model, for its highest version. Or the address of a zipped run folder with its hash:
-            `https://.../flowers.zip#sha256=...` or `hf://OWNER/REPOSITORY/FILE#sha256=...`. A name of the
-            package takes precedence over a folder of that name: pass `./cifar10` for the folder.
+            model, for its highest version. Or an exported `.onnx`, `.tflite` or `.xml` file. Or the address
+            of a zipped run folder with its hash: `https://.../flowers.zip#sha256=...` or
+            `hf://OWNER/REPOSITORY/FILE#sha256=...`. A name of the package takes precedence over a folder of
+            that name: pass `./cifar10` for the folder.
         variant: With `"imagenet"`: `"paper"` (BVLC's weights), `"torchvision"` or `"slim"`.
 
     Raises:
         UserError: There is no such network, or it cannot be downloaded or is damaged.
     """
+    if not is_address(name) and is_file_of_format(Path(name)):
+        return _of_file(Path(name))
     check_network(name)
     if name == IMAGENET:
         return _imagenet(variant)
@@ -171,10 +183,21 @@ def as_opencv(images: Any, channel_order: str) -> Any:
     return (as_opencv(image, channel_order) for image in images) if isinstance(images, Iterable) else images
 
 
-def _asked(classifier: Classifier, views: int) -> Run:
-    """A Keras model's answers to what the client asks, in the outputs of an exported version."""
-    model, preprocessing, names = classifier.model, classifier.preprocessing, np.array(classifier.class_names)
-    assert model is not None
+def _answering(
+    answer: Callable[[np.ndarray], np.ndarray],
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    views: int = 1,
+) -> Run:
+    """What answers encoded images with the outputs of an exported version.
+
+    Args:
+        answer: From the network's inputs to its probabilities.
+        preprocessing: From images to the network's inputs.
+        class_names: In the order of the probabilities.
+        views: Number of views per image.
+    """
+    names = np.array(class_names)
     decode = decoder(turns=preprocessing.turns, background=preprocessing.background)
 
     def run(signature: str, encoded: Sequence[bytes]) -> dict[str, np.ndarray]:
@@ -184,7 +207,7 @@ def _asked(classifier: Classifier, views: int) -> Run:
             raise ServingError("INVALID_ARGUMENT", str(error)) from None
         probabilities = np.zeros((len(encoded), len(names)))
         for weight, view in views_of(preprocessing.normalize(np.stack(pixels)), views):
-            probabilities += weight * model.predict_on_batch(view)
+            probabilities += weight * answer(view)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP_K]
         scores = np.take_along_axis(probabilities, best, axis=1)
         return {"probabilities": probabilities, "classes": names[best], "scores": scores}
@@ -239,3 +262,20 @@ def _of_export(folder: Path) -> Classifier:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {version / EXTRA / PROVENANCE}: {error}; export it again") from None
     return Classifier(str(folder), None, run_folder.load_labels(version / EXTRA), preprocessing, run)
+
+
+def _of_file(file: Path) -> Classifier:
+    answer = load_file(file)
+    labels, left = read_labels(file.with_suffix(LABELS)), file.with_suffix(PREPROCESSING)
+    try:
+        preprocessing = Preprocessing.from_dict(json.loads(left.read_text(encoding="utf-8")))
+        shape = (1, preprocessing.height, preprocessing.width, preprocessing.channels)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read {left}: {error}; export it again") from None
+    try:
+        classes = answer(np.zeros(shape, "float32")).shape[1]
+    except Exception as error:  # each runtime has its own
+        raise UserError(f"{file} does not fit {left.name}: {cause(error)}; export it again") from None
+    if classes != len(labels):
+        raise UserError(f"expected {classes} class names next to {file}, got {len(labels)}: export it again")
+    return Classifier(str(file), None, labels, preprocessing, _answering(answer, preprocessing, labels))

@@ -167,10 +167,19 @@ def load_labels(folder: Path) -> tuple[str, ...]:
     Raises:
         UserError: The file is missing or damaged.
     """
+    return read_labels(folder / LABELS)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names in a file that `write_labels` wrote.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     try:
-        return tuple((folder / LABELS).read_text(encoding="utf-8").splitlines())
+        return tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the class names in {folder / LABELS}: {error}") from None
+        raise UserError(f"cannot read the class names in {path}: {error}") from None
 
 
 def load_preprocessing(folder: Path) -> Preprocessing:

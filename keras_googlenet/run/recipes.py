@@ -62,7 +62,7 @@ def fashion_mnist_d2l() -> Options:
 
 
 def fashion_mnist_best() -> Options:
-    """The best we reach on Fashion-MNIST in half an hour on two cores: the `short` network, airbench's solver.
+    """The best we reach on Fashion-MNIST in an hour on two cores: the `short` network, airbench's solver.
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 

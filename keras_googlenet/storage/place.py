@@ -80,6 +80,10 @@ class Place:
         """The address's last component."""
         return PurePosixPath(self.address).name
 
+    def sibling(self, name: str) -> Place:
+        """What has another name in the same folder."""
+        return Place(f"{self.address.rpartition('/')[0]}/{name}")
+
     @functools.cached_property
     def _system(self) -> tuple[Any, str]:
         """fsspec's file system, and the address without its scheme."""

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 
+import fsspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -261,6 +262,17 @@ def test_a_file_is_exported(averaged_run, tmp_path, command):
     arguments = ["export", averaged_run, "--to", file, "--format", "onnx", "--weights", "last"]
     assert command(*arguments)[:2] == (0, f"{file}\n")
     assert (tmp_path / "files/shoes.labels.txt").read_text().splitlines() == list(CLASSES)
+
+
+def test_a_file_is_exported_to_storage_with_all_that_belongs_to_it(averaged_run, command):
+    arguments = ["export", averaged_run, "--to", "memory://files/shoes.xml", "--format", "openvino"]
+    assert command(*arguments)[:2] == (0, "memory://files/shoes.xml\n")
+    system = fsspec.filesystem("memory")
+    written = sorted(system.ls("/files", detail=False), key=system.created)
+    assert written[-1] == "/files/shoes.xml"
+    suffixes = (".bin", ".labels.txt", ".preprocessing.json")
+    assert sorted(written[:-1]) == [f"/files/shoes{suffix}" for suffix in suffixes]
+    assert system.cat("/files/shoes.labels.txt").decode().splitlines() == list(CLASSES)
 
 
 def test_int8_is_measured_on_held_out_images(averaged_run, tmp_path, command):

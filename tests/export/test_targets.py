@@ -1,6 +1,11 @@
 """Files for other runtimes, run by those."""
 
 import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -14,9 +19,13 @@ from keras_googlenet import Architecture, GoogLeNet, Preprocessing, UserError
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.export import formats, held_out, targets
 from keras_googlenet.export.targets import export_file
+from keras_googlenet.network.architecture import LocalResponseNorm
+from keras_googlenet.network.variants import VARIANTS
 
 NAMES = ("ape", "bee", "cat")
-SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}
+SUFFIX = {"onnx": ".onnx", "litert": ".tflite", "openvino": ".xml"}
+WEIGHTS = {"openvino": {"net.bin"}}  # the second file
+openvino = formats.import_openvino()
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +54,19 @@ def run_litert(file, pixels):
     return answer
 
 
-RUN = {"onnx": run_onnx, "litert": run_litert}
+def run_openvino(file, pixels):
+    network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (given,), (found,) = network.inputs, network.outputs
+    assert (given.names, str(given.partial_shape)) == ({"images"}, "[?,28,28,3]")
+    assert "probabilities" in found.names  # OpenVINO 2025 keeps the SavedModel's name, too
+    assert str(found.partial_shape) == "[?,3]"
+    return network({"images": pixels})["probabilities"]
 
 
-@pytest.mark.parametrize("format", ["onnx", "litert"])
+RUN = {"onnx": run_onnx, "litert": run_litert, "openvino": run_openvino}
+
+
+@pytest.mark.parametrize("format", SUFFIX)
 def test_a_network_with_its_own_scaling_needs_preprocessing(tiny_variant, format, tmp_path, random):
     images = keras.Input((28, 28, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, -1)(images)
@@ -62,7 +80,7 @@ def test_a_network_with_its_own_scaling_needs_preprocessing(tiny_variant, format
     np.testing.assert_allclose(RUN[format](file, pixels), own(pixels), atol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["onnx", "litert"])
+@pytest.mark.parametrize("format", SUFFIX)
 @pytest.mark.parametrize("bgr", [False, True])
 def test_the_file_answers_as_the_model(model, format, bgr, tmp_path, random):
     preprocessing = Preprocessing(28, 28)
@@ -86,14 +104,26 @@ def test_the_file_answers_as_the_model(model, format, bgr, tmp_path, random):
     for count in (3, 1):
         np.testing.assert_allclose(RUN[format](file, pixels[:count]), expected[:count], atol=1e-5)
     assert (tmp_path / "new/net.labels.txt").read_text().splitlines() == list(NAMES)
-    assert {path.name for path in file.parent.iterdir()} == {file.name, "net.labels.txt"}
+    left = Preprocessing.from_dict(json.loads((tmp_path / "new/net.preprocessing.json").read_text()))
+    assert left == Preprocessing(28, 28, mean=0.0, scale=1.0)
+    names = {file.name, "net.labels.txt", "net.preprocessing.json"} | WEIGHTS.get(format, set())
+    assert {path.name for path in file.parent.iterdir()} == names
 
 
-@pytest.mark.parametrize("format", ["onnx", "litert"])
-@pytest.mark.parametrize("activation", ["gelu", "silu"])
-def test_every_activation_is_written(tiny_variant, activation, format, tmp_path, random):
+@pytest.mark.parametrize("format", SUFFIX)
+@pytest.mark.parametrize("kind", ["gelu", "silu", "local response normalization"])
+def test_every_activation_and_normalization_is_written(tiny_variant, kind, format, tmp_path, random):
     """`relu` is written above. `export_file` compares the file's answers with the model's."""
-    variant = replace(Architecture.from_json(tiny_variant.read_text()), activation=activation)
+    variant = Architecture.from_json(tiny_variant.read_text())
+    if kind in ("gelu", "silu"):
+        variant = replace(variant, activation=kind)
+    else:
+        paper = VARIANTS["paper"]
+        kept = [
+            stage for stage in paper.stages if not stage.name.startswith(("pool3", "pool4", "4", "5", "3b"))
+        ]
+        assert sum(isinstance(stage, LocalResponseNorm) for stage in kept) == 2
+        variant = replace(paper, name="lrn", stages=tuple(kept), auxiliary_heads=()).scaled(0.125)
     model = GoogLeNet(variant=variant, input_shape=(28, 28, 3), classes=3)
     file = export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
     pixels = random.uniform(0, 255, (2, 28, 28, 3)).astype("float32")
@@ -101,21 +131,69 @@ def test_every_activation_is_written(tiny_variant, activation, format, tmp_path,
     np.testing.assert_allclose(RUN[format](file, pixels), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_a_process_without_the_package_reads_openvino(model, tmp_path, random):
+    """As a user's program does: OpenVINO reads the .xml and finds its .bin."""
+    file = export_file(model, tmp_path / "net.v2.xml", format="openvino")
+    pixels = random.uniform(0, 255, (2, 28, 28, 3)).astype("float32")
+    np.save(tmp_path / "pixels.npy", pixels)
+    program = (
+        "import sys, numpy as np, openvino\n"
+        "precision = {'INFERENCE_PRECISION_HINT': 'f32'}\n"
+        f"network = openvino.Core().compile_model({str(file)!r}, 'CPU', precision)\n"
+        "np.save('answers.npy', network(np.load('pixels.npy'))[0])\n"
+        "print(*sorted({'keras', 'keras_googlenet', 'tensorflow'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CI": "true"},  # turns OpenVINO's telemetry off
+    )
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+    expected = model.predict(pixels / 127.5 - 1, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", SUFFIX)
+def test_a_full_disk_leaves_nothing(model, format, tmp_path):
+    """A limit on the size of files, in place of a disk without room."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*net.* \(.+\): the partial file was removed"):
+            export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_for_openvino_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(network, file):  # as it fails where there is room for a SavedModel and no more
+        file.with_suffix(".bin").touch()
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "serialize", full)
+    with pytest.raises(UserError, match=r"cannot write .*net.xml \(OpenVINO cannot write; is the disk full?"):
+        export_file(model, tmp_path / "net.xml", format="openvino")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", SUFFIX)
 def test_a_file_that_answers_otherwise_is_not_written(model, format, tmp_path, monkeypatch):
     target = formats.FORMATS[format]
-    wrong = replace(target, run=lambda file, pixels: target.run(file, pixels) + 1e-3)
+    wrong = replace(target, load=lambda file: lambda pixels: target.load(file)(pixels) + 1e-3)
     monkeypatch.setitem(formats.FORMATS, format, wrong)
     with pytest.raises(UserError, match="does not answer as the model does, so it is not written"):
         export_file(model, tmp_path / f"net{SUFFIX[format]}", format=format)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("taken", ["net.onnx", "net.labels.txt"])
+@pytest.mark.parametrize("taken", ["net.xml", "net.bin", "net.labels.txt", "net.preprocessing.json"])
 def test_nothing_is_overwritten(model, taken, tmp_path):
     (tmp_path / taken).write_text("mine")
     with pytest.raises(UserError, match=f"{taken} exists: choose another name"):
-        export_file(model, tmp_path / "net.onnx", format="onnx")
+        export_file(model, tmp_path / "net.xml", format="openvino")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -124,7 +202,7 @@ def test_nothing_is_overwritten(model, taken, tmp_path):
     [
         ("net.tflite", {"format": "onnx"}, "a file that ends in .onnx for format onnx, got .*net.tflite"),
         ("net", {"format": "litert"}, "a file that ends in .tflite"),
-        ("net.pb", {"format": "pb"}, "`format` to be one of saved_model, onnx, litert, got 'pb'"),
+        ("net.pb", {"format": "pb"}, "`format` to be one of saved_model, onnx, litert, openvino, got 'pb'"),
         ("net.onnx", {"format": "onnx", "class_names": ["a"]}, "expected 3 class names"),
     ],
 )
@@ -134,7 +212,9 @@ def test_wrong_arguments_leave_nothing(model, name, options, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")])
+@pytest.mark.parametrize(
+    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")]
+)
 def test_a_missing_package_is_named_before_the_work(model, format, package, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
@@ -195,8 +275,10 @@ def test_pixels_are_what_a_caller_would_decode(image_folder, pixels):
 
 
 def test_int8_of_another_network_is_not_written(decided, pixels, tmp_path, monkeypatch):
-    run = formats.FORMATS["litert"].run
-    wrong = replace(formats.FORMATS["litert"], run=lambda *given: np.roll(run(*given), 1, axis=1))
+    load = formats.FORMATS["litert"].load
+    wrong = replace(
+        formats.FORMATS["litert"], load=lambda file: lambda pixels: np.roll(load(file)(pixels), 1, axis=1)
+    )
     monkeypatch.setitem(formats.FORMATS, "litert", wrong)
     with pytest.raises(UserError, match="in int8 0% of the calibration images keep their class"):
         export_file(decided, tmp_path / "net.tflite", format="litert", calibration_images=pixels)
@@ -205,6 +287,7 @@ def test_int8_of_another_network_is_not_written(decided, pixels, tmp_path, monke
             UserError, match=r"expected `calibration_images`, each of shape \(28, 28, 3\), got an array of"
         ):
             export_file(decided, tmp_path / "net.tflite", format="litert", calibration_images=given)
-    with pytest.raises(UserError, match="int8 is for format litert, not for onnx"):
-        export_file(decided, tmp_path / "net.onnx", format="onnx", calibration_images=pixels)
+    for format in ("onnx", "openvino"):
+        with pytest.raises(UserError, match=f"int8 is for format litert, not for {format}"):
+            export_file(decided, tmp_path / f"net{SUFFIX[format]}", format=format, calibration_images=pixels)
     assert list(tmp_path.iterdir()) == []

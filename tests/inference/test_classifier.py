@@ -1,8 +1,13 @@
 """`load`: the same picture, asked of the same network, however it is stored."""
 
+import csv
 import hashlib
+import importlib.util
+import io
+import shutil
 import zipfile
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -12,7 +17,7 @@ import pytest
 from PIL import Image
 from serving.classified import classify
 
-from keras_googlenet import GoogLeNet, UserError, load, shipped_names
+from keras_googlenet import Classifier, GoogLeNet, UserError, export_file, load, shipped_names
 from keras_googlenet.inference.explain import draw
 from keras_googlenet.weights import fetch, imagenet, shipped
 
@@ -125,6 +130,123 @@ def test_a_run_and_its_export_answer_alike(of_run):
     np.testing.assert_array_equal(other.probabilities, served.probabilities)
 
 
+# --- exported files ------------------------------------------------------------------------------
+
+SUFFIX = {"onnx": ".onnx", "litert": ".tflite", "openvino": ".xml"}
+
+
+def exported_file(classifier, folder, format, preprocessing):
+    return export_file(
+        classifier.model,
+        folder / f"shoes{SUFFIX[format]}",
+        format=format,
+        class_names=classifier.class_names,
+        preprocessing=preprocessing,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(of_run, tmp_path_factory):
+    """The run's file of each format, by its format."""
+    folder = tmp_path_factory.mktemp("files")
+    return {format: exported_file(of_run, folder / format, format, of_run.preprocessing) for format in SUFFIX}
+
+
+def test_predict_of_files_has_the_rows_of_a_version(files, tmp_path, command):
+    """The exported version of the same run is the reference."""
+    shutil.copy(SNEAKER, tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    cv2.imwrite(str(tmp_path / "c.png"), np.full((40, 20, 3), 90, "uint8"))
+    arguments = [*(tmp_path / f"{name}.png" for name in "abc"), "--csv", "--top", "2", "--model"]
+    code, out, _ = command("predict", *arguments, MODEL)
+    header, *expected = csv.reader(io.StringIO(out))
+    for file in files.values():
+        found_code, out, _ = command("predict", *arguments, file)
+        found_header, *found = csv.reader(io.StringIO(out))
+        assert (found_code, len(found), found_header) == (code, len(expected), header) == (1, 3, header)
+        for cell, known in zip(chain(*found), chain(*expected), strict=True):
+            assert cell == known or float(cell) == pytest.approx(float(known), abs=1e-4)
+
+
+def test_a_file_prepares_images_as_its_network(of_run, tmp_path, random):
+    """With all that is left to its reader: the crop, transparency, the order of the channels."""
+    cropping = replace(of_run.preprocessing, crop_fraction=0.75, keep_aspect=True, background=0)
+    file = exported_file(of_run, tmp_path, "openvino", cropping)
+    loaded = load(file)
+    assert (loaded.model, loaded.class_names) == (None, of_run.class_names)
+    assert loaded.preprocessing == replace(cropping, mean=0.0, scale=1.0)
+    transparent = cv2.imencode(".png", random.integers(0, 256, (50, 90, 4), "uint8"))[1].tobytes()
+    images = [SNEAKER, transparent, random.integers(0, 256, (40, 33, 3), "uint8")]
+    network = Classifier("cropping", of_run.model, of_run.class_names, cropping)
+    for one, other in zip(network.predict(images), loaded.predict(images, batch_size=2), strict=True):
+        assert (one.image, one.label) == (other.image, other.label)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+    assert not np.allclose(of_run.predict(images)[2].probabilities, one.probabilities, atol=1e-3)
+    with pytest.raises(UserError, match="expected `views` to be 1 of an export, got 2"):
+        loaded.predict(SNEAKER, views=2)
+    with pytest.raises(UserError, match=r"shoes.xml is a file, which has no class activation maps"):
+        loaded.explain(SNEAKER)
+
+
+DAMAGES = [
+    ("shoes.xml", None, r"no model at .*shoes.xml: expected the file that `export` wrote"),
+    ("shoes.bin", None, r"shoes.bin is missing: keep it next to shoes.xml, or export again"),
+    ("shoes.labels.txt", None, r"shoes.labels.txt is missing: keep it next to shoes.xml"),
+    ("shoes.preprocessing.json", None, r"shoes.preprocessing.json is missing: keep it next to shoes.xml"),
+    ("shoes.xml", "no network", r"cannot load .*shoes.xml: Unable to read the model: .*; export it again"),
+    ("shoes.bin", "short", r"cannot load .*shoes.xml: Incorrect weights in bin file!; export it again"),
+    ("shoes.labels.txt", "a\n", "expected 2 class names next to .*shoes.xml, got 1: export it again"),
+    ("shoes.preprocessing.json", "[]", r"cannot read .*shoes.preprocessing.json: .*; export it again"),
+    (
+        "shoes.preprocessing.json",
+        '{"height": 28, "width": 28, "channels": 3}',
+        r"shoes.xml does not fit shoes.preprocessing.json: Can't set the input .*; export it again",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), DAMAGES)
+def test_damaged_files_are_one_line(files, name, content, message, tmp_path, command):
+    folder = shutil.copytree(files["openvino"].parent, tmp_path / "copy")
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        load(folder / "shoes.xml")
+    code, out, err = command("predict", SNEAKER, "--model", folder / "shoes.xml")
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_a_file_of_rubbish(files, format, tmp_path):
+    folder = shutil.copytree(files[format].parent, tmp_path / "copy")
+    (folder / files[format].name).write_bytes(b"rubbish")
+    with pytest.raises(UserError, match=r"cannot load .*; export it again"):
+        load(folder / files[format].name)
+
+
+def test_a_file_of_another_kind_or_without_its_runtime(files, tmp_path, command, monkeypatch):
+    (tmp_path / "network.pb").touch()
+    assert command("predict", SNEAKER, "--model", tmp_path / "network.pb") == (
+        2,
+        "",
+        f"error: expected a file that ends in .onnx, .tflite, .xml, got {tmp_path / 'network.pb'}\n",
+    )
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
+    )
+    assert command("predict", SNEAKER, "--model", files["openvino"]) == (
+        2,
+        "",
+        'error: openvino is not installed: pip install "keras-googlenet[openvino]"\n',
+    )
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
 def test_paths_bytes_and_arrays(of_run):
     pixels = np.asarray(Image.open(SNEAKER).convert("RGB"))
     gray = np.asarray(Image.open(SNEAKER).convert("L"))
@@ -159,7 +281,7 @@ def test_views(of_run):
     assert several.probabilities.sum() == pytest.approx(1)
     with pytest.raises(UserError, match="expected `views` to be 1, 2, 6, got 3"):
         of_run.predict(SNEAKER, views=3)
-    with pytest.raises(UserError, match="expected `views` to be 1 of an exported version, got 2"):
+    with pytest.raises(UserError, match="expected `views` to be 1 of an export, got 2"):
         load(MODEL).predict(SNEAKER, views=2)
 
 
