@@ -116,14 +116,13 @@ def test_a_resumed_run_on_a_set_ends_as_one_on_the_folder(
 ):
     monkeypatch.setattr(data_parts, "MEMORY_BYTES", 0)
     options = {
-        **{
-            "variant": str(tiny_variant),
-            "image_size": 28,
-            "batch_size": 8,
-            "epochs": 2,
-            "augment": ("crop",),
-        },
-        **{"precision": "float32", "checkpoint_minutes": 0.0},
+        "variant": str(tiny_variant),
+        "image_size": 28,
+        "batch_size": 8,
+        "epochs": 2,
+        "augment": ("crop",),
+        "precision": "float32",
+        "checkpoint_minutes": 0.0,
     }
     train(RunConfig(data=str(photos), run=tmp_path / "folder", **options))
     ours, saves, savez = RunConfig(data="tfds:photos", run=tmp_path / "set", **options), [], np.savez
