@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import cyclopts
 
-from keras_googlenet.data.sources import check_data
+from keras_googlenet.data.sources import TFDS, check_data
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.files import TRAINED_NAMES
 from keras_googlenet.quiet import import_tensorflow, silenced_libraries
@@ -40,37 +40,55 @@ def sample(to: Path, /) -> None:
 
 def prepare(
     source: Path,
-    target: Path,
+    target: Path | None = None,
     /,
     *,
-    size: int = 224,
-    quality: int = 95,
+    size: int | None = None,
+    quality: int | None = None,
     enlarge: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    tfds: str | None = None,
     skip_corrupt: Annotated[bool, cyclopts.Parameter(negative="")] = False,
 ) -> None:
     """Write smaller copies of a folder's images to another folder, so that training decodes them faster.
 
-    Rerun to finish after an interruption.
+    Rerun to finish after an interruption. With --tfds, write a set of TensorFlow Datasets instead.
 
     Parameters
     ----------
     source
-        A folder of images, at any depth; it is not changed.
+        A folder of images, at any depth; it is not changed. With --tfds, a folder as train --data takes it.
     target
-        The new folder: the images get the same paths in it.
+        The new folder: the images get the same paths in it. Not with --tfds.
     size
-        Length of the shorter side in pixels; the aspect ratio is kept.
+        Length of the shorter side in pixels, by default 224; the aspect ratio is kept.
     quality
-        Quality of JPEG images, 1 to 100. PNG images stay PNG.
+        Quality of JPEG images, 1 to 100, by default 95. PNG images stay PNG.
     enlarge
         Enlarge images that are smaller than --size instead of copying them.
+    tfds
+        Write the images, in their size, as the set tfds:NAME in the data directory of TensorFlow Datasets
+        (TFDS_DATA_DIR). For sets that are larger than the memory: a few large files instead of one per image.
     skip_corrupt
         Report unreadable files and exit with 0; by default they are an error after all others are done.
     """
+    if tfds is not None:
+        given = {"target": target, "size": size, "quality": quality, "enlarge": enlarge or None}
+        for name, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f"expected no `{name}` with `tfds`, which keeps the images as they are: to resize them, "
+                    "prepare a folder first, then write that one"
+                )
+        write_tfds(source, tfds, skip_corrupt)
+        return
+    if target is None:
+        raise UserError("expected TARGET, the new folder, or `tfds`, the name of a data set")
     from keras_googlenet.data.prepare import prepare as prepare_folder
 
+    chosen = {"size": size, "quality": quality}
+    options = {name: value for name, value in chosen.items() if value is not None}
     with silenced_libraries():
-        done = prepare_folder(source, target, size=size, quality=quality, enlarge=enlarge)
+        done = prepare_folder(source, target, enlarge=enlarge, **options)
     unreadable = [f"{source / file} ({reason})" for file, reason in done.unreadable.items()]
     if skip_corrupt:
         for line in unreadable:
@@ -84,6 +102,17 @@ def prepare(
             f"cannot read {listed(unreadable, NAMED)}: expected {TRAINED_NAMES} images; replace or "
             "remove them, or skip them with --skip-corrupt"
         )
+
+
+def write_tfds(source: Path, name: str, skip_corrupt: bool) -> None:
+    """Write a folder as a set of TensorFlow Datasets, and print what it holds."""
+    import_tensorflow()
+    from keras_googlenet.data.tfds_writing import write_set
+
+    with silenced_libraries():
+        written = write_set(source, name, skip_corrupt=skip_corrupt)
+    counts = ", ".join(f"{count:,} {split}" for split, count in written.counts.items())
+    say(f"{TFDS}{name}: {counts} images in {written.folder}")
 
 
 def inspect(

@@ -83,7 +83,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "explain": (
         "keras-googlenet explain photo.jpg --weights cifar10 --to explained --blocks 3a --blocks 5b",
     ),
-    "prepare": ("keras-googlenet prepare photos prepared",),
+    "prepare": (
+        "keras-googlenet prepare photos prepared",
+        "keras-googlenet prepare photos --tfds photos",
+    ),
     "inspect": ("keras-googlenet inspect --data photos --to report",),
     "profile": ("keras-googlenet profile --variant bn", "keras-googlenet profile --compare"),
 }

@@ -44,15 +44,9 @@ def folder_data(
     groups: Path | None = None,
 ) -> ImageData:
     """Open a folder of class folders; see `sources.load_data`."""
-    divided = (folder / "train").is_dir()
-    if divided and test_split is not None:
+    if test_split is not None and (folder / "train").is_dir():
         raise UserError(f"{folder} is divided into train/ and more: expected no `test_split` for it")
-    class_names = _class_names(folder / "train" if divided else folder)
-    found: dict[str, Files] = {"train": label_files(folder, class_names)} if not divided else {}
-    for part, names in PARTS.items() if divided else ():
-        for name in names:
-            if (folder / name).is_dir():
-                found[part] = label_files(folder / name, class_names)
+    class_names, found = files_of_parts(folder)
     if test_split is not None:
         _divide(found, folder, test_split)
     broken = set(check_images([path for files in found.values() for path, _ in files], skip=skip_corrupt))
@@ -81,6 +75,24 @@ def folder_data(
     return ImageData(
         class_names, train, validation, test, skipped=tuple(str(path) for path in sorted(broken))
     )
+
+
+def files_of_parts(folder: Path) -> tuple[tuple[str, ...], dict[str, Files]]:
+    """Class names, and the labeled files of each part that the folder has; all are "train" if it has none.
+
+    Raises:
+        UserError: It is not a folder of class folders, divided or not.
+    """
+    if not (folder / "train").is_dir():
+        class_names = _class_names(folder)
+        return class_names, {"train": label_files(folder, class_names)}
+    class_names = _class_names(folder / "train")
+    found = {}
+    for part, names in PARTS.items():
+        for name in names:
+            if (folder / name).is_dir():
+                found[part] = label_files(folder / name, class_names)
+    return class_names, found
 
 
 def labeled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:

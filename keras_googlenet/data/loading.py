@@ -12,7 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from keras_googlenet.data import parts
-from keras_googlenet.data.parts import Part
+from keras_googlenet.data.parts import Part, StoredImages
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.images.tensorflow import read_image, resize, to_channels
 
@@ -68,6 +68,11 @@ def loader(part: Part) -> Callable[[Tensor], Tensor]:
         if isinstance(part.images, np.ndarray):
             images = tf.convert_to_tensor(part.images)  # `constant` would copy it twice
             return lambda index: tf.gather(images, index)
+        if isinstance(part.images, StoredImages):
+            stored = part.images
+            return lambda index: tf.ensure_shape(
+                tf.numpy_function(stored.__getitem__, [index], tf.string, stateful=False), ()
+            )
         if isinstance(part.images[0], bytes):
             encoded = tf.constant(part.images)
             return lambda index: tf.gather(encoded, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,41 @@ import numpy as np
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import is_utf8
 
-MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container that this process is in
+
+
+def memory_bytes() -> int:
+    """Bytes of memory that the machine has, or that the container may use, if that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = LIMIT.read_text().strip() if LIMIT.exists() else "max"
+    return machine if limit == "max" else min(machine, int(limit))
+
+
+MEMORY_BYTES = memory_bytes() // 4
 """What a data set may take of the memory; beyond, it stays on the disk."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImages(Sequence[bytes]):
+    """Encoded images that stay on the disk, in the shards of a data set; each is read when indexed.
+
+    Attributes:
+        read: The function from a number in the data set to the image. Several threads call it at once.
+        numbers: Which images, in order: int (images,).
+    """
+
+    read: Callable[[int], bytes]
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.read(int(self.numbers[index]))
+
+    def take(self, indices: np.ndarray) -> StoredImages:
+        """Some of the images; reads none."""
+        return StoredImages(self.read, self.numbers[indices])
 
 
 @dataclass(frozen=True)
@@ -24,7 +57,7 @@ class Part:
 
     Attributes:
         images: uint8 (images, height, width, 1 or 3); or encoded images (JPEG, PNG, BMP, WebP or GIF),
-            as `bytes` or as the paths of files.
+            as `bytes`, as the paths of files, or as `StoredImages`.
         labels: int32 (images,).
         files: The user's file of each image, if there is one: the image's name in messages.
     """
@@ -48,6 +81,8 @@ class Part:
         files = None if self.files is None else [self.files[index] for index in indices]
         if isinstance(self.images, np.ndarray):
             return Part(self.images[indices], self.labels[indices], files)
+        if isinstance(self.images, StoredImages):
+            return Part(self.images.take(indices), self.labels[indices], files)
         return Part([self.images[index] for index in indices], self.labels[indices], files)
 
 

@@ -118,6 +118,15 @@ def _pixels(encoded: bytes, file: Path) -> np.ndarray:
     return upright(decode_converted(encoded), orientation(encoded))  # it may be a JPEG by another name
 
 
+def as_png(encoded: bytes) -> bytes:
+    """An image that training decodes as PNG: upright, on white, with 8 bits.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    return _encode(decode_any_size(encoded), as_jpeg=False)
+
+
 def _check_arguments(source: Path, target: Path, size: int, quality: int) -> None:
     if not source.is_dir():
         raise UserError(f"no folder at {source}: expected one with images")
@@ -191,7 +200,7 @@ def resize_shorter(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.atleast_3d(cv2.resize(pixels, (new_width, new_height), interpolation=method))
 
 
-def _encode(pixels: np.ndarray, as_jpeg: bool, quality: int) -> bytes:
+def _encode(pixels: np.ndarray, as_jpeg: bool, quality: int = 95) -> bytes:
     bgr = np.ascontiguousarray(pixels[..., ::-1])
     if as_jpeg:
         return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from keras_googlenet.data import parts
 from keras_googlenet.data.folders import TEST_FRACTION
-from keras_googlenet.data.parts import ImageData, Part, stratified_split
+from keras_googlenet.data.parts import ImageData, Part, StoredImages, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import reason
 
@@ -25,8 +26,9 @@ ENCODED = ("jpeg", "png")
 def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path | None = None) -> ImageData:
     """Open (and, the first time, build) a set of TensorFlow Datasets; see `sources.load_data`.
 
-    Its encoded images are kept in memory if they fit. Otherwise each is written to a file once, next to the
-    set's files, because training reads images in any order.
+    Its encoded images are kept in memory if they fit. Otherwise they are read from its shards, one by one, if
+    these are in TFDS's ArrayRecord format, as `write_set` makes them. Shards of other formats cannot be read
+    in any order, as training does: each image is written to a file once, next to the set's files.
     """
     builder = _prepared(name, ("image", "label"), manual_dir)
     features = builder.info.features
@@ -112,10 +114,17 @@ def _prepared(name: str, needed: tuple[str, ...], manual_dir: Path | None) -> An
 
 
 def _part(builder: Any, split: str) -> Part:
-    if builder.info.splits[split].num_bytes > parts.MEMORY_BYTES:
+    info = builder.info.splits[split]
+    if info.num_bytes <= parts.MEMORY_BYTES:
+        images, labels = zip(*_labeled(builder, split), strict=True)
+        return Part(list(images), np.array(labels, "int32"))
+    if not _is_array_record(builder):
         return _part_in_files(builder, split)
-    images, labels = zip(*_labeled(builder, split), strict=True)
-    return Part(list(images), np.array(labels, "int32"))
+    rows = tqdm(_labeled(builder, split), f"reading {split} labels", info.num_examples, disable=None)
+    of_image = np.fromiter((label for _, label in rows), "int32")
+    source = _examples(builder, split)
+    read = StoredImages(lambda number: _encoded(source[number]["image"]), np.arange(len(of_image)))
+    return Part(read, of_image)
 
 
 def _labeled(builder: Any, split: str) -> Iterator[tuple[bytes, int]]:
@@ -124,18 +133,49 @@ def _labeled(builder: Any, split: str) -> Iterator[tuple[bytes, int]]:
 
 def _rows(builder: Any, split: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """(encoded image, example) of each example, in the set's order."""
-    import cv2
+    return ((_encoded(row["image"]), row) for row in _examples(builder, split))
+
+
+def _is_array_record(builder: Any) -> bool:
     import tensorflow_datasets as tfds
 
-    encoded = builder.info.features["image"].encoding_format in ENCODED
-    rows = builder.as_dataset(
-        split=split,
-        shuffle_files=False,
-        decoders={"image": tfds.decode.SkipDecoding()} if encoded else None,
-    ).as_numpy_iterator()
-    for row in rows:
-        image = row["image"]
-        yield (image if encoded else cv2.imencode(".png", image[..., ::-1])[1].tobytes()), row
+    return bool(builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD)
+
+
+def _examples(builder: Any, split: str) -> Any:
+    """The examples in the set's order: a sequence if the set is in ArrayRecord format, else an iterable.
+
+    Raises:
+        UserError: The reader of that format is not installed.
+    """
+    import tensorflow_datasets as tfds
+
+    is_encoded = builder.info.features["image"].encoding_format in ENCODED
+    decoders = {"image": tfds.decode.SkipDecoding()} if is_encoded else None
+    if _is_array_record(builder):
+        check_array_record()
+        return builder.as_data_source(split=split, decoders=decoders)
+    return builder.as_dataset(split=split, shuffle_files=False, decoders=decoders).as_numpy_iterator()
+
+
+def check_array_record() -> None:
+    """Refuse TFDS's ArrayRecord format where its reader and writer is missing, as it may be on macOS.
+
+    Raises:
+        UserError: It is.
+    """
+    try:
+        importlib.import_module("array_record.python.array_record_module")
+    except ImportError as error:
+        raise UserError(
+            f"ArrayRecord files need the package array_record: pip install array_record ({error})"
+        ) from None
+
+
+def _encoded(image: Any) -> bytes:
+    import cv2
+
+    return image if isinstance(image, bytes) else cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
 def _part_in_files(builder: Any, split: str) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,4 +157,4 @@ def _part(data: str, loaded: ImageData, part_name: str) -> Images:
 def _same(one: Part, other: Part) -> bool:
     if isinstance(one.images, np.ndarray) or isinstance(other.images, np.ndarray):
         return np.array_equal(np.asarray(one.images), np.asarray(other.images))
-    return one.images == other.images
+    return one.count == other.count and all(map(operator.eq, one.images, other.images))
