@@ -81,7 +81,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-googlenet predict photos --model openvino/googlenet.xml --csv",
     ),
     "explain": (
-        "keras-googlenet explain photo.jpg --weights cifar10 --to explained --blocks 3a --blocks 5b",
+        "keras-googlenet explain photo.jpg --weights cifar10 --to explained --blocks 4a --blocks 5a",
     ),
     "prepare": (
         "keras-googlenet prepare photos prepared",

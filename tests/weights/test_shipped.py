@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,9 @@ import pytest
 from conftest import run_python
 
 from keras_googlenet import GoogLeNet, evaluate, load, shipped_names
+from keras_googlenet.cli.help import EXAMPLES
 from keras_googlenet.data.bundled import sample_arrays
+from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.weights.shipped import FOLDER
 
 NAMES = shipped_names()
@@ -46,6 +49,16 @@ def test_there_are_some_and_they_are_small():
     sizes = [(FOLDER / name / "model.keras").stat().st_size for name in NAMES]
     assert max(sizes) <= LARGEST_FILE
     assert sum(sizes) <= LARGEST_TOGETHER
+
+
+def test_an_example_of_the_help_names_blocks_that_the_network_has():
+    (line,) = EXAMPLES["explain"]
+    words = line.split()
+    blocks = {after for word, after in pairwise(words) if word == "--blocks"}
+    name = words[words.index("--weights") + 1]
+    architecture = Architecture.from_json((FOLDER / name / "architecture.json").read_text())
+    assert blocks
+    assert blocks <= {block.name for block in architecture.blocks}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,7 +127,7 @@ def test_every_command_takes_its_name(name, command, photos, tmp_path):
     of_package, of_export = load(name).explain(image), load(tmp_path / "model").explain(image)
     assert [label for label, _ in of_export.classes] == [label for label, _ in of_package.classes]
     np.testing.assert_allclose(of_export.maps, of_package.maps, atol=1e-2 * np.abs(of_package.maps).max())
-    for source in (["--weights", name, "--blocks", "3a"], ["--model", tmp_path / "model"]):
+    for source in (["--weights", name, "--blocks", "4a"], ["--model", tmp_path / "model"]):
         code, output, error = command("explain", image, "--to", tmp_path / "explained", *source)
         assert code == 0, error
         assert f"{answer['label']}  " in output
