@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from keras_googlenet.data.augmentations import AUGMENTATIONS, augmentation_help
 from keras_googlenet.data.sources import expected_data
 from keras_googlenet.errors import UserError, checked_fields
 from keras_googlenet.names import ARCHITECTURE, CONFIG
+from keras_googlenet.network.architecture import Architecture
 from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.text import meant
 from keras_googlenet.weights.shipped import located
@@ -323,7 +324,14 @@ def network_of(run: Path) -> dict[str, Any]:
         found |= {"variant": str(recorded["variant"]), "width": float(recorded["width"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a run's configuration ({error!r})") from None
-    # The file that such a variant was read from may be gone or changed.
-    if found["variant"].endswith(".json") and (run / ARCHITECTURE).is_file():
-        found |= {"variant": str(run / ARCHITECTURE), "width": 1.0}
+    file = run / ARCHITECTURE
+    if file.is_file():
+        try:
+            recorded = Architecture.from_json(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the architecture {file}: {error}") from None
+        # The variant's file may be gone or changed, and a name may stand for another network by now.
+        named = VARIANTS.get(found["variant"])
+        if named is None or named.scaled(found["width"]) != replace(recorded, description=named.description):
+            found |= {"variant": str(file), "width": 1.0}
     return found

@@ -117,10 +117,10 @@ def architecture(config: RunConfig) -> Architecture:
     Raises:
         UserError: The variant's file cannot be read, or holds no architecture.
     """
-    if config.variant in VARIANTS:
-        return VARIANTS[config.variant].scaled(config.width)
-    # The network's file may be gone or changed since; the recorded architecture already has its width.
+    # What a variant's name or file stands for may have changed; the recorded architecture has its width.
     recorded = config.run / ARCHITECTURE
+    if config.variant in VARIANTS and not recorded.is_file():
+        return VARIANTS[config.variant].scaled(config.width)
     file, width = (recorded, 1.0) if recorded.is_file() else (Path(config.variant), config.width)
     try:
         found = Architecture.from_json(file.read_text(encoding="utf-8"))

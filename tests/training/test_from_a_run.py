@@ -1,8 +1,10 @@
 """What starts from a run has the run's network unless it is told otherwise."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,7 @@ from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.run.config import network_of
 from keras_googlenet.run.recipes import recipe_options
+from keras_googlenet.training import network
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +50,25 @@ def test_without_a_run_the_defaults_hold(tmp_path):
     for weights in (None, "imagenet", str(tmp_path / "missing")):
         config = RunConfig(data="sample", run="new", weights=weights)
         assert (config.variant, config.width, config.image_size, config.channels) == ("bn", 1.0, None, None)
+
+
+def test_a_name_may_stand_for_another_network_by_now(recorded, tmp_path):
+    """Another version's `short` is another network; a run keeps its own, resumed or started from."""
+    named = VARIANTS["light_stem"].scaled(0.5)
+    then = replace(named, description="as it was", dropout=0.25)
+    run = shutil.copytree(recorded, tmp_path / "run")
+    file = run / "architecture.json"
+    file.write_text(then.to_json())
+    config = RunConfig(data="sample", run="new", weights=str(run))
+    assert (config.variant, config.width) == (str(file), 1.0)
+    assert network.architecture(config) == then
+    resumed = RunConfig(data="sample", run=run, variant="light_stem", width=0.5)
+    assert network.architecture(resumed) == then
+    file.write_text(replace(named, description="in other words").to_json())
+    assert RunConfig(data="sample", run="new", weights=str(run)).variant == "light_stem"
+    file.write_text("{")
+    with pytest.raises(UserError, match=r"cannot read the architecture .*architecture\.json"):
+        RunConfig(data="sample", run="new", weights=str(run))
 
 
 @pytest.mark.ci

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -144,8 +145,13 @@ def test_every_command_takes_its_name(name, command, photos, tmp_path):
     recorded = json.loads((run / "config.json").read_text())
     original = json.loads((FOLDER / name / "config.json").read_text())
     assert recorded["weights"] == name
-    for option in ("variant", "width", "image_size", "channels"):
+    for option in ("image_size", "channels"):
         assert recorded[option] in (original[option], original["preprocessing"].get("channels"))
+    of_run, of_package = (
+        replace(Architecture.from_json((folder / "architecture.json").read_text()), description="")
+        for folder in (run, FOLDER / name)
+    )
+    assert of_run == of_package  # whatever its variant's name stands for by now
     for words in (["evaluate", name], ["evaluate", "--weights", name]):
         code, _, error = command(*words, "--data", photos)
         assert code == 2
