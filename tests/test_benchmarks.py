@@ -169,22 +169,6 @@ def test_predict_folder(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("benchmarks")
-def test_soak(tmp_path, capsys):
-    import soak
-
-    times = ["--minutes", "0.7", "--turn", "8", "--every", "3"]
-    soak.main([*times, "--variant", "small_images", "--image-size", "32", "--to", str(tmp_path)])
-    with (tmp_path / "soak.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["process"] for row in rows} == {soak.SERVED, soak.TRAINED}
-    assert all(float(row["resident_mb"]) > 100 and int(row["open_files"]) > 3 for row in rows)
-    printed = capsys.readouterr().out
-    assert "right answers, " in printed
-    assert "preview: open files: " in printed
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("benchmarks")
 def test_score_rows(tmp_path, capsys):
     import score_rows
 
