@@ -307,6 +307,18 @@ def check_new(run: Path) -> None:
         )
 
 
+def read_architecture(file: Path) -> Architecture:
+    """The architecture in a JSON file.
+
+    Raises:
+        UserError: The file cannot be read, or holds none.
+    """
+    try:
+        return Architecture.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the architecture {file}: {error}") from None
+
+
 def network_of(run: Path) -> dict[str, Any]:
     """The options that say which network a run trained.
 
@@ -326,10 +338,7 @@ def network_of(run: Path) -> dict[str, Any]:
         raise UserError(f"{file} is not a run's configuration ({error!r})") from None
     file = run / ARCHITECTURE
     if file.is_file():
-        try:
-            recorded = Architecture.from_json(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read the architecture {file}: {error}") from None
+        recorded = read_architecture(file)
         # The variant's file may be gone or changed, and a name may stand for another network by now.
         named = VARIANTS.get(found["variant"])
         if named is None or named.scaled(found["width"]) != replace(recorded, description=named.description):

@@ -62,18 +62,30 @@ def fashion_mnist_d2l() -> Options:
 
 
 def fashion_mnist_best() -> Options:
-    """The best we reach on Fashion-MNIST in an hour on two cores: the `short` network, airbench's solver.
+    """The best we reach on Fashion-MNIST in an hour or two on two cores: batch normalization, three heads.
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 
-    Not measured.
+    At the images' own 28 x 28 with half of the channels. Test accuracy 0.9377 after 15 epochs (aim: 0.94; the
+    data set's own list has a GoogLeNet at 0.937, submitted and not checked). It took 1 h 41 min on two busy
+    cores, on an earlier commit.
     """
-    return AIRBENCH | {
+    return {
         "data": "tfds:fashion_mnist",
+        "variant": "light_stem",
+        "width": 0.5,
         "image_size": 28,
-        "augment": ("translate", "flip", "cutout"),
-        "label_smoothing": 0.1,
-        "epochs": 12,
+        "augment": ("crop",),
+        "label_smoothing": 0.05,
+        "epochs": 15,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "schedule": "cosine",
+        "warmup_epochs": 1.0,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "average": 0.999,
+        "validation_fraction": 0.05,
     }
 
 
@@ -82,11 +94,14 @@ def fashion_mnist_fast() -> Options:
 
     keras-googlenet train --recipe fashion_mnist_fast --run runs/fashion_mnist_fast
 
-    Not measured with this network.
+    Not measured with today's `short`. With an older one: test accuracy 0.9358, with six views 0.9378.
     """
-    return fashion_mnist_best() | {
+    return AIRBENCH | {
+        "data": "tfds:fashion_mnist",
         "width": 0.5,
+        "image_size": 28,
         "augment": ("translate", "flip"),
+        "label_smoothing": 0.1,
         "epochs": 6,
         "warmup_epochs": 1.5,
     }

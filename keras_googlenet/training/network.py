@@ -15,7 +15,7 @@ from keras_googlenet.network.googlenet import GoogLeNet
 from keras_googlenet.network.pretrained import load_imagenet
 from keras_googlenet.network.surgery import freeze
 from keras_googlenet.network.variants import VARIANTS
-from keras_googlenet.run.config import ARCHITECTURE, CLASSICS, RunConfig
+from keras_googlenet.run.config import ARCHITECTURE, CLASSICS, RunConfig, read_architecture
 from keras_googlenet.training import distribution, memory
 from keras_googlenet.training.kernels import with_fast_layers
 from keras_googlenet.training.optimizer import solver
@@ -119,14 +119,11 @@ def architecture(config: RunConfig) -> Architecture:
     """
     # What a variant's name or file stands for may have changed; the recorded architecture has its width.
     recorded = config.run / ARCHITECTURE
-    if config.variant in VARIANTS and not recorded.is_file():
+    if recorded.is_file():
+        return read_architecture(recorded)
+    if config.variant in VARIANTS:
         return VARIANTS[config.variant].scaled(config.width)
-    file, width = (recorded, 1.0) if recorded.is_file() else (Path(config.variant), config.width)
-    try:
-        found = Architecture.from_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the architecture {file}: {error}") from None
-    return found.scaled(width)
+    return read_architecture(Path(config.variant)).scaled(config.width)
 
 
 def check_memory(network: Architecture, size: InputSize) -> None:
