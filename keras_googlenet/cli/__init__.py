@@ -45,7 +45,7 @@ app = cyclopts.App(
     version=__version__,
     config=(train.fill_in, check_addresses),
     suppress_keyboard_interrupt=False,
-    default_parameter=cyclopts.Parameter(negative_iterable=("no-",)),
+    default_parameter=cyclopts.Parameter(negative_iterable=("no-",), consume_multiple=True),
     help_formatter=help.Formatter(),
     help_epilogue=help.epilogue(""),
 )
@@ -84,6 +84,8 @@ def main() -> None:
             app(exit_on_error=False, print_error=False, result_action="return_value")
         except cyclopts.UnknownOptionError as error:
             raise UserError(help.instead(error)) from None
+        except cyclopts.UnusedCliTokensError as error:
+            raise UserError(help.unused(error)) from None
         except (UserError, cyclopts.CycloptsError) as error:
             raise UserError(help.as_options(str(error), app, sys.argv[1:])) from None
 

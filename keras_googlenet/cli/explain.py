@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import cyclopts
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.names import TOP_K
@@ -19,7 +22,7 @@ def explain(
     model: Path | None = None,
     weights: str | None = None,
     top: int = 3,
-    blocks: tuple[str, ...] = (),
+    blocks: Annotated[tuple[str, ...], cyclopts.Parameter(consume_multiple=False)] = (),
     every: str = "1s",
 ) -> None:
     """Draw where in images a network sees its best classes: one picture per image.

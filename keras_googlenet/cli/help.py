@@ -125,6 +125,12 @@ def instead(error: cyclopts.UnknownOptionError) -> str:
     return f"unknown option {typed}" + (f": did you mean {found}?" if found else "; --help lists the options")
 
 
+def unused(error: cyclopts.UnusedCliTokensError) -> str:
+    """One line about a value that belongs to no option."""
+    value = (error.unused_tokens or [""])[0]
+    return f"unexpected {value!r}: a value needs its option before it; --help lists the options"
+
+
 def nearest(typed: str, known: list[str]) -> str | None:
     """The option that an unknown one may mean: by another tool's word for it, or by `text.nearest`."""
     word = typed.lstrip("-")

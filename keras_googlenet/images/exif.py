@@ -18,6 +18,7 @@ ORIENTATIONS = range(1, 9)
 # To turn pixels upright: from this orientation on, rows become columns; then rows or columns are reversed.
 TRANSPOSED, REVERSED_ROWS, REVERSED_COLUMNS = 5, (3, 4, 7, 8), (2, 3, 6, 7)
 TAG, SHORT = 0x0112, 3  # of the orientation, and of its type
+SAMPLES = 0x0115  # the tag of a TIFF that counts the values of a pixel
 EXTRA_SAMPLES = 0x0152  # the tag of a TIFF that says what its alpha is
 EXIF = b"Exif\0\0"  # what a JPEG's segment of it begins with
 PNG_KIND, WEBP_KIND = b"eXIf", b"EXIF"  # of the chunks of it

@@ -10,7 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from keras_googlenet.images.exif import EXTRA_SAMPLES, chunk, orientation, short, upright
+from keras_googlenet.images.exif import EXTRA_SAMPLES, SAMPLES, chunk, orientation, short, upright
 from keras_googlenet.images.files import TRAINED_NAMES
 from keras_googlenet.images.headers import first_frame, is_other, size_of_other
 from keras_googlenet.images.spec import (
@@ -119,15 +119,17 @@ def decode_with_alpha(encoded: bytes) -> np.ndarray:
 def decode_converted(encoded: bytes) -> np.ndarray:
     """Decode a file that `prepare` and the client convert: TIFF, PPM or PGM, composed on white.
 
-    OpenCV turns TIFF upright, and ignores the alpha of gray TIFF.
+    OpenCV turns TIFF upright.
 
     Returns:
         Pixels, uint8, (height, width, 1 or 3).
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: It cannot be read, or is a gray TIFF with alpha, which OpenCV ignores.
     """
     pixels = _opencv(encoded, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 2 and short(encoded, SAMPLES) == 2:
+        raise ValueError("expected a gray TIFF without alpha: save it as PNG")
     if pixels.ndim == 2 or pixels.shape[-1] != 4:
         pixels = np.atleast_3d(_opencv(encoded, cv2.IMREAD_ANYCOLOR))
         return pixels[..., ::-1]

@@ -186,6 +186,13 @@ def test_transparent_tiffs_are_composed_on_white_as_pillow_does(tmp_path, random
         np.testing.assert_array_equal(sent[..., ::-1], written, name)
 
 
+def test_a_gray_tiff_with_alpha_is_named(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("LA", (50, 40), (100, 30)).save(tmp_path / "in/gray.tif")
+    done = prepare(tmp_path / "in", tmp_path / "out")
+    assert done.unreadable == {Path("gray.tif"): "expected a gray TIFF without alpha: save it as PNG"}
+
+
 def broken_images(source):
     png = (source / "train/cat/wide.png").read_bytes()
     jpeg = (source / "train/dog/tall.JPG").read_bytes()
