@@ -2,12 +2,12 @@
 
     python benchmarks/cold_start.py
 
-Each is a fresh process, timed from its start to its end; they run in turn. `keras-googlenet
-predict IMAGE --model DIR` is compared with its parts: an interpreter, the import of TensorFlow, and the
-same SavedModel loaded and asked by a few lines of TensorFlow. The plain way is Keras's: import it, load the
-network from its .keras file, predict. The three must name the same class before anything is timed.
+Times each command in a fresh process, from start to exit; contenders alternate. `keras-googlenet predict
+IMAGE --model DIR` is compared with its parts: the interpreter, the import of TensorFlow, and a few lines of
+TensorFlow that load the same SavedModel and run it. The plain Keras contender imports Keras, loads the
+network from its .keras file, and predicts. Before timing, all three must predict the same class.
 
-Leaves `cold_start.csv` and a picture of it in benchmarks/results.
+Writes `cold_start.csv` and a plot of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from timing import Spread, alternate, circumstances, spread, write_csv
 from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.errors import UserError, reported
 
-LIMITS = {"keras-googlenet --help": 0.3, "import keras_googlenet": 0.2}  # seconds promised
+LIMITS = {"keras-googlenet --help": 0.3, "import keras_googlenet": 0.2}  # target, in seconds
 OURS = "#1f4e79"
 OTHERS = "#c55a11"
 
@@ -51,7 +51,7 @@ print(served(tf.constant([open(sys.argv[2], "rb").read()]))["classes"].numpy()[0
 
 
 def processes(folder: Path, variant: str, size: int) -> dict[str, list[str]]:
-    """The command of each contender, by name; the model and the image are made here."""
+    """The command of each contender, by name. Creates the model and the image."""
     network = GoogLeNet(variant=variant, input_shape=(size, size, 3), aux_heads=False)
     network.save(folder / "network.keras")
     names = [f"class {number}" for number in range(network.output_shape[-1])]
@@ -79,10 +79,10 @@ def processes(folder: Path, variant: str, size: int) -> dict[str, list[str]]:
 
 
 def run(command: Sequence[str]) -> str:
-    """What a process printed.
+    """Run a process and return what it printed.
 
     Raises:
-        UserError: It failed.
+        UserError: The process failed.
     """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -91,17 +91,17 @@ def run(command: Sequence[str]) -> str:
 
 
 def seconds(command: Sequence[str]) -> float:
-    """From a process's start to its end."""
+    """Seconds from the start of a process to its exit."""
     begun = time.perf_counter()
     run(command)
     return time.perf_counter() - begun
 
 
 def check_alike(commands: dict[str, list[str]]) -> None:
-    """The three that predict name the same class.
+    """Check that the three contenders that predict name the same class.
 
     Raises:
-        UserError: They do not.
+        UserError: They name different classes.
     """
     told = {name: run(command) for name, command in list(commands.items())[-3:]}
     *_, expected = told.values()
@@ -111,7 +111,7 @@ def check_alike(commands: dict[str, list[str]]) -> None:
 
 
 def row(name: str, figures: Sequence[float], predict: Sequence[float]) -> dict[str, Any]:
-    """A contender's seconds, and their share of ours to a first answer, round by round."""
+    """A contender's seconds, and their ratio to our first prediction, round by round."""
     of, share = spread(figures), spread([one / other for one, other in zip(figures, predict, strict=True)])
     return {
         "process": name,
@@ -124,7 +124,7 @@ def row(name: str, figures: Sequence[float], predict: Sequence[float]) -> dict[s
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The figures for people to read."""
+    """The figures as a text table."""
     form = "{:38} {:>26} {:>18}  {}"
     lines = [form.format("process", "seconds (spread)", "share of predict", "promised")]
     for one in rows:
@@ -137,7 +137,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """The seconds with their spread."""
+    """Plot the seconds with their spread."""
     figure = Figure(figsize=(9, 1 + 0.4 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, one in enumerate(rows):

@@ -1,14 +1,14 @@
-"""How many images a second the exported networks answer, against other runtimes and the plain Keras listing.
+"""Inference throughput of exported networks against other runtimes and the plain Keras listing.
 
     python benchmarks/inference.py [--variants bn paper] [--batch-sizes 1 8 32]
 
-Each contender is a separate process, so its threads do not disturb the others; all use the same processors.
-Our exports run as a server runs them. Peers, of the `bench` extra, run with their makers' settings for low
-latency; those that are not installed, or do not start, are named. Answers are compared before anything is
-timed: ours and the runtimes' have the same weights. torchvision's network, with 3x3 convolutions instead of
-5x5, is compared with our variant of it.
+Each contender runs in a separate process, so its threads do not disturb the others; all use the same cores.
+Our exports run as a server runs them. Peers (the `bench` extra) run with their vendors' settings for low
+latency. Peers that are not installed or do not start are reported and skipped. Outputs are compared before
+timing: all runtimes have the same weights. torchvision's network, which has 3x3 convolutions instead of 5x5,
+is compared with our variant of it.
 
-Leaves `inference.csv` and a picture of it in benchmarks/results.
+Writes `inference.csv` and a plot of it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from workers import Worker, workers
 
 from keras_googlenet.errors import UserError, reported
 
-TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest probability
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # relative to the largest probability
 
 
 # --- measuring -------------------------------------------------------------------------------------
 
 
 def check(name: str, answer: np.ndarray, expected: np.ndarray, precision: str) -> None:
-    """Refuse other answers than expected.
+    """Check that the outputs are as expected.
 
     Raises:
-        UserError: They are others.
+        UserError: The outputs differ.
     """
     difference = np.abs(answer - expected).max() / expected.max()
     if not difference <= TOLERANCES[precision]:
@@ -55,7 +55,7 @@ def checked(
     pixels: np.ndarray,
     of_torchvision: np.ndarray | None,
 ) -> dict[str, Worker]:
-    """Those that answer, and all that do answer alike."""
+    """The contenders that run, once their outputs are checked."""
     answering = {}
     reference = found[REFERENCE].ask("answer", pixels)
     for name, worker in found.items():
@@ -73,7 +73,7 @@ def checked(
 
 
 def rows_of(variant: str, batch: int, rates: Mapping[str, list[float]]) -> list[dict[str, Any]]:
-    """Each contender's rates, and their ratios to the plain listing's and to its peer's, round by round."""
+    """Each contender's images/s, with the ratios to the plain listing and to its peer, round by round."""
     rows = []
     for name, figures in rates.items():
         columns: dict[str, Any] = {"variant": variant, "batch_size": batch, "contender": name}
@@ -86,7 +86,7 @@ def rows_of(variant: str, batch: int, rates: Mapping[str, list[float]]) -> list[
 
 
 def spread_columns(name: str, values: Spread | None) -> dict[str, Any]:
-    """A median and its spread as columns, empty where there is none."""
+    """A median and its spread as columns; empty columns if there is none."""
     found = (values.median, values.low, values.high) if values else ("", "", "")
     return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
@@ -94,12 +94,12 @@ def spread_columns(name: str, values: Spread | None) -> dict[str, Any]:
 def measure(
     folder: Path, variant: str, options: argparse.Namespace, random: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """All rows of a variant."""
+    """Measure a variant: one row per contender and batch size."""
     side = options.image_size
     some = random.uniform(0, 255, (2, side, side, 3)).astype("float32")
     contenders, of_torchvision = write_networks(folder, variant, side, options.threads), None
     wanted = options.contenders is None or any("torchvision" in name for name in options.contenders)
-    if wanted and variant == options.variants[0]:  # it is the same next to all of ours
+    if wanted and variant == options.variants[0]:  # its figures do not depend on our variant
         try:
             peers, of_torchvision = write_torchvision(folder, some, compiled=options.compiled)
             contenders |= peers
@@ -114,7 +114,7 @@ def measure(
         for batch in options.batch_sizes:
             pixels = random.uniform(0, 255, (batch, side, side, 3)).astype("float32")
             for worker in found.values():
-                worker.ask("rate", pixels, 0.1)  # kernels are made for a batch size once
+                worker.ask("rate", pixels, 0.1)  # kernels are compiled once for each batch size
             asked = {
                 name: partial(worker.ask, "rate", pixels, options.seconds) for name, worker in found.items()
             }
@@ -123,11 +123,11 @@ def measure(
     return rows
 
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- report ----------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The figures for people to read."""
+    """The figures as a text table."""
     form = "{:>8} {:>5}  {:35} {:>22} {:>18}  {}"
     lines = [
         form.format("variant", "batch", "contender", "images/s (spread)", "to the listing", "to its peer")
@@ -140,7 +140,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def told(one: Mapping[str, Any], name: str, digits: int) -> str:
-    """A median with its spread."""
+    """A median and its spread, as text."""
     low, high = one[f"{name}_low"], one[f"{name}_high"]
     return f"{one[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
@@ -148,7 +148,7 @@ def told(one: Mapping[str, Any], name: str, digits: int) -> str:
 def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Images per second of each runtime, with their spread: one column per precision, one row per batch size.
 
-    Of our exports the fastest one is drawn; the table has all.
+    Shows the fastest of our exports; the table has all of them.
     """
     columns = list(dict.fromkeys((one["variant"], precision_of(one)) for one in rows))
     batches = list(dict.fromkeys(one["batch_size"] for one in rows))
@@ -177,12 +177,12 @@ def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
 
 
 def precision_of(one: Mapping[str, Any]) -> str:
-    """The precision in a contender's name."""
+    """The precision that a contender's name ends with."""
     return "bfloat16" if "bfloat16" in one["contender"] else "float32"
 
 
 def drawn(rows: Sequence[Mapping[str, Any]], precision: str) -> dict[str, Mapping[str, Any]]:
-    """One row per runtime in a precision, by its name."""
+    """The rows to plot: one per runtime in this precision, by name."""
     found: dict[str, Mapping[str, Any]] = {}
     for one in rows:
         name = one["contender"].split(", ")[0]
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of the peers that are installed."""
+    """Versions of the peers that are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

@@ -1,16 +1,17 @@
-"""How many training images a second our pipeline feeds, against Keras's own.
+"""Throughput of the training input pipeline against Keras's own.
 
     python benchmarks/input_pipeline.py [--data FOLDER]
 
-The peer is `keras.utils.image_dataset_from_directory` with the same augmentation in Keras's layers, mapped
-over batches as its guide does, or over single images, whichever is faster here; with AUTOTUNE and prefetch
-as it recommends. Both read the same JPEG files, shuffled, in batches of the same size.
+The peer is `keras.utils.image_dataset_from_directory` with the same augmentation as Keras layers, with
+AUTOTUNE and prefetch as Keras's guide recommends. The layers are mapped over batches, as in the guide, or
+over single images, whichever is faster here. Both read the same JPEG files, shuffled, in batches of the
+same size.
 
-A pipeline of ours makes all images once, at its start, where they fit in memory; the peer reads and decodes
-them in every epoch. So two more pairs are measured: ours where the images do not fit, and the peer with
-`cache()`. `paper` takes another window of the original each time and is never kept in memory.
+Our pipeline decodes all images once, at its start, if they fit in memory; the peer decodes them in every
+epoch. So two more pairs are measured: ours when the images do not fit, and the peer with `cache()`. `paper`
+crops the original differently each time, so its images are never cached.
 
-Leaves `input_pipeline.csv` and a picture of it in benchmarks/results.
+Writes `input_pipeline.csv` and a plot of it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ ON_BATCHES, ON_IMAGES, CACHED = "Keras, layers on batches", "Keras, layers on im
 
 @dataclass(frozen=True)
 class Task:
-    """What both feed: the files, and what batches they make of them."""
+    """What both pipelines read, and the batches they make of it."""
 
     folder: Path
     size: int
@@ -65,7 +66,7 @@ class Task:
 
 
 def ours(task: Task, augment: str, *, each_time: bool = False) -> tf.data.Dataset:
-    """Batches as `keras_googlenet.train` takes them."""
+    """Batches as `keras_googlenet.train` makes them."""
     class_names, part = labeled_folder(task.folder)
     order = Order(part.count, task.batch_size, task.seed, epochs=ENDLESS)
     preprocessing = Preprocessing(task.size, task.size, 3)
@@ -76,13 +77,13 @@ def ours(task: Task, augment: str, *, each_time: bool = False) -> tf.data.Datase
 
 
 def keras_layers(augment: str, size: int, *, batched: bool) -> list[keras.Layer]:
-    """The same changes in Keras 3.15's layers."""
+    """The same augmentation as layers of Keras 3.15."""
     layers = keras.layers
     flip = layers.RandomFlip("horizontal")
     if augment == "flip":
         return [flip]
     if augment == "crop":
-        if batched:  # its RandomCrop would take one window for all images of the batch
+        if batched:  # RandomCrop crops all images of a batch alike
             return [layers.RandomTranslation(1 / 8, 1 / 8, fill_mode="constant"), flip]
         return [layers.ZeroPadding2D(size // 8), layers.RandomCrop(size, size), flip]
     if augment == "paper":
@@ -99,7 +100,7 @@ def keras_layers(augment: str, size: int, *, batched: bool) -> list[keras.Layer]
 
 
 def peer(task: Task, augment: str, *, batched: bool = True, cached: bool = False) -> tf.data.Dataset:
-    """`image_dataset_from_directory`, then Keras's layers on batches or on single images; endless."""
+    """`image_dataset_from_directory` and Keras layers on batches or single images; repeats forever."""
     layers = keras_layers(augment, task.size, batched=batched)
     change = keras.Sequential([*layers, keras.layers.Rescaling(1 / 127.5, -1)])
     dataset = keras.utils.image_dataset_from_directory(
@@ -111,7 +112,7 @@ def peer(task: Task, augment: str, *, batched: bool = True, cached: bool = False
         seed=None if cached else task.seed,
         verbose=False,
     )
-    if cached:  # else the cache would keep one order for all epochs
+    if cached:  # otherwise every epoch would have the same order
         dataset = dataset.cache().shuffle(len(find_images(task.folder)), task.seed)
 
     def load(images: Any, labels: Any) -> Any:
@@ -135,7 +136,7 @@ def pipelines(task: Task, augment: str) -> dict[str, Callable[[], tf.data.Datase
         CACHED: lambda: peer(task, augment, batched=False, cached=True),
     }
     if augment == "paper":
-        del found[OURS_EACH_TIME]  # as ours is
+        del found[OURS_EACH_TIME]  # the same pipeline as our default
     return found
 
 
@@ -143,10 +144,10 @@ def pipelines(task: Task, augment: str) -> dict[str, Callable[[], tf.data.Datase
 
 
 def check_batch(name: str, batch: tuple[Any, Any], task: Task) -> None:
-    """A batch is of float32 images in -1..1 and one-hot labels.
+    """Check that a batch has float32 images in -1..1 and one-hot labels.
 
     Raises:
-        UserError: It is not.
+        UserError: It does not.
     """
     images, labels = (part.numpy() for part in batch)
     classes = len([path for path in task.folder.iterdir() if path.is_dir()])
@@ -166,7 +167,7 @@ def check_batch(name: str, batch: tuple[Any, Any], task: Task) -> None:
 
 
 def check_alike(task: Task) -> None:
-    """Both feed an epoch of the same images, before any augmentation.
+    """Check that both feed the same images in an epoch, before any augmentation.
 
     Raises:
         UserError: They do not, or the images do not fill a batch.
@@ -189,7 +190,7 @@ def check_alike(task: Task) -> None:
 
 
 def first_batch(name: str, make: Callable[[], tf.data.Dataset], task: Task) -> tuple[Iterator[Any], float]:
-    """A pipeline that runs, and the seconds to its first batch."""
+    """A running pipeline, and the seconds to its first batch."""
     begun = time.perf_counter()
     running = iter(make())
     batch = next(running)
@@ -199,14 +200,14 @@ def first_batch(name: str, make: Callable[[], tf.data.Dataset], task: Task) -> t
 
 
 def measured(running: Iterator[Any], seconds: float) -> float:
-    """Images a second, once the batches that waited since the last round are gone."""
+    """Images/s, after the batches that were prefetched since the last round."""
     take(running, DRAIN * seconds)
     images, taken = take(running, seconds)
     return images / taken
 
 
 def take(running: Iterator[Any], seconds: float) -> tuple[int, float]:
-    """Take batches for so long: how many images they held, and the seconds to the end of the last one."""
+    """Take batches for a time; returns the number of images and the seconds to the end of the last batch."""
     images, begun = 0, time.perf_counter()
     while not images or time.perf_counter() - begun < seconds:
         images += len(next(running)[0])
@@ -214,7 +215,7 @@ def take(running: Iterator[Any], seconds: float) -> tuple[int, float]:
 
 
 def compare(task: Task, augment: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Measure all pipelines of an augmentation; a row for each."""
+    """Measure all pipelines with an augmentation: one row per pipeline."""
     running, to_first = {}, {}
     for name, make in pipelines(task, augment).items():
         running[name], to_first[name] = first_batch(name, make, task)
@@ -238,11 +239,11 @@ def columns(name: str, figures: Spread) -> dict[str, float]:
     return {name: figures.median, f"{name}_low": figures.low, f"{name}_high": figures.high}
 
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- report ----------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The figures for people to read."""
+    """The figures as a text table."""
 
     def cell(row: dict[str, Any], name: str, digits: int) -> str:
         return f"{row[name]:,.{digits}f} ({row[name + '_low']:,.{digits}f}-{row[name + '_high']:,.{digits}f})"

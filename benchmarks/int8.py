@@ -2,11 +2,11 @@
 
     python benchmarks/int8.py RUN
 
-RUN is the folder of a finished run. Its network is exported to TensorFlow Serving in float32 and bfloat16 and
-to LiteRT in float32 and int8, whose ranges are taken of validation images. Each contender is a process of its
-own, as in `inference.py`: first it classifies all test images, then it is timed, in turns with the others.
+RUN is the folder of a finished run. Its network is exported to TensorFlow Serving in float32 and bfloat16,
+and to LiteRT in float32 and int8, calibrated on validation images. Each contender runs in a separate
+process, as in `inference.py`: it classifies all test images, then is timed in turns with the others.
 
-Leaves `int8-NAME.csv` in benchmarks/results, NAME the run's.
+Writes `int8-NAME.csv`, where NAME is the run's.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from keras_googlenet.export.targets import export_file
 from keras_googlenet.run import folder as run_folder
 
 REFERENCE = "SavedModel, float32"
-ASKED = 50  # images at once, for their classes
+ASKED = 50  # images in a batch, for the accuracy
 
 
 def write_networks(finished: run_folder.Run, images: np.ndarray, folder: Path) -> dict[str, Contender]:
-    """Write a run's network in all forms.
+    """Export a run's network to all formats.
 
     Args:
         finished: The run.
-        images: Pixels to take int8's ranges of.
-        folder: Where to.
+        images: Pixels to calibrate int8 on.
+        folder: The folder to write to.
     """
     options: dict[str, Any] = {
         "class_names": finished.class_names,
@@ -63,7 +63,7 @@ def write_networks(finished: run_folder.Run, images: np.ndarray, folder: Path) -
 
 
 def measure(run: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each contender and batch size."""
+    """One row per contender and batch size."""
     finished = run_folder.load(run)
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Images to measure with: real ones from a folder, or synthesized ones of a photograph's size."""
+"""Test images: real ones from a folder, or synthetic ones of a photo's size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from keras_googlenet.data.folders import find_images
 from keras_googlenet.errors import UserError
 
-GRAIN = 5  # deviation of their noise, which makes files of a photograph's size
-OCTAVES = ((4, 5), (16, 20), (64, 80))  # of their textures: rows and columns of random colors
-QUALITY = 90  # of their JPEG files
-CLASSES = 4  # of synthesized images
+GRAIN = 5  # standard deviation of the noise, so that files are as large as photos
+OCTAVES = ((4, 5), (16, 20), (64, 80))  # rows and columns of random colors, one texture each
+QUALITY = 90  # JPEG quality
+CLASSES = 4  # number of class folders
 
 
 def synthesize(folder: Path, count: int) -> None:
@@ -33,7 +33,7 @@ def synthesize(folder: Path, count: int) -> None:
 
 
 def copy_photographs(source: Path, folder: Path, count: int) -> None:
-    """Copy at most `count` JPEG files of a folder of class folders, as many of each class."""
+    """Copy at most `count` JPEG files from class folders, the same number from each."""
     classes = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
     if len(classes) < 2:
         raise UserError(f"expected a folder for each class (two at least) in {source}")

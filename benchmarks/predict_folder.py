@@ -2,8 +2,8 @@
 
     python benchmarks/predict_folder.py
 
-Both read the same JPEG files in batches of 32 and run the same export in one process: one with `predict_to`,
-which writes a CSV file, the other with a loop around TensorFlow's session. Float32; rounds alternate.
+Both read the same JPEG files in batches of 32 and run the same float32 export in one process: ours with
+`predict_to`, which writes a CSV file, the peer in a loop around TensorFlow's session. Rounds alternate.
 """
 
 from __future__ import annotations

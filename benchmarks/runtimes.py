@@ -1,4 +1,4 @@
-"""The contenders of `inference.py`: networks written in several forms, and runtimes that answer with them."""
+"""The contenders of `inference.py`: exported networks, and the runtimes that run them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ UNCHANGED, PROCESSOR = " (--optimize none)", " (--optimize cpu)"
 FROZEN, SINGLE = ", as deployed", ", as deployed, a thread an op"
 CORES = " (--cores {})" + SINGLE
 CONSTANT = " (--optimize cpu --cores {})" + SINGLE
-DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # what `serving/` sets
-ONE_THREAD = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}  # of an operation; as many at a time as processors
-REFERENCE = OURS["float32"] + UNCHANGED  # whose answers the others must match
-PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # what ours are compared with
+DEPLOYED = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}  # as `serving/` sets it
+ONE_THREAD = DEPLOYED | {"TF_NUM_INTRAOP_THREADS": "1"}  # per operation; operations run in parallel
+REFERENCE = OURS["float32"] + UNCHANGED  # the outputs of all others must match its outputs
+PEERS = {"float32": "ONNX Runtime, float32", "bfloat16": "OpenVINO, bfloat16"}  # the peer in each precision
 
 Answer = Callable[[np.ndarray], np.ndarray]  # pixels (batch, height, width, 3) to probabilities
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What a worker process loads.
+    """A network and the runtime that runs it, for a worker process.
 
     Attributes:
-        load: Makes a runtime ready, in the worker.
-        path: Of what it loads.
-        precision: What it computes in.
-        environment: Of the worker.
-        same: Whether it answers as the variant's network does.
+        load: Loads the network in the worker.
+        path: File or folder of the network.
+        precision: Of the computation.
+        environment: Environment variables of the worker.
+        same: Whether its outputs must equal the variant's.
     """
 
     load: Callable[[Path, str, int], Answer]
@@ -51,7 +51,7 @@ class Contender:
 
 
 def saved_model(path: Path, precision: str, threads: int) -> Answer:
-    """A SavedModel in TensorFlow's session, as TensorFlow Serving loads it, on all processors it may use."""
+    """A SavedModel in a TensorFlow session, as TensorFlow Serving loads it, on all available cores."""
     from keras_googlenet.session import SavedModelSession
 
     session = SavedModelSession(path)
@@ -63,7 +63,7 @@ def saved_model(path: Path, precision: str, threads: int) -> Answer:
 
 
 def listing(path: Path, precision: str, threads: int) -> Answer:
-    """The listing's SavedModel: it takes scaled pixels, scaled here outside of the graph."""
+    """The listing's SavedModel. Its input is scaled pixels; they are scaled here, outside of the graph."""
     answer = saved_model(path, precision, threads)
     return lambda pixels: answer(pixels / np.float32(127.5) - np.float32(1))
 
@@ -84,7 +84,7 @@ def litert(path: Path, precision: str, threads: int) -> Answer:
 
     interpreter = Interpreter(str(path), num_threads=threads)
     (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-    ready: list[int] = []  # the batch size that memory is allocated for
+    ready: list[int] = []  # the batch size for which memory is allocated
 
     def answer(pixels: np.ndarray) -> np.ndarray:
         if ready != [len(pixels)]:
@@ -125,7 +125,9 @@ def torchvision(path: Path, precision: str, threads: int, *, compiled: bool = Fa
     def answer(pixels: np.ndarray) -> np.ndarray:
         cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
         with torch.inference_mode(), cast:
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1  # channels last as it comes
+            images = (
+                torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+            )  # the memory stays channels last
             return run(images).float().softmax(-1).numpy()
 
     return answer
@@ -135,13 +137,13 @@ def torchvision(path: Path, precision: str, threads: int, *, compiled: bool = Fa
 
 
 def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[str, Contender]:
-    """Write a variant's network in all forms.
+    """Export a variant's network to all formats.
 
     Args:
-        folder: Where to.
-        variant: Its name.
-        side: Of its images, in pixels.
-        threads: For which one is divided.
+        folder: The folder to write to.
+        variant: Name of the variant.
+        side: Height and width of the input, in pixels.
+        threads: Cores for which one export is divided (`--cores`).
 
     Returns:
         The contenders by name.
@@ -189,7 +191,7 @@ def write_networks(folder: Path, variant: str, side: int, threads: int) -> dict[
 
 
 def randomize(network: Any) -> None:
-    """Statistics of batch normalization as after training: at first they are those of no network."""
+    """Give batch normalization random statistics, as after training."""
     import keras
 
     random = np.random.default_rng(0)
@@ -201,7 +203,7 @@ def randomize(network: Any) -> None:
 def write_torchvision(
     folder: Path, pixels: np.ndarray, *, compiled: bool
 ) -> tuple[dict[str, Contender], np.ndarray]:
-    """torchvision's network with random weights, and what our variant of it answers with these."""
+    """Save torchvision's network with random weights; returns our variant's outputs with the same weights."""
     import torch
 
     from keras_googlenet import GoogLeNet
@@ -213,7 +215,7 @@ def write_torchvision(
     path = folder / "googlenet.pth"
     torch.save(torchvision_network(init_weights=False).state_dict(), path)
     side = pixels.shape[1]
-    ours = GoogLeNet(variant="torchvision", input_shape=(side, side, 3))  # heads too: all tensors are used
+    ours = GoogLeNet(variant="torchvision", input_shape=(side, side, 3))  # with heads: all tensors are used
     convert(read(path, "torchvision"), "torchvision", ours)
     expected = ours(preprocess_input(pixels), training=False)[0].numpy()
     found = {

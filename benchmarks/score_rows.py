@@ -2,9 +2,9 @@
 
     python benchmarks/score_rows.py --rows 1000000
 
-Makes so many small PNG files, starts a process for each shard, kills it, and starts it again; then each image
-must have one row. Shards run one after another. The bare loop calls the same SavedModel on batches that are
-decoded and in memory already, and writes nothing; it is measured before each shard.
+Writes that many small PNG files, starts a process for each shard, kills it, and starts it again; then each
+image must have exactly one row. Shards run one after another. The bare loop calls the same SavedModel on
+batches already decoded and in memory, and writes nothing; it is measured before each shard.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from keras_googlenet.session import SavedModelSession
 
 SHARDS = 4
 OF_FOLDER = 1000  # files
-SIDES = (8, 32)  # of the images, in pixels: least and most
-IMAGE_SIZE = 32  # of the network's input
-DECODED = 4096  # images that the bare loop runs over
+SIDES = (8, 32)  # smallest and largest side of the images, in pixels
+IMAGE_SIZE = 32  # side of the network's input, in pixels
+DECODED = 4096  # images of the bare loop
 SCORED, BARE = f"predict, {SHARDS} shards", "bare SavedModel"
 
 
@@ -64,12 +64,12 @@ def bare(session: SavedModelSession, pixels: np.ndarray, seconds: float) -> floa
 
 
 def rows_in(file: Path) -> int:
-    """Rows of a CSV file, the heading not counted."""
+    """Number of rows in a CSV file without its header."""
     return max(0, file.read_bytes().count(b"\n") - 1) if file.exists() else 0
 
 
 def wait_for(process: subprocess.Popen[bytes], done: Callable[[], bool]) -> None:
-    """Until something is done, or the process is."""
+    """Wait until a condition holds or the process exits."""
     while process.poll() is None and not done():
         time.sleep(0.005)
 

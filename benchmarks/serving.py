@@ -1,14 +1,13 @@
-"""How many JPEG images a second the preview answers: against the bare SavedModel, and with batching.
+"""Throughput of the preview on JPEG images: against the bare SavedModel, and with batching.
 
     python benchmarks/serving.py [--variant bn] [--image-size 224]
 
-A network of 1000 classes is exported once. The bare SavedModel runs in this process, through TensorFlow's
-loader. Two previews run in separate processes, one of them with batching; they idle while others are
-measured. First the same JPEG files go to the bare SavedModel and to the preview, one request after the
-other, at several batch sizes. Then single images go to both previews from several clients at once. All
-answers are compared before anything is timed.
+Exports a network of 1,000 classes once. The bare SavedModel runs in this process, through TensorFlow's
+loader. Two previews run in separate processes, one of them with batching. First one client sends the same
+JPEG files to the bare SavedModel and to the preview, one request after another, at several batch sizes.
+Then several clients send single images to both previews at once. All outputs are compared before timing.
 
-Leaves `serving.csv` and a picture of it in benchmarks/results.
+Writes `serving.csv` and a plot of it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")  # as the preview, and serving/, have it
+os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")  # as in the preview and in serving/
 
 import grpc
 import httpx
@@ -55,7 +54,7 @@ BARE, REST, GRPC, BATCHED = "bare SavedModel", "preview, REST", "preview, gRPC",
 COLORS = {BARE: "#404040", REST: "#c55a11", GRPC: "#1f4e79", BATCHED: "#2e8b57"}
 TIMEOUT = 120  # seconds
 
-Send = Callable[[Sequence[bytes]], np.ndarray]  # files to probabilities (files, classes)
+Send = Callable[[Sequence[bytes]], np.ndarray]  # encoded images to probabilities (images, classes)
 
 
 # --- contenders ------------------------------------------------------------------------------------
@@ -94,7 +93,7 @@ def over_grpc(address: str) -> Send:
 
 @contextmanager
 def preview(model: Path, *options: str) -> Iterator[tuple[str, str]]:
-    """A preview in a separate process: its REST and gRPC addresses, once it answers."""
+    """Start a preview in a separate process; yields its REST and gRPC addresses once it is ready."""
     rest, remote = free_port(), free_port()
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(model), *options]
     ports = ["--rest-port", str(rest), "--grpc-port", str(remote)]
@@ -109,7 +108,7 @@ def preview(model: Path, *options: str) -> Iterator[tuple[str, str]]:
 
 
 def for_this_machine(folder: Path) -> Path:
-    """The batching parameters of `serving/`, for the cores that are here, as its README says."""
+    """The batching parameters of `serving/`, set for this machine's cores as its README says."""
     cores = rf"\1 {{ value: {os.cpu_count()} }}"
     per_core = r"(num_batch_threads|max_enqueued_batches) \{ value: \d+ \}"
     (folder / BATCHING.name).write_text(re.sub(per_core, cores, BATCHING.read_text()))
@@ -117,7 +116,7 @@ def for_this_machine(folder: Path) -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, for the moment."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -128,7 +127,7 @@ def free_port() -> int:
 
 
 def one_after_another(send: Send, files: Sequence[bytes], batch: int, seconds: float) -> float:
-    """Images a second of one client that waits for each answer."""
+    """Images/s of one client that waits for each response."""
     begun = time.perf_counter()
     for request in count():
         start = request * batch % (len(files) - batch + 1)
@@ -139,7 +138,7 @@ def one_after_another(send: Send, files: Sequence[bytes], batch: int, seconds: f
 
 
 def many_at_once(sends: Sequence[Send], files: Sequence[bytes], seconds: float) -> float:
-    """Images a second of clients that send single images at the same time."""
+    """Images/s of several clients that send single images concurrently."""
     answered = [0] * len(sends)
     begun = time.perf_counter()
 
@@ -157,7 +156,7 @@ def many_at_once(sends: Sequence[Send], files: Sequence[bytes], seconds: float) 
 
 
 def check_alike(senders: dict[str, Send], files: Sequence[bytes]) -> None:
-    """All contenders answer the same images with the same probabilities.
+    """Check that all contenders return the same probabilities for the same images.
 
     Raises:
         UserError: They do not.
@@ -170,18 +169,18 @@ def check_alike(senders: dict[str, Send], files: Sequence[bytes]) -> None:
 
 
 def row(clients: int, batch: int, name: str, rates: list[float], of_base: list[float]) -> dict[str, Any]:
-    """A contender's rates, and their ratio to another's, round by round."""
+    """A contender's images/s, and the ratio to another contender, round by round."""
     columns: dict[str, Any] = {"clients": clients, "batch_size": batch, "contender": name}
     for of, figures in (("images_per_second", spread(rates)), ("ratio", ratio(rates, of_base))):
         columns |= {of: figures.median, f"{of}_low": figures.low, f"{of}_high": figures.high}
     return columns
 
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- report ----------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The figures for people to read."""
+    """The figures as a text table."""
     form = "{:>7} {:>6}  {:26} {:>24} {:>20}"
     lines = [form.format("clients", "batch", "contender", "images/s (spread)", "ratio (spread)")]
     for one in rows:
@@ -194,12 +193,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def of_row(one: dict[str, Any], name: str) -> Spread:
-    """The spread that a row holds."""
+    """The spread in a row."""
     return Spread(one[name], one[f"{name}_low"], one[f"{name}_high"])
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """The rates with their spread; at the end of a bar, its ratio."""
+    """Plot images/s with their spread, and each ratio at the end of its bar."""
     figure = Figure(figsize=(9, 1 + 0.4 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, one in enumerate(rows):
@@ -268,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name, address in ((GRPC, plain), (BATCHED, batched))
         }
         for measure in contenders.values():
-            measure()  # connections open, batch sizes meet the kernels' caches
+            measure()  # opens connections and warms up each batch size
         rates = alternate(contenders, options.rounds)
         rows += [row(options.clients, 1, name, found, rates[GRPC]) for name, found in rates.items()]
         print(table(rows[-len(rates) :]))

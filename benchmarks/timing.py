@@ -1,4 +1,4 @@
-"""What the benchmarks share: alternate rounds in one process, their medians, ratios, CSV, the machine."""
+"""Shared by the benchmarks: alternating rounds, medians and ratios, CSV files, the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_googlenet.training import machine
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of several rounds, the least and the most."""
+    """Median, minimum and maximum of several rounds."""
 
     median: float
     low: float
@@ -28,22 +28,22 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """That of some values."""
+    """The spread of some values."""
     return Spread(median(values), min(values), max(values))
 
 
 def alternate(
     contenders: Mapping[str, Callable[[], float]], rounds: int, told: Callable[[int], None] = lambda _: None
 ) -> dict[str, list[float]]:
-    """Measure each contender once a round, so that all meet the same state of the machine.
+    """Measure each contender once per round, so that all meet the same state of the machine.
 
     Args:
-        contenders: By name, what measures once and returns a figure. Warm them up before.
-        rounds: How many. Each begins with another contender, for a place in the order may matter.
-        told: Called with the number of rounds done.
+        contenders: By name, a function that measures once and returns a figure. Warm them up first.
+        rounds: Number of rounds. Each starts with the next contender, since the order may matter.
+        told: Called with the number of finished rounds.
 
     Returns:
-        By name, the figure of each round.
+        By name, one figure per round.
     """
     names = list(contenders)
     figures: dict[str, list[float]] = {name: [] for name in names}
@@ -56,24 +56,24 @@ def alternate(
 
 
 def ratio(figures: Sequence[float], others: Sequence[float]) -> Spread:
-    """Of one contender's figures to another's, round by round."""
+    """The ratio of one contender's figures to another's, round by round."""
     return spread([one / other for one, other in zip(figures, others, strict=True)])
 
 
 def fastest(rates: Mapping[str, list[float]]) -> str:
-    """The name with the highest median."""
+    """The contender with the highest median."""
     return max(rates, key=lambda name: median(rates[name]))
 
 
 def circumstances(*packages: str) -> dict[str, str]:
-    """Date, machine and versions, as columns for each row of a CSV file."""
+    """Date, machine and versions, as columns of a CSV file."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     versions = {name: version(name) for name in packages}
     return {"date": today, "machine": machine.description(), "keras_googlenet": __version__} | versions
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of the same columns; numbers with five digits."""
+    """Write rows as CSV, with five significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())

@@ -1,18 +1,22 @@
-"""What a second process adds to a training step: the check of docs/scaling.md's model of many.
+"""Cost of a second process in a training step, to check the model in docs/scaling.md.
 
     python benchmarks/two_processes.py
 
-On the JAX backend, over this machine's loopback. One process on one core takes steps on a batch; then two
-processes, a core each, join as `keras-googlenet train --distributed` does and take steps on a batch twice as
-large. So each process computes as much as before, and the additional time of a step is the exchange. This is
-measured twice. By default, each process takes the statistics of its share of a batch, and one sum per step
-has the gradients and the running means. With `--sync-batch-norm`, XLA sums each gradient and each batch
-normalization's statistics. The same processes also sum one array as large as the gradients, and one of a
-single number, and nothing else. The model says that a step of two takes a step of one, the large sum, and the
-small one for each exchange: one, or one for each variable and four for each batch normalization (mean and
-variance, and two for its gradient).
+Uses JAX over the loopback interface. One process on one core trains on a batch. Then two processes, one core
+each, join as `keras-googlenet train --distributed` does and train on a batch twice as large. Each process
+computes as much as before, so the additional time of a step is communication.
 
-Leaves `two_processes.csv` in benchmarks/results.
+This is measured in two modes. By default, each process normalizes by its own share of the batch, and one
+all-reduce per step sums gradients and running statistics. With `--sync-batch-norm`, XLA reduces each gradient
+and each batch normalization's statistics separately. The processes also time two all-reduces alone: an array
+as large as the gradients, and a single number.
+
+The model predicts the step time of two processes as the sum of: the step of one process, the large
+all-reduce, and the small all-reduce times the number of exchanges. That number is 1 by default; with
+`--sync-batch-norm` it is one per variable and four per batch normalization (mean, variance, and two for its
+gradient).
+
+Writes `two_processes.csv`.
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ CLASSES = 1000
 
 
 class Times(keras.callbacks.Callback):
-    """Seconds for each step, by epoch."""
+    """Records the seconds per step of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class Times(keras.callbacks.Callback):
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
-    """In a separate process: seconds of a step, and of a sum as large as the gradients."""
+    """Run in a separate process: seconds of a step, and of an all-reduce as large as the gradients."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[options.process]})
     if options.processes > 1:
         distribution.connect(options.address, options.processes, options.process)
@@ -98,14 +102,14 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "values": values,
         "exchanges": len(model.trainable_variables) + 4 * normalizations if options.sync_batch_norm else 1,
-        "step": times.seconds[1:],  # without the first, which compiles
+        "step": times.seconds[1:],  # without the first epoch, which compiles
         "sum": sums(values, options.rounds),
         "latency": sums(1, 20 * options.rounds),
     }
 
 
 def sums(values: int, rounds: int) -> list[float]:
-    """Seconds to add up a float32 array of each process."""
+    """Seconds of an all-reduce of one float32 array per process."""
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -123,7 +127,7 @@ def sums(values: int, rounds: int) -> list[float]:
 
 
 def measure(processes: int, arguments: Sequence[str]) -> dict[str, Any]:
-    """The first process's figures."""
+    """Start the processes and return the figures of the first one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -168,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compared(
     statistics: str, one: dict[str, Any], two: dict[str, Any], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """A row of the figures of one process and of two, and what the model says of them; prints it."""
+    """Print and return a row: one process, two processes, and the prediction of the model."""
     alone, together, exchange = median(one["step"]), median(two["step"]), median(two["sum"])
     latency = median(two["latency"])
     expected = alone + exchange + two["exchanges"] * latency

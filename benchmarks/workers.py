@@ -1,4 +1,4 @@
-"""The processes of `inference.py`, one for each contender."""
+"""Worker processes of `inference.py`, one per contender."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Worker:
     """A contender in a separate process.
 
     Raises:
-        UserError: It does not start.
+        UserError: The process does not start.
     """
 
     def __init__(self, contender: Contender, threads: int) -> None:
@@ -38,7 +38,7 @@ class Worker:
         self.ask("ready")
 
     def ask(self, *question: Any) -> Any:
-        """What the worker says to a question."""
+        """Send a request to the worker and return its response."""
         try:
             self._pipe.send(question)
             answer = self._pipe.recv()
@@ -55,7 +55,7 @@ class Worker:
 
 
 def work(contender: Contender, threads: int, pipe: Any) -> None:
-    """A worker: load, then answer questions. An error is sent as a line of text."""
+    """Main function of a worker: load, then handle requests. Sends an error as one line of text."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     try:
         answer = contender.load(contender.path, contender.precision, threads)
@@ -69,13 +69,13 @@ def work(contender: Contender, threads: int, pipe: Any) -> None:
             pipe.send(questions[kind](*given))
     except (KeyboardInterrupt, EOFError):
         pass
-    except Exception as error:  # whatever keeps a peer from answering: it is named, the others are measured
+    except Exception as error:  # a peer that fails is reported, and the others are measured
         pipe.send((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def rate(answer: Answer, pixels: np.ndarray, seconds: float) -> float:
-    """Images a second, one batch after the other."""
-    answer(pixels)  # the caches were others' a moment ago
+    """Images/s, one batch after another."""
+    answer(pixels)  # fills the caches, which another process has just used
     begun = time.perf_counter()
     for calls in count(1):
         answer(pixels)
@@ -86,7 +86,7 @@ def rate(answer: Answer, pixels: np.ndarray, seconds: float) -> float:
 
 @contextmanager
 def workers(contenders: Mapping[str, Contender], threads: int) -> Iterator[dict[str, Worker]]:
-    """Those that start, by name; the others are named."""
+    """Start the workers; reports those that do not start, and returns the others by name."""
     found = {}
     with ExitStack() as stack:
         for name, contender in contenders.items():

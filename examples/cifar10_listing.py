@@ -6,18 +6,17 @@
 A 2020 blog's listing builds GoogLeNet in Keras and trains it on CIFAR-10. As printed it cannot run. Its
 network and settings are the recipe `cifar10_listing`. Its mistakes, each with the correction:
 
-- `Y_train = X_valid / 255` overwrites the training labels by the validation images. Here an image and its
-  label leave the data set as a pair, and stay one.
-- `Y_trian` is a slip, so the `y_train` that is used later does not exist. Here no arrays go from line to
-  line: a dataclass of options goes in, and a run's folder comes out.
+- `Y_train = X_valid / 255` overwrites the training labels with the validation images. Here images and labels
+  stay together in one data set.
+- `Y_trian` is a typo, so the `y_train` that is used later does not exist. Here there are no such variables:
+  `train` takes a dataclass of options and writes a run's folder.
 - The validation images are never scaled. Here one `Preprocessing` scales training, validation and test
-  images, and those that the exported model is sent.
-- `max_pool_4` is never applied to a tensor. Here the network's stages are rows of data, and it is built of
-  every row.
+  images, and the inputs of the exported model.
+- `max_pool_4` is never applied to a tensor. Here the network is a table of stages, and each row is built.
 - Layer names such as "inception_3a/3x3" have a "/", which Keras 3 refuses. Here: `inception_3a_3x3`.
-- `SGD(lr=...)` and `np_utils` are gone from Keras. Here: `learning_rate`, and labels that become one-hot in
-  the pipeline.
-- `metrics=["accuracy"]` for three outputs is refused. Here each head has its own: `[["accuracy"]] * 3`.
+- `SGD(lr=...)` and `np_utils` were removed from Keras. Here: `learning_rate`, and one-hot labels made by the
+  input pipeline.
+- `metrics=["accuracy"]` fails for three outputs. Here each head has its metric: `[["accuracy"]] * 3`.
 - The rate 0.01 * 0.96 ** floor((1 + epoch) / 8), its epoch counted from 0, drops at epochs 7, 15 and 23, the
   first time after 7 epochs. Ours drops at 8, 16 and 24, "by 4% every 8 epochs" as the paper has it. These
   are `listing_rate` and `paper_rate` below. `train` takes ours; for the listing's, or either, use Keras's own
@@ -26,8 +25,8 @@ network and settings are the recipe `cifar10_listing`. Its mistakes, each with t
 
 What differs from the paper but works stays as the listing has it, in the variant `listing`: the "5x5" branch
 is a 3x3, padding is `same`, there is no local response normalization, and auxiliary heads drop 40%, not 70%.
-Two things are this package's: a tenth of the training images is the validation part, so that the test images
-are used once, at the end; and pixels are scaled to -1..1, not 0..1.
+Two settings are from this package. A tenth of the training images is the validation part, so the test images
+are used once, at the end. Pixels are scaled to -1..1, not 0..1.
 """
 
 import argparse
@@ -42,12 +41,12 @@ RECIPE = "cifar10_listing"
 
 
 def listing_rate(epoch: int, _: float = 0.0) -> float:
-    """The listing's learning rate in an epoch counted from 0, for Keras's `LearningRateScheduler`."""
+    """The listing's learning rate for an epoch, from 0, as Keras's `LearningRateScheduler` takes it."""
     return 0.01 * 0.96 ** ((1 + epoch) // 8)
 
 
 def paper_rate(epoch: int, _: float = 0.0) -> float:
-    """What `train` does: the rate has dropped once for each 8 epochs that are done."""
+    """The rate of `train`: drops after every 8 epochs."""
     return 0.01 * 0.96 ** (epoch // 8)
 
 

@@ -1,7 +1,7 @@
-"""The whole way in one script: an answer, then train, export, serve, ask over HTTP. `make demo` runs it.
+"""From a prediction to a served model in one script: predict, train, export, serve. `make demo` runs it.
 
-The answer comes from a network of the package. Then the script trains variant `light_stem`, with its three
-heads and half of Table 1's channels, on the bundled sample of Fashion-MNIST.
+The first prediction comes from a network that ships with the package. Then the script trains variant
+`light_stem`, with its three heads and half of Table 1's channels, on the bundled sample of Fashion-MNIST.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from keras_googlenet.text import say
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve a model's directory in a separate process; yields the model's address."""
+    """Serve a model's directory in a separate process; yields the address of the model."""
     command = [sys.executable, "-m", "keras_googlenet.cli", "serve", str(directory)]
-    ports = ["--rest-port", "0", "--grpc-port", "0"]  # any that are free
+    ports = ["--rest-port", "0", "--grpc-port", "0"]  # 0: any free port
     with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
@@ -36,11 +36,11 @@ def served(directory: Path) -> Iterator[str]:
             yield next(word for word in line.split() if word.startswith("http://"))
         finally:
             server.terminate()
-            server.communicate()  # its last words, which a closed pipe would refuse
+            server.communicate()  # its last output, which a closed pipe would refuse
 
 
 def move_aside(folder: Path) -> None:
-    """Keep an earlier demo's folder under the first free name."""
+    """Rename the folder of an earlier demo to the first free name."""
     if folder.exists():
         number = next(n for n in range(1, 10**6) if not Path(f"{folder}-{n}").exists())
         folder.rename(f"{folder}-{number}")
@@ -48,7 +48,7 @@ def move_aside(folder: Path) -> None:
 
 
 def answer_first(image: Path, picture: Path, truth: str) -> None:
-    """Ask a network of the package, and draw where in the image it sees the classes."""
+    """Predict with a network of the package, and draw class activation maps."""
     classifier = load("fashion_mnist")
     (prediction,) = classifier.predict(image)
     say(f"{image}: {prediction.label!r} ({prediction.probability:.3f}) by the package's own, truth {truth!r}")

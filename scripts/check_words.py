@@ -1,4 +1,4 @@
-"""Plain English in what people read: phrases to avoid in documents and code, and long sentences in documents.
+"""Find stilted phrases in documents and code, and long sentences in documents.
 
     python scripts/check_words.py [FOLDER]
 
@@ -48,7 +48,7 @@ TEXT = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", t
 
 
 def phrases(text: str) -> list[tuple[int, str]]:
-    """Each phrase to avoid: its line in the text, from 0, and the phrase with what to write instead."""
+    """Each phrase to avoid: its line number from 0, and the phrase with a replacement."""
     return [
         (text.count("\n", 0, match.start()), f"{match.group()!r}: write {instead}")
         for phrase, instead in INSTEAD.items()
@@ -57,7 +57,7 @@ def phrases(text: str) -> list[tuple[int, str]]:
 
 
 def long_sentences(text: str) -> list[tuple[int, str]]:
-    """Each sentence of a document that has more than `LONGEST` words, and its line in the text, from 0."""
+    """Each sentence of more than `LONGEST` words, with its line number from 0."""
     prose = re.sub(
         r"```.*?```|^ *[#|].*?$|`[^`]*`", lambda match: "x" + "\n" * match.group().count("\n"), text,
         flags=re.DOTALL | re.MULTILINE,
@@ -73,7 +73,7 @@ def long_sentences(text: str) -> list[tuple[int, str]]:
 
 
 def findings(root: Path) -> Iterator[str]:
-    """What to mend in the documents and the code of a repository, as `file:line: what`."""
+    """All findings in the documents and code of a repository, as `file:line: phrase`."""
     for file in sorted({file for pattern in DOCUMENTS for file in root.glob(pattern)}):
         name = file.relative_to(root).as_posix()
         if name not in RECORDS:

@@ -1,4 +1,4 @@
-"""The file that a script writes: the given one, or a new one in the current folder."""
+"""The output file of a script: the given one, or a new one in the current folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from keras_googlenet.errors import UserError
 
 
 def destination(told: Path | None, name: str, option: str = "--to") -> Path:
-    """The file to write.
+    """The output file.
 
     Args:
-        told: The option's value; an existing file is replaced.
-        name: The file in the current folder, if the option is not given.
-        option: The option that names another file.
+        told: Value of the option; an existing file is replaced.
+        name: File in the current folder that is used without the option.
+        option: Name of the option, for the error message.
 
     Raises:
         UserError: The option is not given and the file exists, or the folder does not exist.

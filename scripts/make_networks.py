@@ -1,11 +1,11 @@
-"""Make the networks that come with the package: train each by its recipe, and pack its run's folder.
+"""Train the networks that ship with the package, and pack each run's folder.
 
-    python scripts/make_networks.py cifar10 --to keras_googlenet/networks/cifar10  # from nothing
+    python scripts/make_networks.py cifar10 --to keras_googlenet/networks/cifar10  # train first
     python scripts/make_networks.py cifar10 --data FOLDER                          # to ./cifar10
-    python scripts/make_networks.py cifar10 --run runs/cifar10_best                # of a finished run
+    python scripts/make_networks.py cifar10 --run runs/cifar10_best                # pack a finished run
 
-Kernels are packed in float16, all else in float32. The packed network is measured on the run's test images,
-and its figures and command go into its model card, README.md next to it.
+Kernels are stored in float16, all other weights in float32. The packed network is evaluated on the run's test
+images. Its accuracy and command are written to its model card, `README.md` in the same folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from keras_googlenet.run.recipes import recipe_options
 from keras_googlenet.text import say
 from keras_googlenet.weights.files import MODEL
 
-RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_fast"}  # by the network's name
+RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_fast"}  # by name of the network
 ABOUT = {
     "cifar10": {"dataset": "CIFAR-10", "knows": "photos of 32 x 32 pixels"},
     "fashion_mnist": {"dataset": "Fashion-MNIST", "knows": "pictures of clothes of 28 x 28 pixels"},
@@ -75,7 +75,7 @@ def half_weights(data: bytes) -> bytes:
 
 
 def halved(dataset: h5py.Dataset) -> np.ndarray:
-    """Its values: kernels in float16."""
+    """The values of a dataset: kernels in float16."""
     values = np.asarray(dataset)
     return values.astype("float16") if values.dtype == np.float32 and values.ndim > 1 else values
 
@@ -97,8 +97,8 @@ def pack(run: Path, name: str, to: Path) -> None:
         if recorded.get(option) is not None and option != "data":
             recorded[option] = Path(recorded[option]).name
     recorded["tfds_manual_dir"] = None
-    recorded["preprocessing"]["orientation"] = "exif"  # which no image of these data sets has
-    recorded["data"] = recipe_options(RECIPES[name])["data"]  # the public name of what a folder held
+    recorded["preprocessing"]["orientation"] = "exif"  # these data sets have no EXIF orientation
+    recorded["data"] = recipe_options(RECIPES[name])["data"]  # the public name of the data
     write_json(to / CONFIG, recorded)
     write_json(to / run_folder.SUMMARY, summary)
     found = evaluate(to, run_folder.load_config(run).data, part="test", views=VIEWS)

@@ -24,7 +24,7 @@ IDX_HEADER_BYTES = {"images-idx3": 16, "labels-idx1": 8}
 
 
 def read_idx(folder: Path, part: str, kind: str) -> np.ndarray:
-    """The bytes of one original file, less its header."""
+    """The data of one original file, without its header."""
     path = folder / f"{part}-{kind}-ubyte.gz"
     try:
         content = gzip.decompress(path.read_bytes())

@@ -1,9 +1,9 @@
-"""Write scaling.md: the cost of many images, from the CSV files that the benchmarks leave.
+"""Write docs/scaling.md, the cost of large data sets, from the benchmarks' CSV files.
 
     python scripts/make_scaling.py --results benchmarks/results --to docs/scaling.md
 
-Measured figures are read from the files. Assumptions are in `ASSUMED`, and printed as such. The formulas are
-the functions below, and the page states them.
+Measured figures come from the files; assumptions come from `ASSUMED` and are marked as such on the page. The
+formulas are the functions below.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NETWORK = {"contender": "ours, bn, auto", "image_size": "224"}  # of benchmarks/
 
 @dataclass(frozen=True)
 class Assumed:
-    """What no machine here can measure."""
+    """Figures that were not measured."""
 
     images_per_second: float = 5000  # of one GPU
     network_bytes: float = 25e9  # a second, each way, of one machine's link: 200 Gbit/s
@@ -48,18 +48,18 @@ def hours_per_million(images_per_second: float) -> float:
 
 
 def ring_bytes(devices: int, value_bytes: int, parameters: int) -> float:
-    """What each device sends, and receives, in a ring all-reduce of the gradients."""
+    """Bytes that each device sends and receives in a ring all-reduce of the gradients."""
     return 2 * (devices - 1) / devices * parameters * value_bytes
 
 
 def ring_seconds(devices: int, value_bytes: int, parameters: int, assumed: Assumed = ASSUMED) -> float:
-    """How long that takes: at the slowest link of the ring."""
+    """Seconds of the ring all-reduce, at the speed of its slowest link."""
     slowest = assumed.local_bytes if devices <= assumed.gpus_in_machine else assumed.network_bytes
     return ring_bytes(devices, value_bytes, parameters) / slowest
 
 
 def rate(devices: int, batch: int, value_bytes: int, parameters: int, assumed: Assumed = ASSUMED) -> float:
-    """Images a second of all devices, none of the exchange hidden behind the computing."""
+    """Images/s of all devices, if communication does not overlap with computation."""
     exchange = ring_seconds(devices, value_bytes, parameters, assumed)
     return devices * batch / (batch / assumed.images_per_second + exchange)
 
@@ -71,7 +71,7 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
     """The rows of a benchmark.
 
     Raises:
-        UserError: It has not been run, or the file is corrupt.
+        UserError: The file is missing or corrupt.
     """
     path = folder / f"{name}.csv"
     if not path.is_file():
@@ -84,13 +84,13 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown."""
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def costs(training: list[dict[str, str]], serving: list[dict[str, str]]) -> str:
-    """Device-hours for a million images, of what was measured."""
+    """The table of device-hours for a million images."""
     rows = []
     for row in training:
         if row["contender"].startswith("ours"):
@@ -113,7 +113,7 @@ def costs(training: list[dict[str, str]], serving: list[dict[str, str]]) -> str:
 
 
 def imagenet(parameters: int) -> str:
-    """ImageNet on 1, 8 and 64 GPUs."""
+    """The table for ImageNet on 1, 8 and 64 GPUs."""
     rows = []
     for devices in (1, 8, 64):
         batch = 128
@@ -143,7 +143,7 @@ def imagenet(parameters: int) -> str:
 
 
 def checked(rows: Sequence[dict[str, str]]) -> str:
-    """The model against two processes, with batch statistics of each and of all devices."""
+    """The table that compares the model with two processes, in both modes of batch normalization."""
     times = ("step_of_one", "sum_of_two", "latency", "expected", "step_of_two")
     lines = []
     for row in rows:
@@ -168,7 +168,7 @@ def checked(rows: Sequence[dict[str, str]]) -> str:
 
 
 def page(folder: Path) -> str:
-    """All of docs/scaling.md."""
+    """The text of docs/scaling.md."""
     training, serving = read(folder, "training"), read(folder, "serving")
     processes = read(folder, "two_processes")
     two = processes[0]

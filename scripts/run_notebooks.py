@@ -1,8 +1,8 @@
-"""Execute the notebooks, so that their stored outputs are what this version of the package prints.
+"""Execute notebooks and store their outputs.
 
     python scripts/run_notebooks.py examples/notebooks/*.ipynb
 
-Each starts in its own folder, and is written back after its last cell.
+Each notebook runs in its own folder, and is saved after its last cell.
 """
 
 import sys
@@ -12,15 +12,15 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-SECONDS = 900  # that a cell may take
+SECONDS = 900  # time limit of a cell
 
 
 def execute(path: Path, folder: Path) -> NotebookNode:
-    """The notebook with new outputs, without times of day or versions of Python, which differ at each run.
+    """The notebook with new outputs, without timestamps and Python versions, which differ at each run.
 
     Args:
-        path: The notebook's file.
-        folder: Where its first cell begins.
+        path: File of the notebook.
+        folder: Working folder of the first cell.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell fails.

@@ -75,7 +75,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def cli_reference() -> str:
-    """What `--help` of each command prints, as a page."""
+    """A page with the `--help` text of each command."""
     parts = ["# Command line", "The output of `keras-googlenet --help`, and of each command."]
     for words in commands(app, ()):
         with io.StringIO() as text:
@@ -86,7 +86,7 @@ def cli_reference() -> str:
 
 
 def commands(group: cyclopts.App, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The words of each command, those of its own commands after it."""
+    """The words of each command, followed by those of its subcommands."""
     yield words
     for name in group:
         if not name.startswith("-"):
@@ -94,12 +94,12 @@ def commands(group: cyclopts.App, words: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 def _site_path(source: str, link: str) -> str:
-    """Where the site has what a file of the repository links to."""
+    """The path on the site of a link target in the repository."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
     return path.removeprefix(f"{DOCS}/")
 
 
 def _pictures(page: str) -> list[str]:
-    """The pictures of a page, as paths of the site."""
+    """The paths on the site of the pictures in a page."""
     found = LINK.findall((ROOT / page).read_text(encoding="utf-8"))
     return [_site_path(page, target) for mark, _, target in found if mark and ":" not in target]

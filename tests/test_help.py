@@ -89,7 +89,10 @@ def test_the_option_that_is_meant(typed, meant):
         ("train --data d --run r --lr=1", "unknown option --lr: did you mean --learning-rate?"),
         ("predict a.png --weights cifar10 --output b.csv", "unknown option --output: did you mean --to?"),
         ("serve --bogus", "unknown option --bogus; --help lists the options"),
-        ("train photos --run r", "unexpected 'photos': a value needs its option before it; --help lists the options"),
+        (
+            "train photos --run r",
+            "unexpected 'photos': a value needs its option before it; --help lists the options",
+        ),
     ],
 )
 def test_unknown_option(command, line, message):
