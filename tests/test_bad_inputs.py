@@ -185,6 +185,7 @@ OPTIONS = [
     ("train --data sample --run {out} --test-split every:4", "expected no --test-split with the data"),
     ("train --data {data} --run {out} --tfds-manual-dir {there}", "expected no --tfds-manual-dir"),
     ("train --data sample --run {out} --augment blur", "expected --augment to be of paper, crop"),
+    ("train --data sample --run {out} --augment crop flop", "got 'flop'; did you mean flip?"),
     ("train --data {data} --run {out} --test-split {there}/garbage.json", "garbage.json"),
     ("train --data {data} --run {out} --test-split {there}", "expected --test-split"),
     ("train --data {data} --run {out} --weights {there}/file", "file"),

@@ -206,6 +206,12 @@ class RunConfig:
                 f"expected `variant` to be one of {', '.join(networks)}, or a .json file; got "
                 f"{self.variant!r}{meant(self.variant, networks)}"
             )
+        for name in self.augment:
+            if name not in AUGMENTATIONS:
+                expected = ", ".join(AUGMENTATIONS)
+                raise UserError(
+                    f"expected `augment` to be of {expected}; got {name!r}{meant(name, AUGMENTATIONS)}"
+                )
         for name, fine, expected in (
             ("epochs", 1 <= self.epochs <= MOST_EPOCHS, f"between 1 and {MOST_EPOCHS:,}"),
             (
@@ -220,7 +226,6 @@ class RunConfig:
                 f"between 1 and {LARGEST_SIDE:,}",
             ),
             ("channels", self.channels in (None, 1, 3), "1 or 3"),
-            ("augment", set(self.augment) <= set(AUGMENTATIONS), f"of {', '.join(AUGMENTATIONS)}"),
             ("min_area", 0 < self.min_area <= 1, "more than 0 and at most 1"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
             ("width", 0 < self.width <= LARGEST_WIDTH, f"more than 0 and at most {LARGEST_WIDTH}"),
