@@ -1,6 +1,7 @@
 """The benchmarks run from end to end, on next to nothing: what they measure here says nothing."""
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -165,6 +166,23 @@ def test_predict_folder(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["contender"] for row in rows] == ["predict", "bare SavedModel"]
     assert "predict / bare SavedModel: " in capsys.readouterr().out
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("benchmarks")
+def test_ablation(photographs, tmp_path, capsys):
+    import ablation
+
+    line = ["--data", str(photographs), "--runs", str(tmp_path / "runs"), "--to", str(tmp_path)]
+    line += ["--epochs", "1", "--width", "0.1", "--seeds", "1", "--changes", "no flips"]
+    for _ in range(2):  # the second time, nothing is left to train
+        ablation.main(line)
+    with (tmp_path / "ablation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["change"] for row in rows] == [ablation.UNCHANGED, "no flips"]
+    config = json.loads((tmp_path / "runs/no_flips-0/config.json").read_text())
+    assert config["augment"] == ["translate", "cutout"]
+    assert capsys.readouterr().out.count("+0.00 points") >= 2
 
 
 @pytest.mark.slow
