@@ -168,7 +168,7 @@ def test_predict_folder(tmp_path, capsys):
     assert "predict / bare SavedModel: " in capsys.readouterr().out
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("benchmarks")
 def test_ablation(photographs, tmp_path, capsys):
     import ablation
