@@ -20,7 +20,7 @@ from keras_googlenet.training import network
 #                      channels, classes, outputs, parameters
 NETWORKS = {
     "fashion_mnist_d2l": (1, 10, 1, 6_998_552 - 990 * 1025 - 2 * 49 * 64),  # of 1000 classes, in color
-    "fashion_mnist_best": (1, 10, 3, 1_868_798),  # by hand from Table 1, each channel halved
+    "fashion_mnist_best": (1, 10, 1, 3_495_424 - 990 * 769 - 2 * 4 * 24),  # one channel, 2 x 2, 24 filters
     "fashion_mnist_fast": (1, 10, 1, 688_978 - 2 * 4 * 16),  # of one channel, by 2 x 2 and 16 filters
     "nin_fashion_mnist": (1, 10, 1, 149_542),  # by hand
     "cifar10_listing": (3, 10, 3, 12_997_352 - 3 * 990 * 1025),
@@ -147,7 +147,7 @@ def test_every_option_is_looked_at():
 
 # With and without data, classes, heads, Nesterov and a schedule of their own.
 @pytest.mark.parametrize(
-    "recipe", ["fashion_mnist_d2l", "fashion_mnist_best", "flowers17", "slides_two_class"]
+    "recipe", ["fashion_mnist_d2l", "imagenet_paper", "flowers17", "slides_two_class"]
 )
 def test_an_option_beside_a_recipe_wins(recipe):
     start = parse(command_of(recipe))
@@ -167,9 +167,11 @@ def test_an_option_beside_a_recipe_wins(recipe):
             line = line.replace(f"--{name} {getattr(start, name)}", "")
         if name == "epochs":
             flag += " --warmup-epochs 0"  # of which there cannot be more than epochs
+        if name == "early_stopping":
+            flag += " --validation-fraction 0.1"  # by which it stops
         config = parse(f"{line} {flag}")
         assert getattr(config, name) == value != getattr(start, name)
-        assert set(config.differences(start)) <= {name, "warmup_epochs"}
+        assert set(config.differences(start)) <= {name, "warmup_epochs", "validation_fraction"}
 
 
 def test_a_list_of_a_recipe_can_be_emptied():

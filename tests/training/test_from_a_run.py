@@ -119,7 +119,7 @@ def test_the_example_fine_tunes_from_a_run(tmp_path):
 
 def test_a_recipe_s_warm_up_is_no_longer_than_the_run():
     assert recipe_options("flowers17", epochs=1)["warmup_epochs"] == 1.0
-    assert recipe_options("flowers17", epochs=50)["warmup_epochs"] == 3.0
+    assert recipe_options("flowers17", epochs=50)["warmup_epochs"] == 5.0
     assert recipe_options("fashion_mnist_d2l", epochs=1).get("warmup_epochs") is None
 
 
