@@ -182,7 +182,7 @@ def flowers17() -> Options:
         "augment": ("paper", "cutmix"),
         "min_area": 0.25,
         "label_smoothing": 0.1,
-        "epochs": 240,
+        "epochs": 200,
         "batch_size": 32,
         "learning_rate": 0.05,
         "schedule": "cosine",
