@@ -45,12 +45,43 @@ def test_training(backend, contenders, tmp_path):
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
-def test_training_without_a_gpu_says_so_in_one_line(tmp_path):
-    result = run("training.py", "--device", "gpu", "--to", tmp_path, env={"JAX_PLATFORMS": "cpu"})
+@pytest.mark.ci
+def test_gpu_on_a_processor(tiny_variant, tmp_path):
+    variants = ["--variants", tiny_variant, "--contenders", tiny_variant, "breakdown"]
+    small = ["--image-sizes", 28, "--batch-sizes", 4, "--rounds", 1, "--seconds", 0.01, "--peak-tflops", 0.5]
+    result = run("gpu.py", "--device", "cpu", *variants, *small, "--to", tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    published, *found = rows(tmp_path / "gpu.csv")
+    assert float(published["images_per_second"]) == 2260
+    assert [(row["batch_size"], row["precision"], row["note"]) for row in found] == [
+        ("4", "bfloat16", ""), ("4", "bfloat16", "see gpu_time.csv"), ("4", "tf32", ""), ("4", "float32", ""),
+        ("2", "bfloat16", ""), ("2", "tf32", ""), ("2", "float32", ""),
+    ]  # fmt: skip
+    for row in found[:1] + found[2:]:
+        assert float(row["ms_per_step"]) * float(row["images_per_second"]) == pytest.approx(
+            1e3 * int(row["batch_size"]), rel=1e-3
+        )
+        peak = {"bfloat16": 0.5, "tf32": 0.25}.get(row["precision"])
+        share = float(row["teraflops"]) / peak if peak else None
+        assert (float(row["share_of_peak"]) if peak else None) == pytest.approx(share, rel=1e-3)
+    times = rows(tmp_path / "gpu_time.csv")
+    assert [row["kind"] for row in times if row["of"] == "step"] == [
+        "whole step", "whole step, its batch from the host's memory", "forward", "forward and backward",
+    ]  # fmt: skip
+    shares = [float(row["share"]) for row in times if row["of"] == "kernels"]
+    assert sum(shares) == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.ci
+def test_gpu_skips_what_does_not_fit_in_its_time_and_says_if_there_is_no_gpu(tmp_path):
+    chosen = ["--contenders", "bn", "--minutes", 0.5, "--to", tmp_path]
+    result = run("gpu.py", "--device", "cpu", *chosen)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert all("skipped" in row["note"] for row in rows(tmp_path / "gpu.csv")[1:])
+    result = run("gpu.py", "--to", tmp_path / "none", env={"JAX_PLATFORMS": "cpu"})
     assert result.returncode == 2
-    assert result.stderr.strip().splitlines()[-1].startswith("error: no GPU that jax could use")
-    assert list(tmp_path.iterdir()) == []
+    assert result.stderr.strip().splitlines()[-1].startswith("error: no GPU that JAX could use")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow
