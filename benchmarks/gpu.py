@@ -39,7 +39,7 @@ if __name__ == "__main__":  # before Keras is imported
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory as well
 
 import jax
-from gpu_cases import BREAKDOWN, EXPECTED, TORCH, Case, make, plan
+from gpu_cases import BREAKDOWN, EXPECTED, PRECISIONS, TORCH, Case, make, plan
 from step_time import kernels, kind, parts
 from timing import circumstances, spread, write_csv
 from training_steps import JaxStep, check, measured
@@ -190,6 +190,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--batch-sizes", nargs="+", type=int, default=[256, 128], help="one for each image size"
     )
     parser.add_argument("--contenders", nargs="+", help="names; by default all")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="in a round, of each contender")
     parser.add_argument(
@@ -219,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measuring = Measuring(options, common, peak)
     expected, rows = dict(EXPECTED), [D2L_PAGE]
     for case in plan(options.variants, options.image_sizes, options.batch_sizes):
-        if (options.contenders and case.name not in options.contenders) or (missing and case.name in TORCH):
+        if not wanted(case, options, missing):
             continue
         started = time.perf_counter()
         left = 60 * options.minutes - (started - begun)
@@ -238,6 +239,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_csv(options.to / "gpu.csv", [common | one for one in compared(rows)])
         print(f"{case}: {told(row)}", flush=True)
     print(f"wrote {options.to / 'gpu.csv'}")
+
+
+def wanted(case: Case, options: argparse.Namespace, missing: Sequence[str]) -> bool:
+    """Whether the options choose a case, and its packages are there."""
+    chosen = options.contenders is None or case.name in options.contenders
+    return chosen and case.precision in options.precisions and not (missing and case.name in TORCH)
 
 
 def told(row: dict[str, Any]) -> str:

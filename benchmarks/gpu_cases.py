@@ -9,6 +9,7 @@ from training_steps import CLASSES, Contender, ours, random_batch, torchvision
 
 TORCH = ("torchvision, torch.compile", "torchvision")
 BREAKDOWN = "breakdown"
+PRECISIONS = ("bfloat16", "tf32", "float32")
 # Seconds that one is expected to take before one of its kind was measured.
 EXPECTED = {"ours": 75.0, "torchvision": 25.0, "torchvision, torch.compile": 100.0, BREAKDOWN: 120.0}
 
@@ -47,7 +48,7 @@ def plan(variants: Sequence[str], sizes: Sequence[int], batches: Sequence[int]) 
     yield Case(BREAKDOWN, "bfloat16", *large[-1])
     yield from cases("tf32", all_of_size)
     yield from cases("float32", (first, "torchvision", *others))
-    for precision in ("bfloat16", "tf32", "float32"):
+    for precision in PRECISIONS:
         yield from cases(precision, all_of_size, halves=2)
 
 
