@@ -1,7 +1,6 @@
 """How many images a second a training step takes: against the plain Keras listing, and torchvision.
 
     python benchmarks/training.py
-    python benchmarks/training.py --device gpu
 
 Ours are `bn` and `paper` as `keras_googlenet.train` builds them, with `precision=auto` and in float32. The
 plain listing is the variant `listing` of Keras's layers alone, compiled with `SGD(0.01, momentum=0.9)` as
@@ -14,12 +13,9 @@ shrink with it.
 Before it is timed, each must have the number of parameters that is known of it, and lower its loss in a few
 steps on one batch. The Keras networks take `Model.train_step`, compiled as `fit` does.
 
-With `--device gpu` Keras runs on JAX, which needs no TensorFlow; torchvision's is compiled by
-`torch.compile`; and the share of the chip's peak in bfloat16 is printed, of 2 x 3 operations for each of a
-network's multiply-adds.
-`--device cpu --backend jax` goes the same way on a processor.
+With `--backend jax` the Keras networks run on JAX, which needs no TensorFlow. On a GPU, run `gpu.py`.
 
-Leaves `training.csv`, or `training_gpu.csv`, and a picture of it in benchmarks/results.
+Leaves `training.csv` and a picture of it in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -34,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # before Keras is imported
-    on_jax = any(word.endswith(("gpu", "jax")) for word in sys.argv[1:])
+    on_jax = any(word.endswith("jax") for word in sys.argv[1:])
     os.environ.setdefault("KERAS_BACKEND", "jax" if on_jax else "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line has it
@@ -42,7 +38,7 @@ if __name__ == "__main__":  # before Keras is imported
 import keras
 from matplotlib.figure import Figure
 from timing import Spread, alternate, circumstances, ratio, spread, write_csv
-from training_steps import CLASSES, PEAKS, Contender, check, contenders, device_name, measured
+from training_steps import CLASSES, Contender, check, contenders, measured
 
 from keras_googlenet.errors import UserError, reported
 
@@ -53,7 +49,7 @@ COLORS = {"ours": "#1f4e79", "plain": "#c55a11", "torchvision": "#2e8b57"}
 def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure all contenders at an image size; a row for each."""
     made: dict[str, Contender] = {}
-    for name, make in contenders(size, batch, options.device).items():
+    for name, make in contenders(size, batch).items():
         if options.contenders and not any(part in name for part in options.contenders):
             continue
         made[name] = make()
@@ -63,7 +59,6 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
     )
     base = BASE if BASE in rates else next(iter(rates))
     torch_rates = [found for name, found in rates.items() if name.startswith("torchvision")]
-    peak = PEAKS.get(device_name(options.device)) if options.device == "gpu" else None
     rows = []
     for name, found in rates.items():
         row: dict[str, Any] = {"image_size": size, "batch_size": batch, "contender": name}
@@ -74,9 +69,7 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
         times_torch = None if fastest_torch is None else ratio(found, fastest_torch).median
         flops = 2 * 3 * made[name].macs * spread(found).median
         rows.append(
-            row
-            | {"ratio_to": base, "times_torchvision": times_torch or ""}
-            | {"teraflops": flops / 1e12, "share_of_peak": flops / peak if peak else ""}
+            row | {"ratio_to": base, "times_torchvision": times_torch or ""} | {"teraflops": flops / 1e12}
         )
     return rows
 
@@ -88,7 +81,7 @@ def columns(name: str, figures: Spread) -> dict[str, float]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The figures for people to read."""
-    form = "{:>5} {:>6}  {:34} {:>24} {:>18} {:>18} {:>9} {:>6}"
+    form = "{:>5} {:>6}  {:34} {:>24} {:>18} {:>18} {:>9}"
     head = (
         "size",
         "batch",
@@ -97,7 +90,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "ratio (spread)",
         "times torchvision",
         "TFLOP/s",
-        "peak",
     )
     lines = [form.format(*head)]
     for row in rows:
@@ -106,8 +98,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             for name, d in (("images_per_second", 1), ("ratio", 2))
         )
         torch = f"{row['times_torchvision']:.2f}" if row["times_torchvision"] else ""
-        peak = f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else ""
-        cells = (rate, ratios, torch, f"{row['teraflops']:.3g}", peak)
+        cells = (rate, ratios, torch, f"{row['teraflops']:.3g}")
         lines.append(form.format(row["image_size"], row["batch_size"], row["contender"], *cells))
     return "\n".join(lines)
 
@@ -134,8 +125,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--backend", choices=("tensorflow", "jax"), help="Keras's; by default JAX on a GPU")
+    parser.add_argument("--backend", choices=("tensorflow", "jax"), default="tensorflow", help="Keras's")
     parser.add_argument("--image-sizes", nargs="+", type=int, default=[96, 224])
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="one for each image size")
     parser.add_argument("--contenders", nargs="+", help="parts of names; by default all")
@@ -143,9 +133,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="in a round, of each contender")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
-    options.backend = options.backend or {"cpu": "tensorflow", "gpu": "jax"}[options.device]
-    default = {"cpu": {96: 128}, "gpu": {96: 1024, 224: 256}}[options.device]
-    options.batch_sizes = options.batch_sizes or [default.get(size, 32) for size in options.image_sizes]
+    options.batch_sizes = options.batch_sizes or [{96: 128}.get(size, 32) for size in options.image_sizes]
     if len(options.batch_sizes) != len(options.image_sizes):
         parser.error("expected as many --batch-sizes as --image-sizes")
     return options
@@ -155,13 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if keras.backend.backend() != options.backend:
         raise UserError(f"expected the Keras backend {options.backend}: set KERAS_BACKEND={options.backend}")
-    name = device_name(options.device)
     missing = [peer for peer in ("torch", "torchvision") if importlib.util.find_spec(peer) is None]
     if missing:
         print(f"not installed, and not measured: {', '.join(missing)}")
     packages = ["keras", options.backend] + (["torch", "torchvision"] if not missing else [])
     common = circumstances(*packages) | {
-        "device": name, "threads": os.cpu_count(), "backend": options.backend, "classes": CLASSES,
+        "device": "CPU", "threads": os.cpu_count(), "backend": options.backend, "classes": CLASSES,
         "rounds": options.rounds, "seconds": options.seconds,
     }  # fmt: skip
     rows = []
@@ -169,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = compare(size, batch, options)
         print(table(found), flush=True)
         rows += [common | row for row in found]
-    file = options.to / ("training_gpu.csv" if options.device == "gpu" else "training.csv")
+    file = options.to / "training.csv"
     write_csv(file, rows)
     draw(
         rows, f"Training steps, three heads, {options.backend}: {common['machine']}", file.with_suffix(".png")

@@ -1,4 +1,4 @@
-"""The contenders of `training.py`: networks that take training steps on one batch."""
+"""The contenders of `training.py` and `gpu.py`: networks that take training steps on one batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import keras
@@ -24,6 +24,7 @@ from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
 CLASSES = 1000
 LEARNING_STEPS = 6
 AUX_WEIGHT = 0.3
+JAX_PRECISION = {"float32": "highest", "tf32": "tensorfloat32"}  # by default, a GPU has TF32 for float32
 SGD = {"learning_rate": 0.01, "momentum": 0.9}
 
 # With three heads and 1000 classes, moving statistics not counted; by the side of the images.
@@ -32,22 +33,6 @@ KNOWN = {
     "bn": {96: 9_453_656, 224: 13_385_816},
     "paper": {96: 9_446_120, 224: 13_378_280},
     "torchvision": {96: 13_004_888, 224: 13_004_888},
-}
-
-# Dense bfloat16 operations a second, from NVIDIA's data sheets; by JAX's and PyTorch's name of the device.
-PEAKS = {
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100 NVL": 835e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA A100-PCIE-40GB": 312e12,
-    "NVIDIA A100 80GB PCIe": 312e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA L40S": 362e12,
-    "NVIDIA A10G": 70e12,
-    "NVIDIA GeForce RTX 4090": 165e12,
 }
 
 
@@ -66,21 +51,30 @@ class Contender:
     """Multiply-adds for one image, of all heads."""
 
 
-def contenders(size: int, batch: int, device: str) -> dict[str, Callable[[], Contender]]:
+def contenders(size: int, batch: int) -> dict[str, Callable[[], Contender]]:
     """What makes each, by name."""
-    random = np.random.default_rng(0)
-    images = random.standard_normal((batch, size, size, 3), "float32")
-    labels = random.integers(0, CLASSES, batch)
+    images, labels = random_batch(size, batch)
     found: dict[str, Callable[[], Contender]] = {}
     for precision in ("float32", "bfloat16"):
         found[f"plain Keras listing, {precision}"] = partial(_plain, images, labels, precision)
     for variant in ("bn", "paper"):
         for precision in ("auto", "float32"):
-            found[f"ours, {variant}, {precision}"] = partial(_ours, images, labels, variant, precision)
+            found[f"ours, {variant}, {precision}"] = partial(_auto, images, labels, variant, precision)
     if all(importlib.util.find_spec(name) for name in ("torch", "torchvision")):
         for precision in ("float32", "bfloat16"):
-            found[f"torchvision, {precision}"] = partial(_torchvision, images, labels, precision, device)
+            found[f"torchvision, {precision}"] = partial(torchvision, images, labels, precision)
     return found
+
+
+def random_batch(
+    size: int, batch: int, channels: int = 3, classes: int = CLASSES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (batch, size, size, channels) in float32, and their labels."""
+    random = np.random.default_rng(0)
+    return (
+        random.standard_normal((batch, size, size, channels), "float32"),
+        random.integers(0, classes, batch),
+    )
 
 
 def check(name: str, contender: Contender, size: int) -> None:
@@ -89,7 +83,7 @@ def check(name: str, contender: Contender, size: int) -> None:
     Raises:
         UserError: It does not.
     """
-    known = KNOWN[contender.network].get(size, contender.parameters)
+    known = KNOWN.get(contender.network, {}).get(size, contender.parameters)
     if contender.parameters != known:
         raise UserError(f"{name}: expected {known} parameters, got {contender.parameters}")
     losses = [contender.loss(contender.step()) for _ in range(LEARNING_STEPS)]
@@ -111,31 +105,6 @@ def measured(contender: Contender, batch: int, seconds: float) -> float:
                 return steps * batch / taken
 
 
-def device_name(device: str) -> str:
-    """The device's, as its maker calls it.
-
-    Raises:
-        UserError: There is no GPU that Keras's backend could use.
-    """
-    if device == "cpu":
-        return "CPU"
-    if keras.backend.backend() == "jax":
-        import jax
-
-        gpus = [one.device_kind for one in jax.devices() if one.platform == "gpu"]
-    else:
-        import tensorflow as tf
-
-        found = tf.config.list_physical_devices("GPU")
-        gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in found]
-    if not gpus:
-        raise UserError(
-            f"no GPU that {keras.backend.backend()} could use: choose --device cpu, or install its build "
-            "for GPUs"
-        )
-    return str(gpus[0])
-
-
 # --- Keras -----------------------------------------------------------------------------------------
 
 
@@ -151,21 +120,29 @@ def _plain(images: np.ndarray, labels: np.ndarray, precision: str) -> Contender:
     return _of_keras(model, images, labels, "listing", precision)
 
 
-def _ours(images: np.ndarray, labels: np.ndarray, variant: str, precision: str) -> Contender:
+def _auto(images: np.ndarray, labels: np.ndarray, variant: str, precision: str) -> Contender:
+    return ours(images, labels, variant, dtype_policy(precision).removeprefix("mixed_"))
+
+
+def ours(
+    images: np.ndarray, labels: np.ndarray, variant: str, precision: str, classes: int = CLASSES
+) -> Contender:
+    """A variant as `keras_googlenet.train` builds it, in "float32", "bfloat16", or "tf32" (JAX on a GPU)."""
     config = RunConfig(data="none", run="none", variant=variant, **SGD)  # type: ignore[arg-type]
-    policy = dtype_policy(precision)
-    model = build_for_training(config, Preprocessing(*images.shape[1:]), CLASSES, policy)
-    return _of_keras(model, images, labels, variant, policy.removeprefix("mixed_"))
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    model = build_for_training(config, Preprocessing(*images.shape[1:]), classes, policy)
+    return _of_keras(model, images, labels, variant, precision)
 
 
 def _of_keras(
     model: keras.Model, images: np.ndarray, labels: np.ndarray, network: str, precision: str
 ) -> Contender:
-    one_hot = np.eye(CLASSES, dtype="float32")[labels]
+    one_hot = np.eye(model.outputs[0].shape[-1], dtype="float32")[labels]
+    heads = len(model.outputs)
     model.optimizer.build(model.trainable_variables)
-    make = _jax_step if keras.backend.backend() == "jax" else _tensorflow_step
+    make = partial(JaxStep, precision) if keras.backend.backend() == "jax" else _tensorflow_step
     return Contender(
-        make(model, images, one_hot),
+        make(model, images, one_hot if heads == 1 else (one_hot,) * heads),
         lambda logs: float(logs["loss"]),
         network,
         precision,
@@ -174,10 +151,10 @@ def _of_keras(
     )
 
 
-def _tensorflow_step(model: keras.Model, images: np.ndarray, one_hot: np.ndarray) -> Callable[[], Any]:
+def _tensorflow_step(model: keras.Model, images: np.ndarray, labels: Any) -> Callable[[], Any]:
     import tensorflow as tf
 
-    batch = (tf.constant(images), (tf.constant(one_hot),) * 3)
+    batch = tf.nest.map_structure(tf.constant, (images, labels))
     step = tf.function(model.train_step, jit_compile=bool(model.jit_compile))
 
     def reset_and_step() -> Any:
@@ -187,50 +164,72 @@ def _tensorflow_step(model: keras.Model, images: np.ndarray, one_hot: np.ndarray
     return reset_and_step
 
 
-def _jax_step(model: keras.Model, images: np.ndarray, one_hot: np.ndarray) -> Callable[[], Any]:
-    import jax
+class JaxStep:
+    """`Model.train_step`, compiled for one batch that is on the device.
 
-    batch = (jax.device_put(images), (jax.device_put(one_hot),) * 3)
-    model._symbolic_build(data_batch=batch)  # makes the metrics' variables
-    groups = (
-        model.trainable_variables,
-        model.non_trainable_variables,
-        model.optimizer.variables,
-        model.metrics_variables,
-    )
-    state = [[variable.value for variable in group] for group in groups]
-    step = jax.jit(model.train_step, donate_argnums=0)
+    Attributes:
+        model: The network.
+        batch: Images and labels.
+        state: Values of the trainable, other, optimizer's and metrics' variables.
+    """
 
-    def one() -> Any:
-        nonlocal state
-        fresh = [keras.ops.zeros_like(value) for value in state[3]]  # metrics: the loss is this step's
-        logs, state = step((*state[:3], fresh), batch)
+    def __init__(self, precision: str, model: keras.Model, images: np.ndarray, labels: Any) -> None:
+        import jax
+
+        self.model, self.batch = model, jax.device_put((images, labels))
+        model._symbolic_build(data_batch=self.batch)  # makes the metrics' variables
+        groups = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+        self.state = tuple([variable.value for variable in group] for group in groups)
+        step = jax.jit(model.train_step, donate_argnums=0)
+        with jax.default_matmul_precision(JAX_PRECISION.get(precision)):
+            self._step = step.lower(self.state, self.batch).compile()
+
+    def __call__(self, batch: Any = None) -> Any:
+        """Begin a step, on another batch if one is given; returns the logs."""
+        fresh = [keras.ops.zeros_like(value) for value in self.state[3]]  # metrics: the loss is this step's
+        logs, self.state = self._step((*self.state[:3], fresh), self.batch if batch is None else batch)
         return logs
-
-    return one
 
 
 # --- torchvision -----------------------------------------------------------------------------------
 
 
-def _torchvision(images: np.ndarray, labels: np.ndarray, precision: str, device: str) -> Contender:
+def torchvision(
+    images: np.ndarray, labels: np.ndarray, precision: str, *, device: str = "cpu", compiled: bool = False
+) -> Contender:
+    """torchvision's network with PyTorch's SGD, channels last.
+
+    Args:
+        images: (batch, size, size, 3).
+        labels: (batch,).
+        precision: "float32", "tf32" (of a GPU), or "bfloat16", which is autocast.
+        device: PyTorch's name of it, such as "cuda".
+        compiled: By `torch.compile`.
+    """
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
-    where = {"cpu": "cpu", "gpu": "cuda"}[device]
+    torch.compiler.reset()  # it would compile no more after a few networks
+    torch.backends.cudnn.benchmark = True  # XLA tries the kernels of each convolution as well
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     net = torchvision_network(init_weights=True, num_classes=CLASSES)
-    net = net.to(where, memory_format=torch.channels_last).train()
+    net = net.to(device, memory_format=torch.channels_last).train()
     solver = torch.optim.SGD(net.parameters(), lr=SGD["learning_rate"], momentum=SGD["momentum"])
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2)).to(where, memory_format=torch.channels_last)
-    y = torch.from_numpy(labels).to(where)
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2)).to(device, memory_format=torch.channels_last)
+    y = torch.from_numpy(labels).to(device)
     entropy = torch.nn.functional.cross_entropy
 
     def loss_of(x: Any) -> Any:
-        with torch.autocast(where, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             main, aux2, aux1 = net(x)
             return entropy(main, y) + AUX_WEIGHT * (entropy(aux2, y) + entropy(aux1, y))
 
-    if device == "gpu":
+    if compiled:
         loss_of = torch.compile(loss_of)
 
     def step() -> Any:
@@ -241,6 +240,11 @@ def _torchvision(images: np.ndarray, labels: np.ndarray, precision: str, device:
         return loss
 
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    keras_twin = GoogLeNet(variant="torchvision", input_shape=images.shape[1:], classes=CLASSES)
-    macs = sum(cost.macs for cost in profile(keras_twin))
+    macs = _torchvision_macs(images.shape[1:])
     return Contender(step, lambda loss: float(loss.detach()), "torchvision", precision, parameters, macs)
+
+
+@cache
+def _torchvision_macs(shape: tuple[int, ...]) -> int:
+    twin = GoogLeNet(variant="torchvision", input_shape=shape, classes=CLASSES)
+    return sum(cost.macs for cost in profile(twin))

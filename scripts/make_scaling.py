@@ -197,14 +197,14 @@ for batch normalization, ReLU and pools touch every value and compute next to no
 {IMAGENET_IMAGES:,} training images of {JPEG_BYTES / 1e3:.0f} KB, {EPOCHS} epochs (the BVLC solver's 2.4
 million steps of 32 images), 224 x 224, `bn` with three heads: {parameters:,} trainable parameters.
 **Assumed**, not measured: {ASSUMED.images_per_second:,.0f} images/s of one GPU ({limits}, a twentieth of an
-H100's peak in bfloat16; `benchmarks/training.py --device gpu` measures it), {ASSUMED.local_bytes / 1e9:.0f}
+H100's peak in bfloat16; `benchmarks/gpu.py` measures it), {ASSUMED.local_bytes / 1e9:.0f}
 GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 {ASSUMED.network_bytes / 1e9:.0f} GB/s between machines, {ASSUMED.decoding:.0f} JPEG files a second of a core.
 
 {imagenet(parameters)}
 
 - Gradients, ring all-reduce of N: each device sends 2 (N - 1) / N x parameters x 4 bytes (2 in bfloat16).
-  `train` keeps gradients in float32.
+  `train` exchanges float32; `--gradient-exchange bfloat16` halves the bytes.
 - Their time = those bytes / the slowest link's bytes a second.
 - Images/s = N x batch / (batch / rate of one + their time): none of the exchange hidden behind the computing.
 - JPEG read = images/s x bytes of a file. Cores that decode = images/s / files a second of a core.

@@ -1,6 +1,7 @@
 """Benchmarks of training and start-up, from end to end, on next to nothing; and the page made of them."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -45,12 +46,41 @@ def test_training(backend, contenders, tmp_path):
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
-def test_training_without_a_gpu_says_so_in_one_line(tmp_path):
-    result = run("training.py", "--device", "gpu", "--to", tmp_path, env={"JAX_PLATFORMS": "cpu"})
+@pytest.mark.ci
+def test_gpu_on_a_processor(tiny_variant, tmp_path):
+    steady = tmp_path / "steady.json"  # without dropout: its loss falls in a few steps
+    steady.write_text(json.dumps(json.loads(tiny_variant.read_text()) | {"dropout": 0.0}))
+    chosen = ["--variants", steady, "--contenders", steady, "breakdown", "--precisions", "bfloat16"]
+    small = ["--image-sizes", 28, "--batch-sizes", 4, "--rounds", 1, "--seconds", 0.01, "--peak-tflops", 0.5]
+    result = run("gpu.py", "--device", "cpu", *chosen, *small, "--to", tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    published, *found = rows(tmp_path / "gpu.csv")
+    assert float(published["images_per_second"]) == 2260
+    assert [(row["batch_size"], row["note"]) for row in found] == [
+        ("4", ""), ("4", "see gpu_time.csv"), ("2", ""),
+    ]  # fmt: skip
+    for row in (found[0], found[2]):
+        images, milliseconds = float(row["images_per_second"]), float(row["ms_per_step"])
+        assert images * milliseconds == pytest.approx(1e3 * int(row["batch_size"]), rel=1e-3)
+        assert float(row["share_of_peak"]) == pytest.approx(float(row["teraflops"]) / 0.5, rel=1e-3)
+    times = rows(tmp_path / "gpu_time.csv")
+    assert [row["kind"] for row in times if row["of"] == "step"] == [
+        "whole step", "whole step, its batch from the host's memory", "forward", "forward and backward",
+    ]  # fmt: skip
+    shares = [float(row["share"]) for row in times if row["of"] == "kernels"]
+    assert sum(shares) == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.ci
+def test_gpu_skips_what_does_not_fit_in_its_time_and_says_if_there_is_no_gpu(tmp_path):
+    chosen = ["--contenders", "bn", "--minutes", 0.5, "--to", tmp_path]
+    result = run("gpu.py", "--device", "cpu", *chosen)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert all("skipped" in row["note"] for row in rows(tmp_path / "gpu.csv")[1:])
+    result = run("gpu.py", "--to", tmp_path / "none", env={"JAX_PLATFORMS": "cpu"})
     assert result.returncode == 2
-    assert result.stderr.strip().splitlines()[-1].startswith("error: no GPU that jax could use")
-    assert list(tmp_path.iterdir()) == []
+    assert result.stderr.strip().splitlines()[-1].startswith("error: no GPU that JAX could use")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "clip-norm", "average", "early-stopping",
     ),
     "Machine": (
-        "precision", "seed", "callback", "sync-batch-norm", "distributed", "coordinator-address", "processes",
-        "process-id",
+        "precision", "seed", "callback", "sync-batch-norm", "gradient-exchange", "distributed",
+        "coordinator-address", "processes", "process-id",
     ),
 }  # fmt: skip
 REST = "Other"

@@ -233,6 +233,8 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 def resize(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Resize and crop (height, width, channels) to the specification; float32 in 0..255."""
     (height, width), (top, left) = preprocessing.window(*pixels.shape[:2])
+    if pixels.shape[:2] == (height, width) == (preprocessing.height, preprocessing.width):
+        return pixels.astype("float32")  # saves 70 us of an image of 32 x 32
     rows = _weights(pixels.shape[0], height, top, preprocessing.height)
     columns = _weights(pixels.shape[1], width, left, preprocessing.width)
     resized = np.einsum("hi,iwc->hwc", rows, pixels.astype("float32"), optimize=True)

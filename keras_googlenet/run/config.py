@@ -182,6 +182,10 @@ class RunConfig:
     """With several devices: take batch statistics over the images of all devices. By default each device
     takes those of its own images, which is faster."""
 
+    gradient_exchange: Literal["float32", "bfloat16"] = "float32"
+    """With several devices on JAX: number format in which they exchange gradients; bfloat16 halves the bytes.
+    It has no effect with `sync_batch_norm`."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of computations; auto is bfloat16 where the processor supports it. Weights are float32."""
 

@@ -46,6 +46,7 @@ def build_for_training(
     model = with_fast_layers(_checked_network(config, preprocessing, classes, policy), synchronized)
     if keras.backend.backend() == "jax" and distribution.devices() > 1 and not synchronized:
         model = ReplicaModel(model.inputs, model.outputs, name=model.name)
+        model.gradient_dtype = config.gradient_exchange
     compile_model(model, config, steps_per_epoch)
     return model
 

@@ -22,7 +22,13 @@ class ReplicaModel(keras.Model):
     """A functional model whose devices exchange values once a step: gradients, running means and metrics.
 
     `keras.distribution.DataParallel` must be set while it trains. Devices have equal shares of each batch.
+
+    Attributes:
+        gradient_dtype: In which gradients are exchanged: with "float32", all values are one exchange; with
+            "bfloat16", gradients are one of half the bytes, and the others a small second one.
     """
+
+    gradient_dtype = "float32"
 
     def train_step(self, state: tuple[Values, ...], data: Any) -> tuple[dict[str, Any], tuple[Values, ...]]:
         """Keras's `train_step`, with the gradients of all devices."""
@@ -63,8 +69,12 @@ class ReplicaModel(keras.Model):
         devices = jax.lax.axis_size(axis)
         counted = [(new - old) * devices for new, old in zip(updated, metrics, strict=True)]
         real = [value for value in others if _is_real(value)]
-        exchanged = iter(_mean_of_all([*gradients, *real, *counted], axis))
-        gradients = [next(exchanged) for _ in gradients]
+        if self.gradient_dtype == "float32":
+            exchanged = iter(_mean_of_all([*gradients, *real, *counted], axis))
+            gradients = [next(exchanged) for _ in gradients]
+        else:
+            gradients = _mean_of_all(gradients, axis, self.gradient_dtype)
+            exchanged = iter(_mean_of_all([*real, *counted], axis))
         others = [next(exchanged) if _is_real(value) else _shifted(value, -shift) for value in others]
         return gradients, others, [old + next(exchanged) for old in metrics]
 
@@ -74,12 +84,12 @@ def _shifted(seed: Any, by: Any) -> Any:
     return seed.at[0].add(by.astype(seed.dtype))
 
 
-def _mean_of_all(values: Values, axis: str) -> Values:
+def _mean_of_all(values: Values, axis: str, dtype: str = "float32") -> Values:
     """The mean over all devices of each array, in one exchange."""
     import jax
     from jax import numpy as jnp
 
-    together = jax.lax.pmean(jnp.concatenate([jnp.ravel(value).astype("float32") for value in values]), axis)
+    together = jax.lax.pmean(jnp.concatenate([jnp.ravel(value).astype(dtype) for value in values]), axis)
     ends = np.cumsum([value.size for value in values])
     return [
         part.reshape(value.shape).astype(value.dtype)

@@ -133,6 +133,7 @@ OTHERS = {
     "precision": ("bfloat16", "--precision bfloat16"),
     "checkpoint_minutes": (1.5, "--checkpoint-minutes 1.5"),
     "sync_batch_norm": (True, "--sync-batch-norm"),
+    "gradient_exchange": ("bfloat16", "--gradient-exchange bfloat16"),
     "seed": (9, "--seed 9"),
     "aux_heads": ...,
     "nesterov": ...,
