@@ -170,11 +170,29 @@ def test_predict_folder(tmp_path, capsys):
 
 @pytest.mark.ci
 @pytest.mark.usefixtures("benchmarks")
+def test_tfds_set(photographs, tmp_path):
+    import tfds_set
+
+    sizes = ["--images", "24", "--megabytes", "0.1", "--image-size", "32", "--batch-size", "4"]
+    speed = ["--processes", "1", "--rounds", "1", "--seconds", "0.1"]
+    tfds_set.main(["--data", str(photographs), *sizes, *speed, "--to", str(tmp_path / "results")])
+    with (tmp_path / "results/tfds_set.csv").open() as file:
+        folder, of_set = csv.DictReader(file)
+    assert (folder["storage"], of_set["storage"]) == (tfds_set.FOLDER, tfds_set.SET)
+    for row in (folder, of_set):
+        assert int(row["images"]) > 24  # copies, up to so many bytes
+        assert float(row["images_per_second"]) > 0
+        assert float(row["peak_mb"]) > 0
+        assert float(row["limit_mb"]) == pytest.approx(float(row["set_mb"]) / 3, rel=0.01)
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("benchmarks")
 def test_soak(tmp_path, capsys):
     import soak
 
     network = ["--variant", "small_images", "--image-size", "32"]
-    soak.main([*network, "--minutes", "0.1", "--turn", "3", "--every", "1", "--to", str(tmp_path)])
+    soak.main([*network, "--minutes", "0.15", "--turn", "2", "--every", "1", "--to", str(tmp_path)])
     with (tmp_path / "soak.csv").open() as file:
         rows = list(csv.DictReader(file))
     served, trained = ([row for row in rows if row["process"] == of] for of in (soak.SERVED, soak.TRAINED))
