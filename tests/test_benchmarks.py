@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -166,6 +167,71 @@ def test_predict_folder(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["contender"] for row in rows] == ["predict", "bare SavedModel"]
     assert "predict / bare SavedModel: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_tfds_set(photographs, tmp_path):
+    import tfds_set
+
+    sizes = ["--images", "24", "--megabytes", "0.1", "--image-size", "32", "--batch-size", "4"]
+    speed = ["--processes", "1", "--rounds", "1", "--seconds", "0.1"]
+    tfds_set.main(["--data", str(photographs), *sizes, *speed, "--to", str(tmp_path / "results")])
+    with (tmp_path / "results/tfds_set.csv").open() as file:
+        folder, of_set = csv.DictReader(file)
+    assert (folder["storage"], of_set["storage"]) == (tfds_set.FOLDER, tfds_set.SET)
+    for row in (folder, of_set):
+        assert int(row["images"]) > 24  # copies, up to so many bytes
+        assert float(row["images_per_second"]) > 0
+        assert float(row["peak_mb"]) > 0
+        assert float(row["limit_mb"]) == pytest.approx(float(row["set_mb"]) / 3, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_soak(tmp_path, capsys):
+    import soak
+
+    network = ["--variant", "small_images", "--image-size", "32"]
+    soak.main([*network, "--minutes", "0.15", "--turn", "2", "--every", "1", "--to", str(tmp_path)])
+    with (tmp_path / "soak.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    served, trained = ([row for row in rows if row["process"] == of] for of in (soak.SERVED, soak.TRAINED))
+    assert min(len(served), len(trained)) >= 4
+    assert all(float(row["resident_mb"]) > 50 for row in rows)
+    assert all(int(row["open_files"]) > 3 for row in rows)
+    assert sum(int(row["count"]) for row in served) > 0
+    assert int(trained[-1]["count"]) >= 1
+    assert int(served[-1]["version"]) >= 2
+    assert "train: resident memory, MB: " in capsys.readouterr().out
+    assert (tmp_path / "soak.png").is_file()
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_soak_refuses_a_wrong_answer_and_reports_why_a_process_ended(tmp_path):
+    import soak
+
+    def clients(answer):
+        with soak.Clients([lambda _: answer], [b"image"], np.array([[0.25, 0.75]])) as asked:
+            while not asked.latencies:
+                time.sleep(0.001)
+        return asked.since()
+
+    assert clients(np.array([[0.25, 0.75]]))["count"] > 0
+    with pytest.raises(UserError, match="got: a wrong answer to image 0"):
+        clients(np.array([[0.26, 0.74]]))
+    with soak.started(tmp_path / "log", "serve", str(tmp_path / "nowhere")) as watched:
+        watched[0].wait(60)
+        with pytest.raises(UserError, match=r"ended early with 2; its last line: .*nowhere"):
+            soak.check_alive(watched)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_soak_compares_the_last_quarter_with_the_second():
+    import soak
+
+    rows = [{"open_files": value} for value in (50, 60, 10, 12, 20, 20, 14, 18)]
+    assert soak.growth(rows, "open_files") == (11, 16)
 
 
 @pytest.mark.slow

@@ -147,9 +147,7 @@ def test_every_option_is_looked_at():
 
 
 # With and without data, classes, heads, Nesterov and a schedule of their own.
-@pytest.mark.parametrize(
-    "recipe", ["fashion_mnist_d2l", "imagenet_paper", "flowers17", "slides_two_class"]
-)
+@pytest.mark.parametrize("recipe", ["fashion_mnist_d2l", "imagenet_paper", "flowers17", "slides_two_class"])
 def test_an_option_beside_a_recipe_wins(recipe):
     start = parse(command_of(recipe))
     schedule = next(name for name in SCHEDULES if name != start.schedule)
