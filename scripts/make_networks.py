@@ -39,7 +39,7 @@ from keras_googlenet.run.recipes import recipe_options
 from keras_googlenet.text import say
 from keras_googlenet.weights.files import MODEL
 
-RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_fast"}  # by name of the network
+RECIPES = {"cifar10": "cifar10_best", "fashion_mnist": "fashion_mnist_best"}  # by name of the network
 ABOUT = {
     "cifar10": {"dataset": "CIFAR-10", "knows": "photos of 32 x 32 pixels"},
     "fashion_mnist": {"dataset": "Fashion-MNIST", "knows": "pictures of clothes of 28 x 28 pixels"},
