@@ -185,6 +185,11 @@ OPTIONS = [
     ("train --data sample --run {out} --test-split every:4", "expected no --test-split with the data"),
     ("train --data {data} --run {out} --tfds-manual-dir {there}", "expected no --tfds-manual-dir"),
     ("train --data sample --run {out} --augment blur", "expected --augment to be of paper, crop"),
+    ("train --data sample --run {out} --gradient-exchange bfloat16", "bfloat16 needs JAX"),
+    (
+        "train --data sample --run {out} --gradient-exchange bfloat16 --sync-batch-norm",
+        "expected --gradient-exchange or --sync-batch-norm, got both",
+    ),
     ("train --data sample --run {out} --augment crop flop", "got 'flop'; did you mean flip?"),
     ("train --data {data} --run {out} --test-split {there}/garbage.json", "garbage.json"),
     ("train --data {data} --run {out} --test-split {there}", "expected --test-split"),

@@ -183,8 +183,8 @@ class RunConfig:
     takes those of its own images, which is faster."""
 
     gradient_exchange: Literal["float32", "bfloat16"] = "float32"
-    """With several devices on JAX: number format in which they exchange gradients; bfloat16 halves the bytes.
-    It has no effect with `sync_batch_norm`."""
+    """With several devices on JAX: number format of the gradients that they exchange; bfloat16 halves the
+    bytes."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of computations; auto is bfloat16 where the processor supports it. Weights are float32."""
@@ -267,6 +267,8 @@ class RunConfig:
                 raise UserError(f"expected `{name}` to be {expected}, got {getattr(self, name)}")
         if self.balance and self.class_weights:
             raise UserError("expected `balance` or `class_weights`, got both")
+        if self.sync_batch_norm and self.gradient_exchange != "float32":
+            raise UserError("expected `gradient_exchange` or `sync_batch_norm`, got both")
         if self.weights is not None and (self.whiten or self.identity_start or self.head_scale != 1):
             raise UserError(
                 "expected no `whiten`, `identity_start` or `head_scale` with `weights`: these start it"

@@ -42,6 +42,8 @@ def build_for_training(
     config: RunConfig, preprocessing: Preprocessing, classes: int, policy: str, steps_per_epoch: int = 1
 ) -> keras.Model:
     """The network of `build` in the layers that train fastest; `with_keras_layers` makes it ready to save."""
+    if config.gradient_exchange != "float32" and keras.backend.backend() != "jax":
+        raise UserError("`gradient_exchange` bfloat16 needs JAX: set the environment's KERAS_BACKEND to jax")
     synchronized = config.sync_batch_norm and distribution.devices() > 1
     model = with_fast_layers(_checked_network(config, preprocessing, classes, policy), synchronized)
     if keras.backend.backend() == "jax" and distribution.devices() > 1 and not synchronized:
