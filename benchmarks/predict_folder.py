@@ -4,17 +4,21 @@
 
 Both read the same JPEG files in batches of 32 and run the same float32 export in one process: ours with
 `predict_to`, which writes a CSV file, the peer in a loop around TensorFlow's session. Rounds alternate.
+Measures a variant on photos, and each network of the package on images of the network's size.
+
+Writes `predict_folder.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,7 +26,7 @@ import cv2
 import numpy as np
 from timing import alternate, circumstances, ratio, spread, write_csv
 
-from keras_googlenet import GoogLeNet, export_saved_model
+from keras_googlenet import GoogLeNet, export_saved_model, load, shipped_names
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.images.files import visible_files
 from keras_googlenet.inference.predict import predict_to
@@ -32,6 +36,7 @@ from keras_googlenet.serving.client.local import local_model
 from keras_googlenet.session import SavedModelSession
 
 BATCH = 32
+PREDICT, BARE = "predict", "bare SavedModel"
 
 
 def photographs(folder: Path, count: int, side: int) -> None:
@@ -55,23 +60,22 @@ def bare(session: SavedModelSession, folder: Path) -> list[str]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
-    parser.add_argument("--variant", default="bn")
-    parser.add_argument("--image-size", type=int, default=224, help="of the network's input")
-    parser.add_argument("--side", type=int, default=256, help="of the photographs")
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args(arguments)
-
+def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure a network: one row for `predict`, one for the bare SavedModel."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, table = Path(temporary) / "photos", Path(temporary) / "rows.csv"
-        photographs(folder, options.images, options.side)
-        size = options.image_size
-        network = GoogLeNet(variant=options.variant, input_shape=(size, size, 3), aux_heads=False)
-        names = [f"class {number}" for number in range(network.output_shape[-1])]
-        version = export_saved_model(network, Path(temporary) / "model", class_names=names)
+        if name in shipped_names():
+            shipped = load(name)
+            network, names, preprocessing = shipped.model, list(shipped.class_names), shipped.preprocessing
+            size = side = preprocessing.height
+        else:
+            size, side, preprocessing = options.image_size, options.side, None
+            network = GoogLeNet(variant=name, input_shape=(size, size, 3), aux_heads=False)
+            names = [f"class {number}" for number in range(network.output_shape[-1])]
+        photographs(folder, options.images, side)
+        version = export_saved_model(
+            network, Path(temporary) / "model", class_names=names, preprocessing=preprocessing
+        )
         session, run = SavedModelSession(version), local_model(version)
 
         def ours() -> None:
@@ -82,37 +86,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         def images_per_second(contender: str) -> float:
             begun = time.perf_counter()
-            ours() if contender == "predict" else bare(session, folder)
+            ours() if contender == PREDICT else bare(session, folder)
             return options.images / (time.perf_counter() - begun)
 
         ours()
         told = [line.split(",")[1] for line in table.read_text().splitlines()[1:]]
         if told != bare(session, folder):
             raise UserError("expected the same classes of both, got different ones")
-        contenders = ("predict", "bare SavedModel")
         figures = alternate(
-            {name: lambda name=name: images_per_second(name) for name in contenders},  # type: ignore[misc]
+            {contender: partial(images_per_second, contender) for contender in (PREDICT, BARE)},
             options.rounds,
         )
-        shutil.rmtree(folder)
-    share = ratio(figures["predict"], figures["bare SavedModel"])
+    share = ratio(figures[PREDICT], figures[BARE])
     rows = []
-    for name in contenders:
-        of = spread(figures[name])
-        print(f"{name:16} {of.median:7.1f} images/s ({of.low:.1f} to {of.high:.1f})")
+    for contender in (PREDICT, BARE):
+        of = spread(figures[contender])
+        print(f"{name}, {contender:16} {of.median:7.1f} images/s ({of.low:.1f} to {of.high:.1f})")
         rows.append(
             {
-                "contender": name,
+                "network": name,
+                "contender": contender,
                 "images_per_second": of.median,
                 "low": of.low,
                 "high": of.high,
-                "of_bare": share.median if name == "predict" else 1.0,
-                "variant": options.variant,
+                "of_bare": share.median if contender == PREDICT else 1.0,
                 "image_size": size,
+                "side": side,
+                "images": options.images,
+                "rounds": options.rounds,
                 **circumstances("tensorflow"),
             }
         )
-    print(f"predict / bare SavedModel: {share.median:.2f} ({share.low:.2f} to {share.high:.2f})")
+    print(f"{name}, predict / bare SavedModel: {share.median:.2f} ({share.low:.2f} to {share.high:.2f})")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
+    parser.add_argument(
+        "--networks", nargs="+", default=["bn", *shipped_names()], help="variants, or networks of the package"
+    )
+    parser.add_argument("--image-size", type=int, default=224, help="of a variant's input")
+    parser.add_argument("--side", type=int, default=256, help="of the photos for a variant")
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(arguments)
+    rows = [row for name in options.networks for row in compare(name, options)]
     write_csv(options.to / "predict_folder.csv", rows)
 
 

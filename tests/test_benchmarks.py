@@ -161,11 +161,14 @@ def test_inference_names_ratios_that_have_no_peer():
 def test_predict_folder(tmp_path, capsys):
     import predict_folder
 
-    sizes = ["--variant", "small_images", "--image-size", "32", "--side", "40", "--images", "40"]
+    sizes = ["--networks", "fashion_mnist", "--images", "40"]
     predict_folder.main([*sizes, "--rounds", "1", "--to", str(tmp_path)])
     with (tmp_path / "predict_folder.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["contender"] for row in rows] == ["predict", "bare SavedModel"]
+    assert [(row["network"], row["contender"]) for row in rows] == [
+        ("fashion_mnist", "predict"),
+        ("fashion_mnist", "bare SavedModel"),
+    ]
     assert "predict / bare SavedModel: " in capsys.readouterr().out
 
 
