@@ -66,7 +66,8 @@ def fashion_mnist_best() -> Options:
 
     keras-googlenet train --recipe fashion_mnist_best --run runs/fashion_mnist_best
 
-    Not measured.
+    Test accuracy 0.9443 (aim: 0.947; the data set's own list has a GoogLeNet at 0.937, submitted and not
+    checked), with six views 0.9459, in 44 min on two cores with bfloat16, shared with other work.
     """
     return AIRBENCH | {
         "data": "tfds:fashion_mnist",
