@@ -172,8 +172,8 @@ def flowers17() -> Options:
     keras-googlenet train --recipe flowers17 --data flowers17 --run runs/flowers17
 
     The test images are those whose number is divisible by 4; copies of them are not trained on
-    (`--group-duplicates`). Not measured in this form. At 96 x 96 and for 100 epochs without CutMix, test
-    accuracy was 0.797 (aim: 0.85; none from scratch is published), with 23 copies among the training images.
+    (`--group-duplicates`). Test accuracy 0.8676 (340 images, one seed; aim: 0.85; none from scratch is
+    published), in 53 min on two cores with bfloat16, shared with other work.
     """
     return {
         "test_split": "every:4",
