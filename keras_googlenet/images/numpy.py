@@ -125,9 +125,12 @@ def decode_converted(encoded: bytes) -> np.ndarray:
         Pixels, uint8, (height, width, 1 or 3).
 
     Raises:
-        ValueError: It cannot be read, or is a gray TIFF with alpha, which OpenCV ignores.
+        ValueError: It cannot be read, has other than 8 or 16 bits a channel, or is a gray TIFF with alpha,
+            which OpenCV ignores.
     """
     pixels = _opencv(encoded, cv2.IMREAD_UNCHANGED)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"expected 8 or 16 bits a channel, got {pixels.dtype}")
     if pixels.ndim == 2 and short(encoded, SAMPLES) == 2:
         raise ValueError("expected a gray TIFF without alpha: save it as PNG")
     if pixels.ndim == 2 or pixels.shape[-1] != 4:

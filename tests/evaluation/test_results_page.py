@@ -72,7 +72,7 @@ def test_command_makes_the_same_run(finished_run):
     "changes",
     [
         {},
-        {"aux_heads": False, "class_weights": True, "augment": (), "classes": ("a b", "c"), "epochs": 3},
+        {"aux_heads": False, "class_weights": True, "augment": (), "classes": ("a b", "c"), "epochs": 7},
         {"aux_heads": True, "augment": ("paper", "mixup"), "average": 0.5, "precision": "float32"},
     ],
 )

@@ -56,7 +56,7 @@ def test_a_search_takes_a_recipe_and_the_options_of_train():
         "--algorithm hyperband --trials 20 --max-params 900000 --extras dropout --extras learning_rate"
     )
     assert called is cli.tune.tune
-    expected = recipe_options("flowers17") | {"data": "photos", "epochs": 3}
+    expected = recipe_options("flowers17", epochs=3) | {"data": "photos"}
     assert arguments["training"] == RunConfig(**expected, recipe="flowers17", run="runs/search")
     assert (arguments["space"], arguments["algorithm"], arguments["trials"]) == ("block", "hyperband", 20)
     assert arguments["max_params"] == 900_000
