@@ -1,4 +1,4 @@
-"""Whether memory, open files or latency grow: the preview under load, then a training, an hour each.
+"""Growth of memory, open files and latency: the preview under load, then a training, an hour each.
 
     python benchmarks/soak.py [--minutes 60]
 
@@ -9,7 +9,7 @@ each. Every few seconds the process's memory and open files are read from /proc 
 preview also has the quantiles of the latencies since the last one. Growth is the last quarter's median
 against the second quarter's.
 
-Leaves `soak.csv` and a picture of it in benchmarks/results.
+Writes `soak.csv` and a plot of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from photographs import synthesize
-from timing import circumstances, write_csv
+from timing import circumstances, memory, write_csv
 
 from keras_googlenet import GoogLeNet, export_saved_model
 from keras_googlenet.data.folders import find_images
@@ -83,15 +83,14 @@ def check_alive(watched: Watched) -> None:
 def watch(watched: Watched, options: argparse.Namespace, measure: Callable[[float], Row]) -> list[Row]:
     """Rows of a process's memory, open files, and what `measure` returns for the seconds passed."""
     begun, rows, seconds = time.monotonic(), [], 60 * options.minutes
-    proc = Path(f"/proc/{watched[0].pid}")
+    process = watched[0].pid
     while (passed := time.monotonic() - begun) < seconds:
         time.sleep(min(options.every, seconds - passed))
         check_alive(watched)
         passed = time.monotonic() - begun
-        (line,) = (line for line in (proc / "status").read_text().splitlines() if line.startswith("VmRSS"))
-        memory = 1024 * int(line.split()[1]) / 1e6
-        files = len(list((proc / "fd").iterdir()))
-        rows.append({"seconds": round(passed, 1), MEMORY: memory, FILES: files} | measure(passed))
+        files = len(list(Path(f"/proc/{process}/fd").iterdir()))
+        row = {"seconds": round(passed, 1), MEMORY: memory(process) / 1e6, FILES: files}
+        rows.append(row | measure(passed))
     return rows
 
 

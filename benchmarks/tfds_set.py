@@ -1,4 +1,4 @@
-"""How many training images a second a set of TensorFlow Datasets feeds, against the folder it was made of.
+"""Throughput of training images from a set of TensorFlow Datasets against the folder it was made of.
 
     python benchmarks/tfds_set.py [--data FOLDER] [--megabytes 300]
 
@@ -7,7 +7,7 @@ the same order, decode them and make batches of them, as training does. A proces
 memory is a third of the set's size, so neither the files nor the decoded images are held. The files are in
 the system's cache: the disk is not measured.
 
-Leaves `tfds_set.csv` in benchmarks/results: images a second of all processes together, the ratio to the
+Writes `tfds_set.csv`: images/s of all processes together, the ratio to the
 folder's, the seconds to open the data (a folder's images are all decoded once, to find corrupt ones), and the
 memory by which a process grew at its peak after its first batches of a few other images.
 """
@@ -32,7 +32,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from photographs import copy_photographs, synthesize
-from timing import alternate, circumstances, ratio, spread, write_csv
+from timing import alternate, circumstances, memory, ratio, spread, write_csv
 
 from keras_googlenet.errors import UserError, reported
 
@@ -64,7 +64,7 @@ def feed(pipe: Connection, task: Task) -> None:
     from keras_googlenet.data.sources import load_data
 
     take(batches(load_data(str(task.warm)).train, task, WARM), 0)
-    before = field("VmRSS")
+    before = memory("self")
     STATUS.with_name("clear_refs").write_text("5")  # the peak begins anew
     parts.MEMORY_BYTES = task.limit // 4
     begun = time.perf_counter()
@@ -75,7 +75,7 @@ def feed(pipe: Connection, task: Task) -> None:
         take(running, DRAIN * seconds)
         images, taken = take(running, seconds)
         pipe.send(images / taken)
-    pipe.send(field("VmHWM") - before)
+    pipe.send(memory("self", "VmHWM") - before)
 
 
 def batches(part: Any, task: Task, batch_size: int) -> Iterator[Any]:
@@ -96,12 +96,6 @@ def take(running: Iterator[Any], seconds: float) -> tuple[int, float]:
     while not images or time.perf_counter() - begun < seconds:
         images += len(next(running)[0])
     return images, time.perf_counter() - begun
-
-
-def field(name: str) -> int:
-    """Bytes of this process, by their name in its status."""
-    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return 1024 * int(lines[name].split()[0])
 
 
 @contextmanager

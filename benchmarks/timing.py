@@ -72,6 +72,12 @@ def circumstances(*packages: str) -> dict[str, str]:
     return {"date": today, "machine": machine.description(), "keras_googlenet": __version__} | versions
 
 
+def memory(process: int | str, name: str = "VmRSS") -> int:
+    """Bytes of memory of a process ("self" or its number), by their name in its status. Linux only."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return 1024 * int(lines[name].split()[0])
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, with five significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -220,9 +220,9 @@ GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 {checked(processes)}
 
 Expected = step of one + sum of the gradients + exchanges x sum of one number. Efficiency = step of one / step
-of two. By default each process takes the batch statistics of its own images, and one sum holds all that a
-step exchanges: gradients, running means and metrics. With `--sync-batch-norm` each gradient is a sum by
-itself, and each batch normalization takes four: mean, variance and the gradients of both.
+of two. By default each process takes the batch statistics of its own images, and a step has one exchange:
+the sum of gradients, running means and metrics. With `--sync-batch-norm` each gradient is a sum by itself,
+and each batch normalization takes four: mean, variance and the gradients of both.
 
 The model has no term for the time that a process waits in an exchange until the other one arrives. This time
 grows with the number of exchanges, so the model is too low for `--sync-batch-norm`. The table of GPUs counts
