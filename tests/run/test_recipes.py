@@ -20,7 +20,7 @@ from keras_googlenet.training import network
 #                      channels, classes, outputs, parameters
 NETWORKS = {
     "fashion_mnist_d2l": (1, 10, 1, 6_998_552 - 990 * 1025 - 2 * 49 * 64),  # of 1000 classes, in color
-    "fashion_mnist_best": (1, 10, 1, 3_495_424 - 990 * 769 - 2 * 4 * 24),  # one channel, 2 x 2, 24 filters
+    "fashion_mnist_best": (1, 10, 1, 4_277_842 - 2 * 4 * 32),  # of one channel, by 2 x 2 and 32 filters
     "fashion_mnist_fast": (1, 10, 1, 688_978 - 2 * 4 * 16),  # of one channel, by 2 x 2 and 16 filters
     "nin_fashion_mnist": (1, 10, 1, 149_542),  # by hand
     "cifar10_listing": (3, 10, 3, 12_997_352 - 3 * 990 * 1025),
