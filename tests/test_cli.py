@@ -7,10 +7,10 @@ import socket
 import subprocess
 import sys
 
+import bvlc
 import numpy as np
 import pytest
 from conftest import CLASSES, run_python
-from weights import bvlc
 
 from keras_googlenet import GoogLeNet
 

@@ -1,9 +1,11 @@
 """The scripts write where they are told."""
 
+import ast
 import gzip
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,28 @@ def test_no_script_writes_to_its_own_repository():
             text = script.read_text()
             known = READ_BY_PLACE.get(script.relative_to(ROOT).as_posix())
             assert text.count("__file__") == (known is not None and text.count(known)), script
+
+
+def imports(script):
+    """The full names of the modules that it imports from, anywhere in it."""
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def test_one_name_is_one_module():
+    """All tests of a process share `sys.path` and `sys.modules`, so order would decide between two."""
+    scripts = [path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.stem not in ("conftest", "__init__")]
+    counts = Counter(path.stem for path in scripts + tests)
+    assert [name for name, count in counts.items() if count > 1] == []
+    folders = {path.parent.name for path in tests if not (path.parent / "__init__.py").exists()}
+    allowed = {path.stem for path in scripts} | {"keras_googlenet"}
+    for test in tests:
+        found = [name for name in imports(test) if name.split(".")[0] in folders and name not in allowed]
+        assert found == [], test
 
 
 def run_script(name, *arguments, cwd):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_near_duplicates import picture
 
 from keras_googlenet.data import near_duplicates
 from keras_googlenet.data.groups import groups_of
 from keras_googlenet.data.parts import stratified_split
 from keras_googlenet.data.sources import load_data
 from keras_googlenet.errors import UserError
-from tests.data.test_near_duplicates import picture
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8)), min_size=1, max_size=60), st.integers(0, 5))

@@ -14,8 +14,8 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from classified import classify
 from PIL import Image
-from serving.classified import classify
 
 from keras_googlenet import Classifier, GoogLeNet, UserError, export_file, load, shipped_names
 from keras_googlenet.inference.explain import draw

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from classified import classify
 from conformance.server import preview
 from scripted_server import Script, rest_server
-from serving.classified import classify
 
 from keras_googlenet.errors import UserError
 from keras_googlenet.serving import Client

@@ -7,9 +7,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from classified import classify
 from PIL import Image, ImageOps
 from scripted_server import GOOD_PNG, Script, failure, outputs, rest_server
-from serving.classified import classify
 
 from keras_googlenet import cli
 from keras_googlenet.errors import UserError

@@ -1,5 +1,6 @@
 """BVLC's weights, ONNX and Caffe, against the network as onnxruntime runs it."""
 
+import bvlc
 import numpy as np
 import onnxruntime
 import pytest
@@ -7,7 +8,6 @@ import pytest
 from keras_googlenet import GoogLeNet, UserError
 from keras_googlenet.weights.convert import convert
 from keras_googlenet.weights.readers import read
-from weights import bvlc
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import bvlc
 import cv2
 import keras
 import numpy as np
@@ -19,7 +20,6 @@ from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.weights import fetch
 from keras_googlenet.weights.files import load_weights, save_weights
 from keras_googlenet.weights.published import WEIGHTS, imagenet_spec
-from weights import bvlc
 
 FULL_SIZES = {"bvlc": 28_021_836, "bvlc_caffe": 53_533_754, "torchvision": None, "slim": 24_642_554}
 
