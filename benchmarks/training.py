@@ -10,6 +10,10 @@ the paper's loss weights, and take the same batch, which is in the memory alread
 auxiliary heads differ: torchvision's pool to 4 x 4 whatever the image, the others' fully connected layers
 shrink with it.
 
+Below 64 pixels, the networks are variants for small images with 10 classes, `small_images` and `light_stem`
+at width 0.5 and `short`: as `train` builds them, against the same network of Keras's layers alone, both in
+bfloat16.
+
 Before it is timed, each must have the number of parameters that is known of it, and lower its loss in a few
 steps on one batch. The Keras networks take `Model.train_step`, compiled as `fit` does.
 
@@ -24,7 +28,7 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,11 +42,12 @@ if __name__ == "__main__":  # before Keras is imported
 import keras
 from matplotlib.figure import Figure
 from timing import Spread, alternate, circumstances, ratio, spread, write_csv
-from training_steps import CLASSES, Contender, check, contenders, measured
+from training_steps import CLASSES, SMALL, SMALL_CLASSES, Contender, check, contenders, measured
 
 from keras_googlenet.errors import UserError, reported
 
 BASE = "plain Keras listing, float32"
+BATCHES = {32: 256, 96: 128}  # by image size; else 32
 COLORS = {"ours": "#1f4e79", "plain": "#c55a11", "torchvision": "#2e8b57"}
 
 
@@ -57,11 +62,12 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
     rates = alternate(
         {name: partial(measured, one, batch, options.seconds) for name, one in made.items()}, options.rounds
     )
-    base = BASE if BASE in rates else next(iter(rates))
     torch_rates = [found for name, found in rates.items() if name.startswith("torchvision")]
     rows = []
     for name, found in rates.items():
+        base = base_of(name, rates)
         row: dict[str, Any] = {"image_size": size, "batch_size": batch, "contender": name}
+        row |= {"classes": SMALL_CLASSES if size < SMALL else CLASSES}
         row |= {"parameters": made[name].parameters, "precision": made[name].precision}
         row |= columns("images_per_second", spread(found))
         row |= columns("ratio", ratio(found, rates[base]))
@@ -72,6 +78,12 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
             row | {"ratio_to": base, "times_torchvision": times_torch or ""} | {"teraflops": flops / 1e12}
         )
     return rows
+
+
+def base_of(name: str, rates: Collection[str]) -> str:
+    """What a contender is compared with: the same network of Keras's layers, or the plain listing."""
+    twin = name.replace("ours", "plain Keras")
+    return next(one for one in (twin, BASE, *rates) if one in rates)
 
 
 def columns(name: str, figures: Spread) -> dict[str, float]:
@@ -118,7 +130,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         axes.invert_yaxis()
         axes.margins(x=0.18)
         axes.set_title(f"{size} x {size}, batches of {of_size[0]['batch_size']}", fontsize=9)
-    axes.set_xlabel(f"images a second (in brackets: times {rows[0]['ratio_to']})", fontsize=8)
+    axes.set_xlabel("images a second (in brackets: the ratio of its row in the CSV)", fontsize=8)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
 
@@ -126,14 +138,14 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backend", choices=("tensorflow", "jax"), default="tensorflow", help="Keras's")
-    parser.add_argument("--image-sizes", nargs="+", type=int, default=[96, 224])
+    parser.add_argument("--image-sizes", nargs="+", type=int, default=[32, 96, 224])
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="one for each image size")
     parser.add_argument("--contenders", nargs="+", help="parts of names; by default all")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="in a round, of each contender")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
-    options.batch_sizes = options.batch_sizes or [{96: 128}.get(size, 32) for size in options.image_sizes]
+    options.batch_sizes = options.batch_sizes or [BATCHES.get(size, 32) for size in options.image_sizes]
     if len(options.batch_sizes) != len(options.image_sizes):
         parser.error("expected as many --batch-sizes as --image-sizes")
     return options
@@ -148,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"not installed, and not measured: {', '.join(missing)}")
     packages = ["keras", options.backend] + (["torch", "torchvision"] if not missing else [])
     common = circumstances(*packages) | {
-        "device": "CPU", "threads": os.cpu_count(), "backend": options.backend, "classes": CLASSES,
+        "device": "CPU", "threads": os.cpu_count(), "backend": options.backend,
         "rounds": options.rounds, "seconds": options.seconds,
     }  # fmt: skip
     rows = []

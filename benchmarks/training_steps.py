@@ -17,11 +17,15 @@ from torchvision_network import torchvision_network
 from keras_googlenet import GoogLeNet, RunConfig
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import Preprocessing
+from keras_googlenet.network.variants import VARIANTS
 from keras_googlenet.profile.costs import profile
 from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy, using_dtype_policy
 
 CLASSES = 1000
+SMALL = 64  # pixels: below, the networks are those for small images
+SMALL_CLASSES = 10
+SMALL_NETWORKS = (("small_images", 0.5), ("light_stem", 0.5), ("short", 1.0))  # variants and widths
 LEARNING_STEPS = 6
 AUX_WEIGHT = 0.3
 JAX_PRECISION = {"float32": "highest", "tf32": "tensorfloat32"}  # by default, a GPU has TF32 for float32
@@ -53,10 +57,17 @@ class Contender:
 
 def contenders(size: int, batch: int) -> dict[str, Callable[[], Contender]]:
     """What makes each, by name."""
-    images, labels = random_batch(size, batch)
     found: dict[str, Callable[[], Contender]] = {}
+    if size < SMALL:
+        images, labels = random_batch(size, batch, classes=SMALL_CLASSES)
+        for variant, width in SMALL_NETWORKS:
+            for name, make in (("plain Keras", plain), ("ours", ours)):
+                of = (images, labels, variant, "bfloat16", SMALL_CLASSES, width)
+                found[f"{name}, {variant}, bfloat16"] = partial(make, *of)
+        return found
+    images, labels = random_batch(size, batch)
     for precision in ("float32", "bfloat16"):
-        found[f"plain Keras listing, {precision}"] = partial(_plain, images, labels, precision)
+        found[f"plain Keras listing, {precision}"] = partial(plain, images, labels, "listing", precision)
     for variant in ("bn", "paper"):
         for precision in ("auto", "float32"):
             found[f"ours, {variant}, {precision}"] = partial(_auto, images, labels, variant, precision)
@@ -108,16 +119,26 @@ def measured(contender: Contender, batch: int, seconds: float) -> float:
 # --- Keras -----------------------------------------------------------------------------------------
 
 
-def _plain(images: np.ndarray, labels: np.ndarray, precision: str) -> Contender:
+def plain(
+    images: np.ndarray,
+    labels: np.ndarray,
+    variant: str,
+    precision: str,
+    classes: int = CLASSES,
+    width: float = 1.0,
+) -> Contender:
+    """A variant of Keras's layers alone, compiled as the plain listing is."""
     with using_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}"):
-        model = GoogLeNet(variant="listing", input_shape=images.shape[1:], classes=CLASSES)
+        network = VARIANTS[variant].scaled(width)
+        model = GoogLeNet(variant=network, input_shape=images.shape[1:], classes=classes)
+    heads = len(model.outputs)
     model.compile(
         optimizer=keras.optimizers.SGD(**SGD),
-        loss=["categorical_crossentropy"] * 3,
-        loss_weights=[1, AUX_WEIGHT, AUX_WEIGHT],
-        metrics=[["accuracy"]] * 3,
+        loss=["categorical_crossentropy"] * heads,
+        loss_weights=[1, AUX_WEIGHT, AUX_WEIGHT][:heads],
+        metrics=[["accuracy"]] * heads,
     )
-    return _of_keras(model, images, labels, "listing", precision)
+    return _of_keras(model, images, labels, variant, precision)
 
 
 def _auto(images: np.ndarray, labels: np.ndarray, variant: str, precision: str) -> Contender:
@@ -125,10 +146,15 @@ def _auto(images: np.ndarray, labels: np.ndarray, variant: str, precision: str) 
 
 
 def ours(
-    images: np.ndarray, labels: np.ndarray, variant: str, precision: str, classes: int = CLASSES
+    images: np.ndarray,
+    labels: np.ndarray,
+    variant: str,
+    precision: str,
+    classes: int = CLASSES,
+    width: float = 1.0,
 ) -> Contender:
     """A variant as `keras_googlenet.train` builds it, in "float32", "bfloat16", or "tf32" (JAX on a GPU)."""
-    config = RunConfig(data="none", run="none", variant=variant, **SGD)  # type: ignore[arg-type]
+    config = RunConfig(data="none", run="none", variant=variant, width=width, **SGD)  # type: ignore[arg-type]
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     model = build_for_training(config, Preprocessing(*images.shape[1:]), classes, policy)
     return _of_keras(model, images, labels, variant, precision)

@@ -46,6 +46,18 @@ def test_training(backend, contenders, tmp_path):
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_training_on_small_images(tmp_path):
+    options = ["--rounds", 1, "--seconds", 0.01, "--image-sizes", 32, "--batch-sizes", 8]
+    result = run("training.py", *options, "--to", tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    found = rows(tmp_path / "training.csv")
+    assert len(found) == 6
+    for plain, ours in zip(found[::2], found[1::2], strict=True):
+        assert ours["ratio_to"] == plain["contender"] == ours["contender"].replace("ours", "plain Keras")
+        assert ours["parameters"] == plain["parameters"]
+
+
 @pytest.mark.ci
 def test_gpu_on_a_processor(tiny_variant, tmp_path):
     steady = tmp_path / "steady.json"  # without dropout: its loss falls in a few steps

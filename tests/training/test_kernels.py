@@ -70,6 +70,34 @@ def test_every_layer_of_ours_is_among_those_compared():
     assert own == set(kernels.KERAS) == {FusedBatchNormalization, FastConv2D}
 
 
+@pytest.mark.parametrize("channels", [4, 24])
+def test_batch_normalization_of_other_channels_than_multiples_of_16(channels):
+    """Against float32: in bfloat16, Keras's own has the larger errors."""
+    random = np.random.default_rng(3)
+    x = tf.cast(random.normal(2, 3, (5, 6, 8, channels)), "bfloat16")
+    upstream = tf.cast(random.normal(size=x.shape), "bfloat16")
+    scale, offset = (tf.constant(random.normal(1, 0.5, channels), "float32") for _ in range(2))
+
+    def results(function, kind):
+        values = [tf.cast(x, kind), scale, offset]
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            outputs = function(*values)
+        return [*outputs, *tape.gradient(outputs[0], values, tf.cast(upstream, kind))]
+
+    def of_keras(x, scale, offset):
+        mean, variance = tf.nn.moments(x, (0, 1, 2))
+        return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-3), mean, variance
+
+    expected = results(of_keras, "float32")
+    pieces = kernels._pieces(x)
+    assert pieces == 16 // np.gcd(16, channels)
+    found = results(lambda *values: kernels.normalize_in_pieces(*values, 1e-3, pieces), "bfloat16")
+    for ours, theirs in zip(found, expected, strict=True):
+        error = np.abs(np.array(tf.cast(ours, "float32")) - theirs).max() / np.abs(theirs).max()
+        assert error <= (1e-5 if ours.dtype == "float32" else 0.01)
+
+
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize(("policy", "rtol"), [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
 def test_batch_normalization(scale, policy, rtol):
@@ -78,6 +106,14 @@ def test_batch_normalization(scale, policy, rtol):
     model, fast = copies(layer)
     assert type(fast.layers[1]) is FusedBatchNormalization
     check_alike(model, fast, 16, rtol)
+
+
+def test_batch_normalization_in_pieces():
+    model, fast = copies(
+        keras.layers.Conv2D(24, 1, dtype="mixed_bfloat16"),
+        keras.layers.BatchNormalization(momentum=0.5, dtype="mixed_bfloat16"),
+    )
+    check_alike(model, fast, 24, 0.02)
 
 
 def test_frozen_batch_normalization_stays_as_it_is():
