@@ -110,7 +110,7 @@ def test_batch_normalization(scale, policy, rtol):
 
 def test_batch_normalization_in_pieces():
     model, fast = copies(
-        keras.layers.Conv2D(24, 1, dtype="mixed_bfloat16"),
+        keras.layers.Conv2D(24, 1, use_bias=False, dtype="mixed_bfloat16"),
         keras.layers.BatchNormalization(momentum=0.5, dtype="mixed_bfloat16"),
     )
     check_alike(model, fast, 24, 0.02)
