@@ -158,13 +158,13 @@ def cifar10_best() -> Options:
 
 
 def cifar10_fast() -> Options:
-    """CIFAR-10 in minutes on two cores: `cifar10_best` with half of the channels, for 5 epochs.
+    """CIFAR-10 in minutes on two cores: `cifar10_best` with half of the channels, no cutout, 10 epochs.
 
     keras-googlenet train --recipe cifar10_fast --run runs/cifar10_fast
 
     Not measured.
     """
-    return cifar10_best() | {"width": 0.5, "epochs": 5, "warmup_epochs": 1.25}
+    return cifar10_best() | {"width": 0.5, "augment": ("translate", "alternate"), "epochs": 10}
 
 
 def flowers17() -> Options:
