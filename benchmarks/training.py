@@ -10,9 +10,9 @@ the paper's loss weights, and take the same batch, which is in the memory alread
 auxiliary heads differ: torchvision's pool to 4 x 4 whatever the image, the others' fully connected layers
 shrink with it.
 
-Below 64 pixels, the networks are variants for small images with 10 classes, `small_images` and `light_stem`
-at width 0.5 and `short`: as `train` builds them, against the same network of Keras's layers alone, both in
-bfloat16.
+Below 64 pixels (`--image-sizes 32`), the networks are variants for small images with 10 classes:
+`small_images` and `light_stem` at width 0.5, and `short`. As `train` builds them, they are compared with the
+same networks of Keras's layers, both in bfloat16.
 
 Before it is timed, each must have the number of parameters that is known of it, and lower its loss in a few
 steps on one batch. The Keras networks take `Model.train_step`, compiled as `fit` does.
@@ -138,7 +138,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backend", choices=("tensorflow", "jax"), default="tensorflow", help="Keras's")
-    parser.add_argument("--image-sizes", nargs="+", type=int, default=[32, 96, 224])
+    parser.add_argument("--image-sizes", nargs="+", type=int, default=[96, 224])
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="one for each image size")
     parser.add_argument("--contenders", nargs="+", help="parts of names; by default all")
     parser.add_argument("--rounds", type=int, default=7)

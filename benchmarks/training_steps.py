@@ -31,11 +31,14 @@ AUX_WEIGHT = 0.3
 JAX_PRECISION = {"float32": "highest", "tf32": "tensorfloat32"}  # by default, a GPU has TF32 for float32
 SGD = {"learning_rate": 0.01, "momentum": 0.9}
 
-# With three heads and 1000 classes, moving statistics not counted; by the side of the images.
+# By the side of the images, moving statistics not counted: with 1000 classes, or `SMALL_NETWORKS`.
 KNOWN = {
     "listing": {96: 9_065_192, 224: 12_997_352},
     "bn": {96: 9_453_656, 224: 13_385_816},
     "paper": {96: 9_446_120, 224: 13_378_280},
+    "small_images": {32: 5_767_806},
+    "light_stem": {32: 2_648_062},
+    "short": {32: 2_728_146},
     "torchvision": {96: 13_004_888, 224: 13_004_888},
 }
 

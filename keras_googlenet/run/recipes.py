@@ -162,7 +162,8 @@ def cifar10_fast() -> Options:
 
     keras-googlenet train --recipe cifar10_fast --run runs/cifar10_fast
 
-    Not measured.
+    Test accuracy 0.8701 on JPEG copies of the images (two seeds; aim: 0.90), in 12 min on two cores with
+    bfloat16, shared with other work.
     """
     return cifar10_best() | {"width": 0.5, "augment": ("translate", "alternate"), "epochs": 10}
 
