@@ -19,7 +19,7 @@ steps on one batch. The Keras networks take `Model.train_step`, compiled as `fit
 
 With `--backend jax` the Keras networks run on JAX, which needs no TensorFlow. On a GPU, run `gpu.py`.
 
-Leaves `training.csv` and a picture of it in benchmarks/results.
+Writes `training.csv` and a plot of it.
 """
 
 from __future__ import annotations
