@@ -2,9 +2,9 @@
 
     python benchmarks/ablation.py --data FOLDER --runs ../runs/ablation [--seeds 3]
 
-Trains a short form of the recipe `cifar10_fast`, then again with each change: an ingredient removed or
-replaced, with the same seeds. Each training is a run's folder in `--runs`. Rerun to finish an interrupted
-ablation. Networks are compared on the validation images, not on the test images.
+Trains a short form of the recipe `cifar10_fast`, then again with each change: an ingredient removed,
+replaced or added, with the same seeds. Each training is a run's folder in `--runs`. Rerun to finish an
+interrupted ablation. Networks are compared on the validation images, not on the test images.
 
 Writes `ablation.csv`: mean and standard deviation over the seeds, and the difference to the unchanged recipe,
 seed by seed, in points.
@@ -27,6 +27,7 @@ from timing import circumstances, write_csv
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.run.recipes import recipe_options
 
+RECIPE = "cifar10_fast"
 UNCHANGED = "unchanged"
 CHANGES = {
     UNCHANGED: "",
@@ -37,10 +38,10 @@ CHANGES = {
     "no label smoothing": "--label-smoothing 0",
     "no average of weights": "--average 0.001",  # an average of the last step alone
     "no warm-up": "--warmup-epochs 0",
-    "no cutout": "--augment translate alternate",
-    "no translation": "--augment alternate cutout",
-    "no flips": "--augment translate cutout",
-    "random instead of alternating flips": "--augment translate flip cutout",
+    "cutout": "--augment translate alternate cutout",
+    "no translation": "--augment alternate",
+    "no flips": "--augment translate",
+    "random instead of alternating flips": "--augment translate flip",
     "batches of 128, a quarter of the rate": "--batch-size 128 --learning-rate 0.25",
 }
 
@@ -69,15 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", help="folder of class folders; by default, the recipe's data")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder of the runs")
-    parser.add_argument("--recipe", default="cifar10_fast")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--seeds", type=int, default=3, help="trainings per change")
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
-    recipe = recipe_options(options.recipe, options.epochs)
-    common = ["--recipe", options.recipe, "--validation-fraction", "0.1", "--width", str(options.width)]
+    recipe = recipe_options(RECIPE, options.epochs)
+    common = ["--recipe", RECIPE, "--validation-fraction", "0.1", "--width", str(options.width)]
     common += ["--epochs", str(options.epochs), "--warmup-epochs", str(recipe["warmup_epochs"])]
     common += ["--data", options.data] if options.data else []
     found: dict[str, list[float]] = {}
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(
             {
                 **row,
-                "recipe": options.recipe,
+                "recipe": RECIPE,
                 "epochs": options.epochs,
                 "width": options.width,
                 "seeds": options.seeds,

@@ -11,6 +11,7 @@ import pytest
 
 from keras_googlenet import UserError
 from keras_googlenet.export import targets
+from keras_googlenet.run.recipes import recipe_options
 
 ROOT = Path(__file__).parents[1]
 
@@ -237,6 +238,17 @@ def test_soak_compares_the_last_quarter_with_the_second():
     assert soak.growth(rows, "open_files") == (11, 16)
 
 
+@pytest.mark.usefixtures("benchmarks")
+def test_each_change_of_the_ablation_changes_one_ingredient_of_the_recipe():
+    import ablation
+
+    recipe = set(recipe_options(ablation.RECIPE)["augment"])
+    for change, options in ablation.CHANGES.items():
+        if options.startswith("--augment"):
+            changed = recipe ^ set(options.split()[1:])
+            assert len(changed) == (2 if "instead" in change else 1), change
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("benchmarks")
 def test_ablation(photographs, tmp_path, capsys):
@@ -250,7 +262,7 @@ def test_ablation(photographs, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["change"] for row in rows] == [ablation.UNCHANGED, "no flips"]
     config = json.loads((tmp_path / "runs/no_flips-0/config.json").read_text())
-    assert config["augment"] == ["translate", "cutout"]
+    assert config["augment"] == ["translate"]
     assert capsys.readouterr().out.count("+0.00 points") >= 2
 
 
