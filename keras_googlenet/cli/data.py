@@ -125,6 +125,7 @@ def inspect(
     projection: Literal["pca", "tsne"] = "pca",
     images: int = 500,
     seed: int = 0,
+    tfds_manual_dir: Path | None = None,
 ) -> None:
     """Inspect one or two data sets: counts, sizes, duplicates, leakage between parts, pictures.
 
@@ -148,6 +149,8 @@ def inspect(
         Maximum number of images per set whose features are drawn.
     seed
         Random seed for the choice of images, the split, and an untrained network.
+    tfds_manual_dir
+        Folder with the original files of a TensorFlow data set, to build it without a download.
     """
     for name in data:
         check_data(name)
@@ -166,6 +169,7 @@ def inspect(
             projection=projection,
             images=images,
             seed=seed,
+            tfds_manual_dir=tfds_manual_dir,
         )
     for name, found in report["sets"].items():
         say(table(name, found))

@@ -28,6 +28,7 @@ def evaluate(
     variant: str = "paper",
     batch_size: int = 64,
     recorded_split: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    tfds_manual_dir: Path | None = None,
     to: Path | None = None,
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -58,6 +59,8 @@ def evaluate(
         Number of crops per step.
     recorded_split
         If the run's images have changed, use the recorded files that still exist.
+    tfds_manual_dir
+        Folder with the original files of a TensorFlow data set, to build it without a download.
     to
         Folder for the report, which must not exist; by default a new one in the run's folder. Without --to,
         published weights, networks of the package and runs at an address get no report.
@@ -89,6 +92,7 @@ def evaluate(
         variant=variant,
         batch_size=batch_size,
         recorded_split=recorded_split,
+        tfds_manual_dir=tfds_manual_dir,
         to=to,
     )
     if as_json:

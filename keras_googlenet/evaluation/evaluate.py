@@ -70,6 +70,7 @@ def evaluate(
     variant: str = "paper",
     batch_size: int = 64,
     recorded_split: bool = False,
+    tfds_manual_dir: Path | None = None,
     to: Path | None = None,
 ) -> Evaluation:
     """Measure a run, published weights, or several runs whose probabilities are averaged.
@@ -89,6 +90,7 @@ def evaluate(
         variant: With `"imagenet"`: the variant.
         batch_size: Number of crops per step.
         recorded_split: If the run's data has changed, use the recorded files that still exist.
+        tfds_manual_dir: Folder with the original files of a TensorFlow data set, to build it offline.
         to: Folder to create for the report, its pictures and `evaluation.json`; by default no report is
             written.
 
@@ -98,8 +100,10 @@ def evaluate(
     _check(part=part, crops=crops, views=views, batch_size=batch_size, to=to)
     if recorded_split and data is not None:
         raise UserError("expected `recorded_split` without `data`: it is of what the run was trained on")
+    if tfds_manual_dir is not None and isinstance(data, ImageData):
+        raise UserError("expected no `tfds_manual_dir` with `data` that is open: it is for tfds:NAME")
     data = str(data) if isinstance(data, Path) else data
-    networks, images = _prepare([run, *ensemble], variant, data, part, recorded_split)
+    networks, images = _prepare([run, *ensemble], variant, data, part, recorded_split, tfds_manual_dir)
     for network in networks:
         _check_square(network, crops)
     with _new_folder(to):
@@ -139,6 +143,7 @@ def _prepare(
     data: str | ImageData | None,
     part: str | None,
     recorded_split: bool,
+    tfds_manual_dir: Path | None,
 ) -> tuple[list[Network], Images]:
     """Load what takes part, and the images with labels in its order of classes."""
     spec = imagenet_spec(variant, aux_heads=False) if names[0] == IMAGENET else None
@@ -150,14 +155,14 @@ def _prepare(
     networks = [_of_run(*each) for each in zip(of_runs, folders, runs, strict=True)]
     if spec is None:
         images = (
-            own_images(folders, part, recorded_split=recorded_split)
+            own_images(folders, part, recorded_split=recorded_split, tfds_manual_dir=tfds_manual_dir)
             if data is None
-            else named_images(data, part, folders[0])
+            else named_images(data, part, folders[0], tfds_manual_dir)
         )
         return networks, in_order(images, runs[0].class_names, of_runs[0])
     if data is None:
         raise UserError("expected `data` to measure published weights on: a folder of images for each class")
-    images = named_images(data, part, None)
+    images = named_images(data, part, None, tfds_manual_dir)
     network = _published(spec, images)
     if runs:
         check_same_classes(of_runs[0], runs[0].class_names, images.data, images.class_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,33 @@ class Images:
     part: Part
 
 
-def own_images(folders: Sequence[Path], part_name: str | None, *, recorded_split: bool = False) -> Images:
+def own_images(
+    folders: Sequence[Path],
+    part_name: str | None,
+    *,
+    recorded_split: bool = False,
+    tfds_manual_dir: Path | None = None,
+) -> Images:
     """A part of the runs' data, in its recorded split.
 
     Args:
         folders: The runs'.
         part_name: One of `PARTS`; `None` for the test part.
         recorded_split: If the data has changed, use the recorded files that still exist.
+        tfds_manual_dir: As for `load_data`, instead of the recorded one.
 
     Raises:
         UserError: The data is missing or has changed, or this part is not the same for all runs.
     """
     part_name = part_name or PARTS[0]
     configs = [run_folder.load_config(folder) for folder in folders]
-    images = _own(folders[0], configs[0], part_name, recorded_split)
+    opened = partial(
+        _own, part_name=part_name, recorded_split=recorded_split, tfds_manual_dir=tfds_manual_dir
+    )
+    images = opened(folders[0], configs[0])
     for folder, config in zip(folders, configs, strict=True):
         differ = DIVISION & set(config.differences(configs[0]))
-        if differ and not _same(images.part, _own(folder, config, part_name, recorded_split).part):
+        if differ and not _same(images.part, opened(folder, config).part):
             raise UserError(
                 f"{folder} has other {part_name} images than {folders[0]}, so it may have been trained on "
                 "some of those: name images that are new to all with `data`"
@@ -62,13 +73,16 @@ def own_images(folders: Sequence[Path], part_name: str | None, *, recorded_split
     return images
 
 
-def named_images(data: str | ImageData, part_name: str | None, run: Path | None) -> Images:
+def named_images(
+    data: str | ImageData, part_name: str | None, run: Path | None, tfds_manual_dir: Path | None = None
+) -> Images:
     """Images that the user names.
 
     Args:
         data: A name that `load_data` takes, or an `ImageData`.
         part_name: One of `PARTS`; `None` for the test part, or all images of an undivided folder.
         run: A run's folder: data without parts is split with its options.
+        tfds_manual_dir: As for `load_data`.
 
     Raises:
         UserError: The data cannot be used.
@@ -76,9 +90,11 @@ def named_images(data: str | ImageData, part_name: str | None, run: Path | None)
     chosen = part_name or PARTS[0]
     if isinstance(data, ImageData):
         return _part("arrays", data, chosen)
-    if source_of(data) is FOLDER and part_name is None and not _is_divided(data):
+    if source_of(data) is FOLDER and part_name is None and tfds_manual_dir is None and not _is_divided(data):
         return Images(data, "all", *labeled_folder(data_folder(data)))
-    return _part(data, load_data(data) if run is None else _load(data, run_folder.load_config(run)), chosen)
+    if run is None:
+        return _part(data, load_data(data, tfds_manual_dir=tfds_manual_dir), chosen)
+    return _part(data, _load(data, run_folder.load_config(run), tfds_manual_dir), chosen)
 
 
 def in_order(images: Images, class_names: tuple[str, ...], network: str) -> Images:
@@ -112,11 +128,13 @@ def check_same_classes(
     )
 
 
-def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) -> Images:
+def _own(
+    folder: Path, config: RunConfig, *, part_name: str, recorded_split: bool, tfds_manual_dir: Path | None
+) -> Images:
     if config.data is None:
         raise UserError(f"{folder} was trained on arrays, which it does not keep: name images with `data`")
     try:
-        loaded = _load(config.data, config)
+        loaded = _load(config.data, config, tfds_manual_dir)
     except UserError as error:
         raise UserError(
             f"cannot open what {folder} was trained on: {error}; name others with `data`"
@@ -135,11 +153,13 @@ def _own(folder: Path, config: RunConfig, part_name: str, recorded_split: bool) 
     return _part(config.data, loaded, part_name)
 
 
-def _load(data: str, config: RunConfig) -> ImageData:
+def _load(data: str, config: RunConfig, tfds_manual_dir: Path | None) -> ImageData:
     kept = set(source_of(data).options) - ({"test_split"} if _is_divided(data) else set())
     if data != config.data:
         kept -= {"groups"}  # it names the files of the run's own data
     dropped: dict[str, Any] = {name: None for name in OF_SOME if name not in kept}
+    if tfds_manual_dir is not None:
+        dropped["tfds_manual_dir"] = tfds_manual_dir
     return open_data(replace(config, data=data, **dropped))
 
 

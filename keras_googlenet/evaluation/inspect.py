@@ -14,7 +14,7 @@ import numpy as np
 from keras_googlenet.data.groups import PAIRS
 from keras_googlenet.data.inspection import Place, image_name, inspect_images, parts_of, pixels
 from keras_googlenet.data.parts import ImageData
-from keras_googlenet.data.sources import load_data
+from keras_googlenet.data.sources import load_data, source_of
 from keras_googlenet.errors import UserError, checked_names
 from keras_googlenet.evaluation.features import (
     FeatureNetwork,
@@ -44,6 +44,7 @@ def inspect(
     projection: str = "pca",
     images: int = 500,
     seed: int = 0,
+    tfds_manual_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Inspect one data set, or compare two.
 
@@ -58,6 +59,7 @@ def inspect(
         projection: `"pca"` or `"tsne"`.
         images: Maximum number of images per set whose features are drawn; each class has its share.
         seed: Random seed of the choice of images, of the data's split, and of an untrained network.
+        tfds_manual_dir: Folder with the original files of TensorFlow data sets, to build them offline.
 
     Returns:
         The content of `inspection.json`: `sets`, the result of `data.inspection.inspect_images` by name, and
@@ -67,7 +69,13 @@ def inspect(
         UserError: An argument is not as above, or `to` is not a new or empty folder; nothing is written.
     """
     _check_arguments(names, to, projection, images, seed)
-    sets = {name: load_data(name, seed=seed, skip_corrupt=True) for name in names}
+    by_hand = {name: tfds_manual_dir for name in names if "tfds_manual_dir" in source_of(name).options}
+    if tfds_manual_dir is not None and not by_hand:
+        raise UserError("expected no `tfds_manual_dir` without data such as tfds:cifar10")
+    sets = {
+        name: load_data(name, seed=seed, skip_corrupt=True, tfds_manual_dir=by_hand.get(name))
+        for name in names
+    }
     for name, data in sets.items():
         if class_name is not None and class_name not in data.class_names:
             raise UserError(

@@ -285,25 +285,30 @@ def page(
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """The learning curves of all runs, one panel each."""
-    columns = min(COLUMNS, len(results))
-    rows = -(-len(results) // columns)
+    """The learning curves of all runs; those that differ only in their seed share a panel."""
+    groups = by_seed(results)
+    columns = min(COLUMNS, len(groups))
+    rows = -(-len(groups) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
     fields = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, result in zip(fields, results, strict=False):
-        epochs = range(1, len(result.accuracy()) + 1)
-        axes.plot(epochs, result.accuracy(), ".-", label="training")
-        if result.accuracy("val_"):
-            axes.plot(epochs, result.accuracy("val_"), ".-", label="validation")
-        axes.axhline(result.summary["test_accuracy"], color="gray", linestyle=":", label="test, at the end")
-        axes.set_title(shortened(result.name), fontsize=10, **AS_WRITTEN)
+    for axes, group in zip(fields, groups, strict=False):
+        for result in group:
+            epochs = range(1, len(result.accuracy()) + 1)
+            axes.plot(epochs, result.accuracy(), ".-", color="C0", label="training")
+            if result.accuracy("val_"):
+                axes.plot(epochs, result.accuracy("val_"), ".-", color="C1", label="validation")
+            tested = result.summary["test_accuracy"]
+            axes.axhline(tested, color="gray", linestyle=":", label="test, at the end")
+        seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
+        axes.set_title(shortened(group[0].name) + seeds, fontsize=10, **AS_WRITTEN)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-    for axes in fields[len(results) :]:
+    for axes in fields[len(groups) :]:
         axes.set_axis_off()
     fields[0].set_ylabel("accuracy of the main head")
-    fields[0].legend(fontsize=8)
+    named = dict(zip(*reversed(fields[0].get_legend_handles_labels()), strict=True))
+    fields[0].legend(named.values(), named.keys(), fontsize=8)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
 

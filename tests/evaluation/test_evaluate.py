@@ -1,8 +1,11 @@
 import json
+from dataclasses import replace
+from unittest.mock import ANY
 
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from conftest import CLASSES
 from PIL import Image
 
@@ -20,6 +23,25 @@ from keras_googlenet.images import decoder
 from keras_googlenet.images.numpy import decode
 from keras_googlenet.network.surgery import strip_aux
 from keras_googlenet.run import folder as run_folder
+
+
+class ByHand(tfds.core.GeneratorBasedBuilder):
+    """Registers `by_hand`: a folder like `image_folder` that its users download themselves."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "a folder for each class"
+
+    def _info(self):
+        features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=CLASSES)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, downloads):
+        return {"train": self._generate_examples(downloads.manual_dir)}
+
+    def _generate_examples(self, folder):
+        for file in sorted(folder.glob("*/*.png")):
+            image = np.asarray(Image.open(file).convert("RGB"))
+            yield f"{file.parent.name}/{file.name}", {"image": image, "label": file.parent.name}
 
 
 @pytest.fixture
@@ -237,6 +259,25 @@ def test_parts_of_named_data(run, image_folder, tmp_path):
     )
     for data, part, count in cases:
         assert images.named_images(str(data), part, run).part.count == count
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["the run's data", "named data"])
+def test_a_set_is_built_of_files_downloaded_by_hand(
+    recorded, run, make_run, image_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "sets"))
+    of_folder = evaluate(run, image_folder, part="train")
+    if recorded:
+        run, data = make_run("of_set", data="tfds:by_hand"), None
+    else:
+        data = "tfds:by_hand"
+    with pytest.raises(UserError, match="could not download and prepare"):
+        evaluate(run, data, part="train")
+    with pytest.raises(UserError, match="no folder at"):
+        evaluate(run, data, part="train", tfds_manual_dir=tmp_path / "missing")
+    of_set = evaluate(run, data, part="train", tfds_manual_dir=image_folder)
+    assert of_set.images == of_folder.images
+    assert evaluate(run, data, part="train") == replace(of_set, seconds=ANY)
 
 
 def test_data_that_has_changed_since_is_refused(make_run, tmp_path):

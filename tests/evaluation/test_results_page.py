@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from keras_googlenet import RunConfig, UserError
 from keras_googlenet.cli import app
@@ -48,7 +49,7 @@ def test_the_command_writes_what_a_run_left(command, finished_run, tmp_path):
     assert (to / "results.md").stat().st_mtime_ns == before
 
 
-def test_runs_that_differ_in_their_seed_share_a_row(finished_run):
+def test_runs_that_differ_in_their_seed_share_a_row_and_a_panel(finished_run, tmp_path, monkeypatch):
     one = results_page.read_result(finished_run)
     other = replace(one, config=replace(one.config, seed=1), summary=one.summary | {"test_accuracy": 0.25})
     page = results_page.page([one, other], "c.png")
@@ -57,6 +58,19 @@ def test_runs_that_differ_in_their_seed_share_a_row(finished_run):
     assert f"**{mean:.4f}** ±" in page
     assert "seed 0 (" in page
     assert "1 (0.2500)" in page
+
+    figures = []
+
+    def recorded(**options):
+        figures.append(Figure(**options))
+        return figures[0]
+
+    monkeypatch.setattr(results_page, "Figure", recorded)
+    results_page.draw([one, other], tmp_path / "curves.png")
+    (axes,) = figures[0].axes
+    assert axes.get_title() == "finished (2 seeds)"
+    assert len(axes.get_legend().get_texts()) == len({line.get_label() for line in axes.lines})
+    assert len(axes.lines) == 2 * len(axes.get_legend().get_texts())
 
 
 def test_command_makes_the_same_run(finished_run):
