@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or later, with venv, and the package index.
+# `make demo` and `make test` need Python 3.11 to 3.13, with venv, and the package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

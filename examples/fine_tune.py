@@ -2,10 +2,12 @@
 
     python examples/fine_tune.py FOLDER --weights imagenet --variant torchvision
     python examples/fine_tune.py FOLDER --weights runs/first
+    python examples/fine_tune.py FOLDER --weights cifar10 --freeze 4b
 
-FOLDER holds one folder of images for each class. The first run freezes everything up to block 4e; the second
+FOLDER holds one folder of images for each class. The first run freezes everything up to a block; the second
 starts from its weights and trains all layers, at a tenth of the rate. The network, its input size and its
-channels are those of the run in `--weights`, unless options override them.
+channels are those of the run in `--weights`, unless options override them. Rerun to finish after an
+interruption.
 """
 
 import argparse
@@ -21,7 +23,8 @@ from keras_googlenet.errors import reported
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="one folder of images for each class")
-    parser.add_argument("--weights", default="imagenet", help='"imagenet", or the folder of a run')
+    parser.add_argument("--weights", default="imagenet", help='"imagenet", cifar10, or the folder of a run')
+    parser.add_argument("--freeze", default="4e", help="the last block to freeze at first (4e)")
     parser.add_argument("--variant", help='by default that of the run, and "torchvision" for "imagenet"')
     parser.add_argument("--runs", type=Path, default=Path("runs/fine_tune"))
     parser.add_argument("--image-size", type=int, help="by default that of the run, else 224")
@@ -36,13 +39,16 @@ def main() -> None:
         data=options.folder,
         run=options.runs / "heads",
         weights=options.weights,
-        freeze="4e",
+        freeze=options.freeze,
         learning_rate=0.01,
         epochs=options.epochs,
         **network,
     )
-    train(first)
-    train(replace(first, run=options.runs / "all", weights=str(first.run), freeze=None, learning_rate=0.001))
+    train(first, resume=True)
+    everything = replace(
+        first, run=options.runs / "all", weights=str(first.run), freeze=None, learning_rate=0.001
+    )
+    train(everything, resume=True)
 
 
 if __name__ == "__main__":

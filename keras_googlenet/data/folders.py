@@ -27,7 +27,12 @@ from keras_googlenet.images.files import (
 )
 from keras_googlenet.text import listed, say
 
-PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # their folders
+PARTS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+"""The names of each part's folder, in lower case; a folder's own may be in any case."""
 TEST_FRACTION = 0.2  # of a folder that names no test part
 
 Files = list[tuple[Path, int]]
@@ -44,7 +49,7 @@ def folder_data(
     groups: Path | None = None,
 ) -> ImageData:
     """Open a folder of class folders; see `sources.load_data`."""
-    if test_split is not None and (folder / "train").is_dir():
+    if test_split is not None and part_folders(folder):
         raise UserError(f"{folder} is divided into train/ and more: expected no `test_split` for it")
     class_names, found = files_of_parts(folder)
     if test_split is not None:
@@ -77,22 +82,43 @@ def folder_data(
     )
 
 
+def part_folders(folder: Path) -> dict[str, Path]:
+    """The folders of a divided folder's parts; none if it is not divided: `train/` then has no class folders.
+
+    Raises:
+        UserError: A part has two folders.
+    """
+    named: dict[str, list[Path]] = {
+        part: [path for path in _folders_in(folder) if path.name.lower() in names]
+        for part, names in PARTS.items()
+    }
+    if not any(_folders_in(path) for path in named["train"]):
+        return {}
+    for part, paths in named.items():
+        if len(paths) > 1:
+            raise UserError(f"expected one folder of {part} images in {folder}, found {listed(paths)}")
+    return {part: path for part, paths in named.items() for path in paths}
+
+
 def files_of_parts(folder: Path) -> tuple[tuple[str, ...], dict[str, Files]]:
     """Class names, and the labeled files of each part that the folder has; all are "train" if it has none.
 
     Raises:
         UserError: It is not a folder of class folders, divided or not.
     """
-    if not (folder / "train").is_dir():
+    parted = part_folders(folder)
+    if not parted:
         class_names = _class_names(folder)
         return class_names, {"train": label_files(folder, class_names)}
-    class_names = _class_names(folder / "train")
-    found = {}
-    for part, names in PARTS.items():
-        for name in names:
-            if (folder / name).is_dir():
-                found[part] = label_files(folder / name, class_names)
-    return class_names, found
+    if unused := sorted(
+        {path.name for path in _folders_in(folder)} - {path.name for path in parted.values()}
+    ):
+        say(
+            f"{folder} is divided into {', '.join(PARTS)}; not used: {listed(unused)}",
+            file=sys.stderr,
+        )
+    class_names = _class_names(parted["train"])
+    return class_names, {part: label_files(path, class_names) for part, path in parted.items()}
 
 
 def labeled_folder(folder: Path) -> tuple[tuple[str, ...], Part]:
@@ -220,12 +246,12 @@ def _keep_groups_whole(found: dict[str, Files], group_of: dict[Path, int], folde
         )
 
 
-def _class_folders(folder: Path) -> list[Path]:
+def _folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(path.name for path in _class_folders(folder))
+    names = tuple(path.name for path in _folders_in(folder))
     if len(names) < 2:
         found = f"only {names[0]!r}" if names else "none"
         raise UserError(
@@ -242,7 +268,7 @@ def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
     Raises:
         UserError: A class has no image, or a folder is named after none.
     """
-    unknown = sorted({path.name for path in _class_folders(folder)} - set(class_names))
+    unknown = sorted({path.name for path in _folders_in(folder)} - set(class_names))
     if unknown:
         raise UserError(f"{folder} has class folders that training does not: {', '.join(unknown)}")
     files, others = [], []

@@ -147,8 +147,8 @@ def load_data(
         data: A name that one of `SOURCES` knows, such as `"sample"` or `"tfds:NAME[:CONFIG]"`, or the
             path of a folder with one folder of JPEG, PNG, BMP, WebP or GIF images for each class, or its
             address in object storage, such as `s3://bucket/photos`, which is copied into the cache. The
-            folder may be divided into `train/`, `test/` and `validation/` (or `val/`); else a fifth of each
-            class is held out for the test.
+            folder may be divided into `train/`, `test/` and `validation/` (or `val/`, `valid/`); else a
+            fifth of each class is held out for the test.
         validation_fraction: Share of the training images kept out of training, for validation,
             where the data set names no validation part. Stratified by class.
         seed: Random seed of the splits.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -163,6 +164,8 @@ def _prepare(
     if data is None:
         raise UserError("expected `data` to measure published weights on: a folder of images for each class")
     images = named_images(data, part, None, tfds_manual_dir)
+    if isinstance(data, str):
+        _check_wordnet(images)
     network = _published(spec, images)
     if runs:
         check_same_classes(of_runs[0], runs[0].class_names, images.data, images.class_names)
@@ -217,6 +220,16 @@ def _check_square(network: Network, crops: int) -> None:
         raise UserError(
             f"expected 1 crop: {crops} are squares, and {network.name} takes images of {height} x {width}"
         )
+
+
+def _check_wordnet(images: Images) -> None:
+    """Refuse class folders whose sorted order may not be that of ImageNet's labels."""
+    for name in images.class_names:
+        if not re.fullmatch(r"n\d{8}", name):
+            raise UserError(
+                f"expected class folders in {images.data} named by their WordNet ids, such as n01440764, "
+                f"because the labels of published weights are in their order; found {name}"
+            )
 
 
 def _published(spec: WeightsSpec, chosen: Images) -> Network:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_googlenet.data.folders import labeled_folder
+from keras_googlenet.data.folders import labeled_folder, part_folders
 from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.data.sources import FOLDER, OF_SOME, load_data, source_of
 from keras_googlenet.errors import UserError
@@ -164,7 +164,7 @@ def _load(data: str, config: RunConfig, tfds_manual_dir: Path | None) -> ImageDa
 
 
 def _is_divided(data: str) -> bool:
-    return (data_folder(data) / "train").is_dir()
+    return source_of(data) is FOLDER and bool(part_folders(data_folder(data)))
 
 
 def _part(data: str, loaded: ImageData, part_name: str) -> Images:

@@ -223,8 +223,9 @@ def imagenet_paper() -> Options:
     keras-googlenet train --recipe imagenet_paper --data imagenet --run runs/imagenet_paper
 
     Source: bvlc_googlenet's quick_solver.prototxt: 60 epochs of batches of 32, polynomial decay of power
-    0.5, biases at twice the rate; the augmentation and averaging are the paper's, section 6. It takes days
-    on a GPU and was not run here.
+    0.5, biases at twice the rate; the augmentation and averaging are the paper's, section 6. The paper lowers
+    the rate by 4% every 8 epochs and subtracts the mean image; here, as with all variants that are trained
+    from scratch, pixels are scaled to -1..1. It takes days on a GPU and was not run here.
     """
     return {
         "variant": "paper",

@@ -74,8 +74,10 @@ class TuneConfig:
         if training.batch_size == "auto":
             raise UserError("expected a number as `batch_size`: the same for networks of all widths")
         if training.whiten or training.identity_start or training.head_scale != 1:
+            by_recipe = f" (the recipe {training.recipe} sets them)" if training.recipe else ""
             raise UserError(
-                "expected no `whiten`, `identity_start` or `head_scale`: a search starts all at random"
+                f"expected `whiten` and `identity_start` to be false and `head_scale` to be 1{by_recipe}: a "
+                "search starts all networks at random"
             )
         if training.weights is not None or training.freeze is not None:
             raise UserError(

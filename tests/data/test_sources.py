@@ -221,10 +221,33 @@ def test_corrupt_images_are_left_out_on_request(tmp_path, capsys):
     assert "skipped 1 of 13 images" in capsys.readouterr().err
 
 
-def test_val_is_another_name_of_validation(tmp_path):
-    for name, count in (("train", 5), ("val", 2), ("test", 3)):
+@pytest.mark.parametrize(
+    "names", [("train", "val", "test"), ("Train", "VALID", "Test"), ("training", "Validation", "testing")]
+)
+def test_parts_have_other_names(names, tmp_path, capsys):
+    for name, count in zip(names, (5, 2, 3), strict=True):
         write_images(tmp_path / name, ["cat", "dog"], count)
+    (tmp_path / "__MACOSX").mkdir()
     assert [part.count for part in parts(load_data(str(tmp_path)))] == [10, 4, 6]
+    assert not capsys.readouterr().err
+
+
+def test_folders_beside_the_parts_are_named(tmp_path, capsys):
+    write_images(tmp_path, ["train/cat", "train/dog", "dev/cat", "unlabeled"], 5)
+    load_data(str(tmp_path))
+    said = f"{tmp_path} is divided into train, validation, test; not used: dev, unlabeled\n"
+    assert capsys.readouterr().err == said
+
+
+def test_two_folders_of_a_part_are_refused(tmp_path):
+    write_images(tmp_path, ["train/cat", "train/dog", "val/cat", "val/dog", "valid/cat", "valid/dog"], 5)
+    message = f"expected one folder of validation images in {tmp_path}, found {tmp_path / 'val'}, "
+    assert load_error(tmp_path).startswith(message)
+
+
+def test_a_class_may_be_named_train(tmp_path):
+    write_images(tmp_path, ["plane", "train"], 5)
+    assert load_data(str(tmp_path)).class_names == ("plane", "train")
 
 
 def test_a_rule_names_the_test_images(tmp_path, on_disk):

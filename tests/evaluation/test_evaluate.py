@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -332,9 +333,13 @@ def test_crops_are_square(make_run, image_folder):
         evaluate(wide, image_folder, crops=10)
 
 
-def test_imagenet_needs_a_thousand_folders(image_folder):
-    with pytest.raises(UserError, match=r"expected 1000 class folders .*found 2"):
+def test_imagenet_needs_a_thousand_folders_of_wordnet(image_folder, tmp_path):
+    with pytest.raises(UserError, match=r"named by their WordNet ids, such as n01440764.*; found Ankle boot"):
         evaluate("imagenet", image_folder)
+    for number, name in enumerate(CLASSES):
+        shutil.copytree(image_folder / name, tmp_path / f"n{number:08}")
+    with pytest.raises(UserError, match=r"expected 1000 class folders .*found 2"):
+        evaluate("imagenet", tmp_path)
     with pytest.raises(UserError, match="expected `data` to measure published weights on"):
         evaluate("imagenet")
 
