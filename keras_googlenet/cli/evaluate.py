@@ -23,7 +23,7 @@ def evaluate(
     part: Literal["test", "validation", "train"] | None = None,
     crops: Literal[1, 10, 144] = 1,
     views: Literal[1, 2, 6] = 1,
-    ensemble: Annotated[tuple[Path, ...], cyclopts.Parameter(consume_multiple=True, negative="")] = (),
+    ensemble: Annotated[tuple[str, ...], cyclopts.Parameter(consume_multiple=True, negative="")] = (),
     weights: str | None = None,
     variant: str = "paper",
     batch_size: int = 64,
@@ -50,7 +50,7 @@ def evaluate(
         Average the probabilities of this many views: 1 (the image), 2 (and its mirror image), 6 (and
         one-pixel shifts). The accuracy of the image alone is reported too.
     ensemble
-        Further runs to average the probabilities with.
+        Further runs, or networks of the package, to average the probabilities with.
     weights
         Instead of a run: "imagenet" for the published weights of a variant, or a network of the package.
     variant

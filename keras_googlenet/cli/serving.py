@@ -219,8 +219,7 @@ def predict(
     found = None if model is None else local(model)
     if found is not None and found.is_file():
         format_of(found)
-    if found is not None and _is_version(found):
-        version_folder(found)
+    version = version_folder(found) if found is not None and _is_version(found) else None
     of_json = as_json or (to is not None and to.suffix != ".csv")
     classes = top or (TOP_K if of_json else 1)
     if to is not None:
@@ -231,6 +230,7 @@ def predict(
         if to is not None:
             job = {
                 "model": str(model or url or weights),
+                "version": None if version is None else version.name,  # a newer one may come before a rerun
                 "images": list(images),
                 "top": classes,
                 "every": every,

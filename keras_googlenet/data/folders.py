@@ -25,6 +25,7 @@ from keras_googlenet.images.files import (
     visible_files,
     with_suffix,
 )
+from keras_googlenet.images.spec import MAX_PIXELS
 from keras_googlenet.text import listed, say
 
 PARTS = {
@@ -58,7 +59,7 @@ def folder_data(
     found = {part: [file for file in files if file[0] not in broken] for part, files in found.items()}
 
     paths = [path for files in found.values() for path, _ in files]
-    numbers = groups_of(paths, folder, groups, duplicates=group_duplicates)
+    numbers = groups_of(paths, folder, groups, duplicates=group_duplicates, skipped=broken)
     group_of = dict(zip(paths, numbers.tolist(), strict=True)) if numbers is not None else {}
     if group_of:
         _keep_groups_whole(found, group_of, folder)
@@ -74,7 +75,7 @@ def folder_data(
         names_missing = ", ".join(class_names[label] for label in sorted(missing))
         raise UserError(
             f"too few images in {folder}: none is left to train on for {names_missing} once test and "
-            "validation images are set aside; add images (3 a class at least)"
+            f"test images are set aside; add images (3 {'groups ' if group_of else ''}a class at least)"
         )
     train, validation, test = (file_part(found[part]) for part in PARTS)
     return ImageData(
@@ -162,7 +163,7 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
                 raise UserError(f"the test split {test_split!r} needs a number in each name; {path} has none")
         return [int(found[-1]) % int(every) == 0 for found in numbers]
     try:
-        text = Path(test_split).read_text("utf-8", errors="surrogateescape")  # as file names have it
+        text = Path(test_split).read_text("utf-8-sig", errors="surrogateescape")  # as file names have it
         test = {line.strip() for line in text.splitlines() if line.strip()}
     except OSError:
         raise UserError(
@@ -204,8 +205,9 @@ def check_images(paths: Sequence[Path], *, skip: bool = False) -> list[Path]:
     names = listed(found)
     if not skip:
         raise UserError(
-            f"cannot read {names}: expected {TRAINED_NAMES} images; replace or remove them, or leave "
-            "them out with `skip_corrupt`"
+            f"cannot read {names}: expected {TRAINED_NAMES} images of at most {MAX_PIXELS:,} pixels; replace "
+            "or remove them, make large ones smaller by keras-googlenet prepare, or leave them out with "
+            "`skip_corrupt`"
         )
     say(f"skipped {len(found)} of {len(paths)} images, which cannot be read: {names}", file=sys.stderr)
     return found
@@ -247,7 +249,8 @@ def _keep_groups_whole(found: dict[str, Files], group_of: dict[Path, int], folde
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in there if path.is_dir() and not is_hidden(path.name))
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -277,9 +280,10 @@ def label_files(folder: Path, class_names: tuple[str, ...]) -> Files:
         images = with_suffix(there, TRAINED)
         if not images:
             others_here = left_out(there)
+            removed = ", or remove the folder" if (folder / name).is_dir() else ""
             raise UserError(
                 f"no {TRAINED_NAMES} image in {folder / name}"
-                + (f" ({others_here})" if others_here else ": add images of this class, or remove the folder")
+                + (f" ({others_here})" if others_here else f": add images of this class{removed}")
             )
         files += [(path, label) for path in images]
         others += there

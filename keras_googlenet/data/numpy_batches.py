@@ -105,18 +105,18 @@ class _Training:
         pairs = _of_epoch(self.order, epoch)[step * size : (step + 1) * size]
         images = np.stack([self._image(index, number) for index, number in pairs])
         of_image = self.part.labels[pairs[:, 0]]
-        labels = np.eye(spec.classes, dtype="float32")[of_image]
-        labels = labels * (1 - spec.label_smoothing) + spec.label_smoothing / spec.classes
+        shares = np.eye(spec.classes, dtype="float32")[of_image]
         mixing = of_batches(spec.augment)
         if mixing:
             random = np.random.default_rng([self.order.seed, pairs[0, 1], 1])
             mix = mixing[random.integers(len(mixing))] if len(mixing) > 1 else mixing[0]
             assert mix.numpy is not None  # `check_numpy` has seen to it
-            images, labels = mix.numpy(images, labels, random)
+            images, shares = mix.numpy(images, shares, random)
+        labels = shares * (1 - spec.label_smoothing) + spec.label_smoothing / spec.classes
         result = (self.preprocessing.normalize(images), repeated(labels.astype("float32"), spec.outputs))
         if spec.class_weights is None:
             return result
-        return (*result, repeated(spec.class_weights[of_image], spec.outputs))
+        return (*result, repeated((shares @ spec.class_weights).astype("float32"), spec.outputs))
 
     def _image(self, index: int, number: int) -> np.ndarray:
         pixels = np.rint(load(self.part, index, self.preprocessing))  # as tf.data holds it in memory

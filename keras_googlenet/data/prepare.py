@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -73,6 +74,9 @@ def prepare(
     if not images:
         raise UserError(f"no image in {source}: expected files named {NAMES}")
 
+    names_of = Counter(map(prepared_name, images))
+    if doubles := [file for file in images if names_of[prepared_name(file)] > 1]:
+        raise UserError(f"{listed(doubles)} in {source} would get the same name: rename them")
     there = [file for file in images if (target / prepared_name(file)).exists()]
     is_done = partial(_is_done, source, target, size, enlarge)
     done = {file for file, fine in _each(is_done, there, "checking existing images") if fine}
@@ -168,8 +172,8 @@ def _write(
     source: Path, target: Path, size: int, quality: int, enlarge: bool, file: Path
 ) -> Literal["resized", "copied"] | ValueError:
     """Prepare one file; returns what was done, or why the file could not be read."""
-    encoded = (source / file).read_bytes()
     try:
+        encoded = (source / file).read_bytes()
         pixels = _pixels(encoded, file)
         shorter = min(pixels.shape[:2])
         copied = shorter == size or (shorter < size and not enlarge)
@@ -178,6 +182,8 @@ def _write(
             encoded = _encode(resized, encoded.startswith(JPEG_MAGIC), quality)
     except ValueError as error:
         return error
+    except OSError as error:  # such as a broken link
+        return ValueError(error.strerror or str(error))
     staged, final = target / STAGING / uuid.uuid4().hex, target / prepared_name(file)
     staged.write_bytes(encoded)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from keras_googlenet.data import parts
 from keras_googlenet.data.folders import TEST_FRACTION
 from keras_googlenet.data.parts import ImageData, Part, StoredImages, stratified_split
 from keras_googlenet.errors import UserError
-from keras_googlenet.text import reason
+from keras_googlenet.text import reason, say
 
 ENCODED = ("jpeg", "png")
 
@@ -36,6 +37,11 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
     if "train" not in splits:
         raise UserError(f'"tfds:{name}" has no split "train", found {", ".join(splits)}')
     found = {split: _part(builder, split) for split in ("train", "validation", "test") if split in splits}
+    for split in [split for split, part in found.items() if (part.labels < 0).any()]:
+        if split == "train":
+            raise UserError(f'"tfds:{name}" has training images without a label')
+        say(f"tfds:{name}: its {split} images have no labels and are not used", file=sys.stderr)
+        del found[split]
     for split, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
         if split not in found:
             kept, held = stratified_split(found["train"].labels, fraction, seed)

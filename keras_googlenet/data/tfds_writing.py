@@ -17,6 +17,7 @@ from keras_googlenet.data.prepare import as_png
 from keras_googlenet.data.sources import TFDS
 from keras_googlenet.errors import UserError
 from keras_googlenet.files import held_new, sync
+from keras_googlenet.images.files import JPEG
 from keras_googlenet.images.headers import is_other
 from keras_googlenet.storage.place import address
 from keras_googlenet.text import reason
@@ -24,7 +25,6 @@ from keras_googlenet.text import reason
 VERSION = "1.0.0"
 SHARD_BYTES = 200_000_000
 IMAGES_AT_ONCE = 64  # in memory
-JPEG_NAMES = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _write(made: Path, name: str, class_names: tuple[str, ...], found: dict[str,
     import tensorflow_datasets as tfds
 
     paths = [path for files in found.values() for path, _ in files]
-    is_jpeg = all(path.suffix.lower() in JPEG_NAMES for path in paths)
+    is_jpeg = all(path.suffix.lower() in JPEG for path in paths)
     # What the bytes are decides at decoding; this is what TFDS itself would write.
     image = tfds.features.Image(encoding_format="jpeg" if is_jpeg else "png")
     label = tfds.features.ClassLabel(names=class_names)

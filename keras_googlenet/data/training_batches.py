@@ -56,11 +56,10 @@ def training_batches(
     def finish(images: Tensor, of_image: Tensor, numbers: Tensor) -> tuple[Any, ...]:
         # Negative, so that no batch shares its seed with an image.
         seed = tf.stack([tf.constant(order.seed, tf.int64), -1 - numbers[0]])
-        one_hot = smooth(tf.one_hot(of_image, spec.classes), spec.label_smoothing)
-        images, one_hot = mix(tf.cast(images, tf.float32), one_hot, seed)
-        batch = [preprocessing.normalize(images), one_hot]
+        images, shares = mix(tf.cast(images, tf.float32), tf.one_hot(of_image, spec.classes), seed)
+        batch = [preprocessing.normalize(images), smooth(shares, spec.label_smoothing)]
         if of_class is not None:
-            batch.append(tf.gather(of_class, of_image))
+            batch.append(tf.linalg.matvec(shares, of_class))  # of a mixed image, of both classes
         repeated = [(rest,) * spec.outputs if spec.outputs > 1 else rest for rest in batch[1:]]
         return (batch[0], *repeated)
 

@@ -86,15 +86,15 @@ def read_result(folder: Path) -> Result:
         metrics,
         read_notes(folder / NOTES),
         sum(layer.macs for layer in profile(load_model(folder / MODEL))),
-        with_views(folder),
+        with_views(folder, config.data),
     )
 
 
-def with_views(folder: Path) -> tuple[int, float] | None:
-    """From the test evaluation with the most views: their number, and the accuracy."""
+def with_views(folder: Path, data: str | None) -> tuple[int, float] | None:
+    """From the evaluation with the most views of the run alone on its test images: views and accuracy."""
     found = [read_evaluation(file) for file in folder.glob("evaluation*/evaluation.json")]
-    pairs = [(one.views, one.top1) for one in found if one.views > 1 and one.part == "test"]
-    return max(pairs, default=None)
+    own = [one for one in found if one.part == "test" and one.data == data and len(one.models) == 1]
+    return max(((one.views, one.top1) for one in own if one.views > 1), default=None)
 
 
 def read_evaluation(file: Path) -> Evaluation:

@@ -25,7 +25,7 @@ class Format(NamedTuple):
 
 
 FORMATS = (
-    Format("JPEG", (".jpg", ".jpeg"), "decoded"),
+    Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), "decoded"),
     Format("PNG", (".png",), "decoded"),
     Format("BMP", (".bmp",), "decoded"),
     Format("WebP", (".webp",), "decoded"),
@@ -47,7 +47,8 @@ def suffixes_of(*uses: str) -> frozenset[str]:
 
 TRAINED = suffixes_of("decoded")
 READ = suffixes_of("decoded", "converted")
-KEPT = frozenset({".jpg", ".jpeg", ".png"})  # `prepare` writes these; all else becomes PNG
+JPEG, PNG, *_ = (frozenset(each.suffixes) for each in FORMATS)
+KEPT = JPEG | PNG  # `prepare` writes these; all else becomes PNG
 *_FIRST, _LAST = (each.name for each in FORMATS if each.use == "decoded")
 TRAINED_NAMES = f"{', '.join(_FIRST)} or {_LAST}"
 HIDDEN = ("__MACOSX",)  # folders that archives bring along; and all whose names begin with a dot

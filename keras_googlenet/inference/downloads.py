@@ -47,7 +47,7 @@ def _attempt(address: str) -> bytes:
                 if len(content) > MOST_BYTES:
                     raise UserError(unreadable(address, f"it has more than {MOST_BYTES // 2**20} MiB"))
             return bytes(content)
-    except (httpx.UnsupportedProtocol, httpx.HTTPStatusError, httpx.InvalidURL) as error:
+    except (httpx.UnsupportedProtocol, httpx.HTTPStatusError, httpx.InvalidURL, UnicodeError) as error:
         raise UserError(unreadable(address, reason(error))) from None
     except httpx.HTTPError as error:  # the connection failed or ended early
         raise ServingError("UNAVAILABLE", reason(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,8 @@ def predict_to(
     Raises:
         UserError: `to` exists and is not an unfinished file of the same call, or the images have changed.
     """
+    if copy_to is not None:
+        _check_outside(copy_to, sources)
     table = table_at(to, top)
     begun = to.with_name(f"{to.name}.job")
     lock = f".{to.name}.lock"
@@ -75,6 +78,12 @@ def predict_to(
         table.finish()
         begun.unlink()
     return count, failed
+
+
+def _check_outside(copy_to: Path, sources: Sources) -> None:
+    for name in sources.names:
+        if os.path.isdir(name) and copy_to.resolve().is_relative_to(Path(name).resolve()):
+            raise UserError(f"expected `copy_to` outside of {name}, whose images the copies would join")
 
 
 def _check_same(begun: Path, job: dict[str, Any], to: Path) -> None:
@@ -123,7 +132,9 @@ def _copied(found: Iterable[Found], each: Each, folder: Path) -> Iterator[Answer
 def _copy(file: Path, target: Path) -> None:
     if target.exists():
         if target.read_bytes() != file.read_bytes():
-            raise UserError(f"{target} exists, with other content than {file}: choose another folder")
+            raise UserError(
+                f"{target} exists, with other content than {file}: rename one, or choose another folder"
+            )
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.unfinished")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -34,7 +35,7 @@ SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 
 
 class Found(NamedTuple):
-    """An image, and for a file its path relative to the folder that was passed."""
+    """An image, and for a file its path relative to the folder that was passed; of several, to its parent."""
 
     item: Item
     place: Path | None
@@ -110,12 +111,17 @@ class Sources:
         if ADDRESS.match(name):
             yield Found(Item(name, partial(downloaded, name), waits=True), None)
         elif os.path.isdir(name):
+            folder = Path(os.path.basename(os.path.abspath(name)) if self._has_folders() else "")
             for file in _images_in(Path(name)):
-                yield Found(_of_file(file), file.relative_to(name))
+                yield Found(_of_file(file), folder / file.relative_to(name))
         elif _is_video(name):
             yield from (Found(item, None) for item in _frames(name, self.every))
         else:
             yield Found(_of_file(Path(name)), Path(Path(name).name))
+
+    def _has_folders(self) -> bool:
+        """Whether there are several folders, whose images may have the same names."""
+        return sum(map(os.path.isdir, self.names)) > 1
 
     def _opened(self, name: str) -> Images:
         from keras_googlenet.data.tfds import images_of  # imports TensorFlow
@@ -166,11 +172,19 @@ def _is_list(name: str) -> bool:
 def _lines(name: str) -> Iterator[str]:
     """The lines of a list that are not empty."""
     with (
-        nullcontext(sys.stdin)
+        _standard_input()
         if name == STANDARD_INPUT
         else open(name, encoding="utf-8-sig", errors="surrogateescape")
     ) as file:
         yield from filter(None, (line.rstrip("\r\n") for line in file))
+
+
+@contextmanager
+def _standard_input() -> Iterator[TextIO]:
+    """Standard input; file names in it may be in any encoding."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    yield sys.stdin
 
 
 def _count(name: str) -> int:

@@ -232,6 +232,13 @@ class Architecture:
         names = [part.name for part in (*stages, *heads)]
         if len(set(names)) < len(names):
             raise ValueError(f"Expected names that differ; received {max(names, key=names.count)!r} twice")
+        blocks = [block.name for block in found.blocks]
+        for head in heads:
+            if head.block not in blocks:
+                raise ValueError(
+                    f"Expected the block of {head.name} to be one of {', '.join(blocks)}; received "
+                    f"{head.block!r}"
+                )
         return found
 
 

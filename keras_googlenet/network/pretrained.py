@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -32,11 +34,25 @@ def convert_file(original: Path, spec: WeightsSpec, to: Path) -> None:
     Raises:
         UserError: The file does not hold the weights of the row's variant.
     """
-    inputs = keras.Input((spec.preprocessing.height, spec.preprocessing.width, 3))
-    outputs = build(inputs, VARIANTS[spec.variant], classes=spec.classes, aux_heads=spec.aux_heads)
-    model = keras.Model(inputs, outputs, name=spec.variant)
-    convert(read(original, spec.source), spec.source, model)
-    save_weights(model, to)
+    with _keras_as_stored():
+        inputs = keras.Input((spec.preprocessing.height, spec.preprocessing.width, 3))
+        outputs = build(inputs, VARIANTS[spec.variant], classes=spec.classes, aux_heads=spec.aux_heads)
+        model = keras.Model(inputs, outputs, name=spec.variant)
+        convert(read(original, spec.source), spec.source, model)
+        save_weights(model, to)
+
+
+@contextmanager
+def _keras_as_stored() -> Iterator[None]:
+    """Build in float32 and channels last, whatever the caller's settings: later sessions read the file."""
+    policy, data_format = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(data_format)
 
 
 def load_imagenet(model: keras.Model, spec: WeightsSpec) -> list[str]:

@@ -32,12 +32,20 @@ class Progress:
     cursor: Cursor = field(default_factory=Cursor)
     rows: list[dict[str, float]] = field(default_factory=list)  # of metrics.csv, an epoch each
     seconds: float = 0.0  # of training so far
+    images: int = 0  # for training; 0 in checkpoints of earlier versions
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Progress:
         """The inverse of `dataclasses.asdict`."""
         cursor = Cursor(int(fields["cursor"]["epoch"]), int(fields["cursor"]["step"]))
-        return cls(cursor, [dict(row) for row in fields["rows"]], float(fields["seconds"]))
+        rows = [dict(row) for row in fields["rows"]]
+        return cls(cursor, rows, float(fields["seconds"]), int(fields.get("images", 0)))
+
+    def adapt(self, images: int) -> None:
+        """Start the epoch over if it has other images now, which are then in another order."""
+        if self.images not in (0, images):
+            self.cursor.step = 0
+        self.images = images
 
     def check(self, epochs: int, steps: int) -> None:
         """Refuse a state that no run of this many epochs, and steps per epoch, can reach.
@@ -95,7 +103,9 @@ def save(path: Path, model: keras.Model, progress: Progress) -> None:
             path.replace(path.with_name(PREVIOUS))  # killed here, a run resumes from that
 
 
-def restore_last(folder: Path, model: keras.Model, *, epochs: int, steps: int) -> Restored | None:
+def restore_last(
+    folder: Path, model: keras.Model, *, epochs: int, steps: int, images: int
+) -> Restored | None:
     """Put the state of a run's last checkpoint into its model, or of the previous one if the last is damaged.
 
     Args:
@@ -103,6 +113,7 @@ def restore_last(folder: Path, model: keras.Model, *, epochs: int, steps: int) -
         model: Of the same network and optimizer.
         epochs: Number of epochs of the whole run.
         steps: Number of steps per epoch.
+        images: Number of training images.
 
     Returns:
         What was restored; `None` if there is no checkpoint.
@@ -115,6 +126,7 @@ def restore_last(folder: Path, model: keras.Model, *, epochs: int, steps: int) -
     for path in (file for file in files if file.exists()):
         try:
             found = restore(path, model)
+            found.progress.adapt(images)
             found.progress.check(epochs, steps)
         except UserError as error:
             reasons.append(str(error))

@@ -39,13 +39,27 @@ class AverageStatistics(keras.callbacks.Callback):
             variable.assign(value)
 
     def measure(self, model: keras.Model) -> None:
-        """Set `model`'s batch statistics to those of its current weights."""
-        if not _statistics(model):
+        """Set `model`'s batch statistics to their mean over the batches, with its current weights."""
+        layers = _normalizations(model)
+        if not layers:
             return
-        for images, _ in self.images:
-            model(images, training=True)
+        momenta = [layer.momentum for layer in layers]
+        seen = 0
+        try:
+            for images, _ in self.images:
+                for layer in layers:  # the mean so far and this batch, by their numbers of images
+                    layer.momentum = seen / (seen + len(images))
+                model(images, training=True)
+                seen += len(images)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+
+
+def _normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in layers if layer.trainable]
 
 
 def _statistics(model: keras.Model) -> list[Any]:
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    return [variable for layer in layers for variable in layer.non_trainable_variables if layer.trainable]
+    return [variable for layer in _normalizations(model) for variable in layer.non_trainable_variables]

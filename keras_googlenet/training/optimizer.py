@@ -45,6 +45,14 @@ class SolverSGD(keras.optimizers.SGD):
         self.norm_multiplier = norm_multiplier
         self.head_multiplier = head_multiplier
 
+    def begin_at(self, step: int) -> None:
+        """Go on at a step with the model's current weights, which the average then starts from."""
+        self._iterations.assign(step)
+        if self.use_ema:
+            pairs = zip(self._trainable_variables, self._model_variables_moving_average, strict=True)
+            for variable, average in pairs:
+                average.assign(variable)
+
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         if self.l2 and len(variable.shape) > 1:
             gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.l2, variable.dtype)))

@@ -136,6 +136,8 @@ def _train(
         preprocessing = run_folder.load_preprocessing(config.run)
     else:
         preprocessing = run_preprocessing(config, data)
+    if config.early_stopping is not None and not data.validation.count:
+        raise UserError("expected no `early_stopping` without validation images, which it goes by")
     facts: dict[str, Any] = {}
     if config.batch_size == "auto":
         config, facts["bytes_per_image"] = with_largest_batch(config, preprocessing, data)
@@ -265,9 +267,11 @@ def _fit(
     others: Sequence[keras.callbacks.Callback],
 ) -> Progress:
     """Train from the last checkpoint, or from the beginning; leaves the weights to save in `model`."""
-    progress = Progress()
+    progress = Progress(images=order.count)
     running_means: dict[str, np.ndarray] = {}
-    found = checkpoint.restore_last(config.run, model, epochs=config.epochs, steps=order.steps)
+    found = checkpoint.restore_last(
+        config.run, model, epochs=config.epochs, steps=order.steps, images=order.count
+    )
     if found is not None:
         progress, running_means = found
         say(f"{config.run}: resumed after {progress.cursor.epoch} epochs, {progress.cursor.step} steps")

@@ -79,6 +79,11 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
     check_augmentations(training.augment)
     if data is None:
         data = open_data(training)
+    if not data.validation.count:
+        raise UserError(
+            "expected validation images, by which a search compares networks: set `validation_fraction`, "
+            "such as 0.1"
+        )
     preprocessing = run_preprocessing(training, data)
     size = InputSize(preprocessing.height, preprocessing.width, preprocessing.channels, len(data.class_names))
     space = search_space(config)
@@ -120,13 +125,19 @@ def search_space(config: TuneConfig) -> SearchSpace:
     """The space of a search.
 
     Raises:
-        UserError: A variant's file cannot be read, or holds no architecture.
+        UserError: A variant's file cannot be read, or holds no architecture; or two have the same name.
     """
     training = config.training
     bases = [
         architecture(replace(training, variant=name))
         for name in dict.fromkeys([training.variant, *config.variants])
     ]
+    names = [base.name for base in bases]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"expected `variants` of different names, got {max(names, key=names.count)!r} twice: change the "
+            "name in one of the files"
+        )
     if training.dropout is not None:
         bases = [replace(base, dropout=training.dropout) for base in bases]
     return SearchSpace(config.space, tuple(bases), with_defaults(config.extras, bases[0], training))

@@ -76,7 +76,7 @@ def _scaled_stage(stage: Stage, values: Values) -> Stage:
     if isinstance(stage, Conv):
         return replace(stage, filters=_scaled(stage.filters, values[f"width/{STEM}"]))
     if isinstance(stage, Inception):
-        ratio = values[f"width/{stage.name[0]}"]
+        ratio = values.get(f"width/{stage.name[0]}", 1.0)  # a stage that the first base lacks stays
         return Inception(stage.name, *(_scaled(count, ratio) for count in stage.channels))
     return stage
 

@@ -184,7 +184,7 @@ class ChannelTuner(kt.Tuner):
         last = int(hp.values.get("tuner/epochs", training.config.epochs))
         if "tuner/trial_id" in hp.values:  # Hyperband's name for the trial to start from
             model.load_weights(Path(self.get_trial_dir(hp.values["tuner/trial_id"])) / WEIGHTS)
-            model.optimizer.iterations.assign(first * training.order.steps)
+            model.optimizer.begin_at(first * training.order.steps)
         follow = FollowTrial(folder / EPOCHS, training)
         model.fit(
             **fit_data(

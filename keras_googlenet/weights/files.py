@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 
 from keras_googlenet.errors import UserError
@@ -45,11 +46,17 @@ def read_arrays(path: Path) -> Arrays:
     with h5py.File(path) as file:
         return {
             group["vars"].attrs["name"]: [
-                np.asarray(group["vars"][key]) for key in sorted(group["vars"], key=int)
+                _array(group["vars"][key]) for key in sorted(group["vars"], key=int)
             ]
             for group in file["layers"].values()
             if "vars" in group and len(group["vars"])
         }
+
+
+def _array(dataset: h5py.Dataset) -> np.ndarray:
+    """A tensor; HDF5 has no bfloat16, so Keras notes it in an attribute."""
+    is_bfloat16 = dataset.attrs.get("dtype") == "bfloat16"
+    return np.array(dataset, dtype=ml_dtypes.bfloat16) if is_bfloat16 else np.asarray(dataset)
 
 
 def load_weights(model: keras.Model, path: Path) -> list[str]:

@@ -42,7 +42,8 @@ def check_run(run: str | Path) -> None:
     """
     if not located(run).is_dir():
         raise UserError(
-            f"no run at {run}: expected the folder that `train` made{meant(str(run), shipped_names())}"
+            f"no run at {run}: expected the folder that `train` made"
+            + (meant(run, shipped_names()) if isinstance(run, str) else "")
         )
 
 
@@ -53,6 +54,8 @@ def check_network(name: str | Path) -> None:
         UserError: There is no such network.
     """
     names = [*shipped_names(), IMAGENET]
+    if isinstance(name, Path) and str(name) in names and not name.is_dir():
+        raise UserError(f"no folder at {name}: the network of that name is chosen by `weights`")
     if name not in names and not is_address(name) and not located(name).is_dir():
         raise UserError(
             f"no network {str(name)!r}: expected {', '.join(names)}, a run's folder, an exported version's, "

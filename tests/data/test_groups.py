@@ -164,3 +164,14 @@ def test_many_equal_images_leave_room_for_others(tmp_path, random, monkeypatch):
     cv2.imwrite(str(tmp_path / "21.jpg"), other)
     found = groups_of(sorted(tmp_path.iterdir()), tmp_path, None, duplicates=True)
     assert found.tolist() == [0] * 12 + [12, 12]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(
+    "content", ["file,group\ncat/0.png,a\ncat/broken.png,a\n", "first,second\ncat/broken.png,cat/0.png\n"]
+)
+def test_a_list_may_name_images_that_are_skipped(content, encoding, folder, tmp_path):
+    (folder / "cat/broken.png").write_bytes(b"no image")
+    (tmp_path / "groups.csv").write_text(content, encoding=encoding)
+    data = load_data(str(folder), groups=tmp_path / "groups.csv", skip_corrupt=True)
+    assert data.skipped == (str(folder / "cat/broken.png"),)

@@ -107,6 +107,16 @@ def test_training_batches_are_those_of_tf_data(options):
         assert_same(batch, other, atol=LEVEL)
 
 
+@pytest.mark.parametrize("pipeline", [training, numpy_pipeline], ids=["tf.data", "numpy"])
+def test_a_mixed_image_weighs_what_its_classes_do(pipeline):
+    weights = np.array([1.0, 3.0, 0.5], "float32")
+    spec = BatchSpec(classes=3, augment=("mixup",), label_smoothing=0.1, class_weights=weights)
+    _, labels, found = next(iter(pipeline.training_batches(PART, SMALL, ORDER, Cursor(), spec)))
+    shares = (np.asarray(labels) - 0.1 / 3) / 0.9
+    np.testing.assert_allclose(found, shares @ weights, rtol=1e-4)
+    assert np.unique(shares.round(3)).size > 3
+
+
 def test_each_process_takes_its_share_of_a_batch():
     shares = [Order(PART.count, 8, 3, EPOCHS, process, 2, devices=2) for process in range(2)]
     for order in shares:

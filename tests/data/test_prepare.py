@@ -232,6 +232,23 @@ def test_files_that_are_no_images_are_named_and_the_others_written(source, tmp_p
     assert len(files(tmp_path / "out")) == 4
 
 
+def test_a_broken_link_is_named_and_the_others_written(source, tmp_path):
+    (source / "train/cat/gone.png").symlink_to("nowhere.png")
+    done = prepare(source, tmp_path / "out", size=40)
+    assert done.unreadable[Path("train/cat/gone.png")] == "No such file or directory"
+    assert (tmp_path / "out/train/cat/wide.png").is_file()
+
+
+def test_images_that_would_get_one_name_are_refused(source, tmp_path, random):
+    write(source / "train/cat/0.bmp", picture(random, 60, 50, 3))
+    write(source / "train/cat/0.bmp.png", picture(random, 60, 50, 3))
+    with pytest.raises(
+        UserError, match=r"train/cat/0.bmp, train/cat/0.bmp.png in .* would get the same name"
+    ):
+        prepare(source, tmp_path / "out", size=40)
+    assert not (tmp_path / "out").exists()
+
+
 def test_too_long_an_image_is_named(tmp_path):
     write(tmp_path / "in/line.png", np.zeros((1, 3000), np.uint8))
     done = prepare(tmp_path / "in", tmp_path / "out", enlarge=True)

@@ -250,6 +250,21 @@ def test_a_class_may_be_named_train(tmp_path):
     assert load_data(str(tmp_path)).class_names == ("plane", "train")
 
 
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPEG"])
+def test_every_name_of_jpeg_files_counts(suffix, tmp_path, on_disk):
+    write_images(tmp_path, ["cat", "dog"], 5)
+    for path in find_images(tmp_path):
+        _, encoded = cv2.imencode(".jpg", cv2.imread(str(path)))
+        path.with_suffix(suffix).write_bytes(encoded.tobytes())
+    assert sum(part.count for part in parts(load_data(str(tmp_path)))) == 20
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path, on_disk):
+    write_images(tmp_path / "images", ["cat", "dog"], 6)
+    (tmp_path / "test.txt").write_text("cat/1.png\ndog/5.png\n", encoding="utf-8-sig")
+    assert load_data(str(tmp_path / "images"), test_split=str(tmp_path / "test.txt")).test.count == 2
+
+
 def test_a_rule_names_the_test_images(tmp_path, on_disk):
     write_images(tmp_path, ["cat", "dog"], 12)
     data = load_data(str(tmp_path), test_split="every:4")
@@ -381,3 +396,32 @@ def test_tfds_data_that_cannot_be_trained_on_is_named(tfds_folder, name, reason)
     message = load_error(f"tfds:{name}")
     assert f'"tfds:{name}"' in message
     assert reason in message
+
+
+class Unlabeled(tfds.core.GeneratorBasedBuilder):
+    """Registers `unlabeled`: its test images are a contest's, with the label -1; or its training images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("test", "train")]  # noqa: RUF012
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(None, None, 1))}
+        features["label"] = tfds.features.ClassLabel(names=["circle", "square"])
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, _):
+        return {split: self._generate_examples(split) for split in ("train", "test")}
+
+    def _generate_examples(self, split):
+        for index in range(50):
+            label = -1 if split == self.builder_config.name else index % 2
+            yield index, {"image": np.full((8, 9, 1), index, np.uint8), "label": label}
+
+
+def test_images_without_labels_are_not_tested_on(tfds_folder, capsys):
+    data = load_data("tfds:unlabeled:test", validation_fraction=0.1)
+    assert [part.count for part in parts(data)] == [36, 4, 10]
+    assert all(part.labels.min() == 0 for part in parts(data))
+    said = "tfds:unlabeled:test: its test images have no labels and are not used\n"
+    assert said in capsys.readouterr().err
+    assert load_error("tfds:unlabeled:train") == '"tfds:unlabeled:train" has training images without a label'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from keras_googlenet import RunConfig, UserError
+from keras_googlenet import RunConfig, UserError, evaluate
 from keras_googlenet.cli import app
 from keras_googlenet.evaluation import results_page
 from keras_googlenet.run.recipes import RECIPES, recipe_options
@@ -137,3 +137,18 @@ def test_durations():
         "60 min",
         "12 h 01 min",
     ]
+
+
+def test_views_are_of_the_run_alone_on_its_own_test_images(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    data = json.loads((run / "config.json").read_text())["data"]
+    own = json.loads(evaluate(run, views=2).to_json())
+    others = (
+        {"top1": 0.11, "models": own["models"] * 2}, {"top1": 0.12, "data": "tfds:other"},
+        {"top1": 0.13, "part": "train"}, {"views": 1},
+    )  # fmt: skip
+    for number, change in enumerate(({}, *others)):
+        folder = run / f"evaluation-{number}"
+        folder.mkdir()
+        (folder / "evaluation.json").write_text(json.dumps(own | change))
+    assert results_page.with_views(run, data) == (2, own["top1"])

@@ -159,6 +159,17 @@ def test_files_are_copied_below_their_class(images, tmp_path):
     with pytest.raises(UserError, match=r"dark_er/b/001.png exists, with other content"):
         predict_to(tmp_path / "q.csv", Sources([str(images)]), answers, JOB, top=1, copy_to=sorted_to)
     assert (sorted_to / "dark_er/b/001.png").read_bytes() == b"mine"
+    with pytest.raises(UserError, match="expected `copy_to` outside of"):
+        predict_to(tmp_path / "r.csv", Sources([str(images)]), answers, JOB, top=1, copy_to=images / "sorted")
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_copies_of_several_folders_keep_their_folders_names(images, tmp_path):
+    sources, sorted_to = Sources([str(images / "b"), f"{images / 'c'}/"]), tmp_path / "sorted"
+    predict_to(tmp_path / "p.csv", sources, answers, JOB, top=1, copy_to=sorted_to)
+    for name in ("b", "c"):
+        copies = sorted(path.name for path in (sorted_to / "dark_er" / name).iterdir())
+        assert copies == sorted(path.name for path in (images / name).iterdir() if path.stat().st_size > 10)
 
 
 def test_names_of_any_kind_stay_one_row(tmp_path):
@@ -208,6 +219,29 @@ def test_a_list_on_standard_input(images, tmp_path, monkeypatch):
     assert [one.image for one in answered[:2]] == lines[::2][:2]
     assert answered[1].error == f"no image file at {tmp_path / 'nowhere.png'}"
     assert len(answered) == 2 + 33
+
+
+def test_standard_input_has_names_in_any_encoding(images):
+    """`find photos | keras-googlenet predict -`, where a name is not in UTF-8."""
+    code = "import sys; from keras_googlenet.inference.sources import Sources\n"
+    code += "print([one.item.name for one in Sources(['-'])])"
+    names = [os.fsencode(images / "b/001.png"), b"caf\xe9.png"]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=b"\xef\xbb\xbf" + b"\n".join(names),
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().strip() == repr([str(images / "b/001.png"), "caf\udce9.png"])
+
+
+@pytest.mark.parametrize(
+    "address", ["https://example..com/a.jpg", "https://xn--/a.jpg", "https://h/caf\udce9"]
+)
+def test_an_address_that_cannot_be_is_its_own_row(address):
+    (answer,) = answers(one.item for one in Sources([address]))
+    assert "example..com" in answer.error or "xn--" in answer.error or "caf" in answer.error
 
 
 @pytest.fixture

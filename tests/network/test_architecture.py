@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,10 @@ def test_every_side_from_the_smallest_on_fits(side, aux_heads):
     architecture = VARIANTS["paper"]
     smallest = smallest_input(architecture, aux_heads=aux_heads)
     assert fits(architecture, side, aux_heads=aux_heads) == (side >= smallest)
+
+
+def test_a_head_at_a_block_that_is_gone_is_named():
+    fields = json.loads(VARIANTS["bn"].to_json())
+    fields["stages"] = [stage for stage in fields["stages"] if stage["name"] != "4d"]
+    with pytest.raises(ValueError, match=r"Expected the block of aux2 to be one of 3a, .*; received '4d'"):
+        Architecture.from_json(json.dumps(fields))

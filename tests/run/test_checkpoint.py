@@ -36,7 +36,7 @@ def run(model, tmp_path):
 def resumed(run, model):
     """The step that a run resumes from, and its weights."""
     model.layers[0].kernel.assign(np.zeros((3, 4)))
-    found = checkpoint.restore_last(run, model, epochs=EPOCHS, steps=STEPS)
+    found = checkpoint.restore_last(run, model, epochs=EPOCHS, steps=STEPS, images=0)
     return found.progress.cursor.step, float(np.array(model.layers[0].kernel)[0, 0])
 
 
@@ -125,3 +125,20 @@ def test_weights_that_are_not_numbers_are_refused(value, run, model, capsys):
 def test_a_checkpoint_of_before_there_were_checksums_is_resumed(run, model):
     rewritten(run)
     assert resumed(run, model) == (4, 4.0)
+
+
+@pytest.mark.parametrize(("images", "step"), [(100, 4), (90, 0), (0, 4)])
+def test_an_epoch_of_other_images_starts_over(images, step, model, tmp_path):
+    """As after `--recorded-split`, when images are gone; earlier versions recorded no number."""
+    progress = Progress(Cursor(1, 4), [{"loss": 1.0}], images=images)
+    checkpoint.save(tmp_path / "checkpoints/last.npz", model, progress)
+    found = checkpoint.restore_last(tmp_path, model, epochs=EPOCHS, steps=STEPS, images=100)
+    assert found.progress.cursor == Cursor(1, step)
+    assert found.progress.images == 100
+
+
+def test_a_later_step_than_an_epoch_has_left_starts_it_over(model, tmp_path):
+    progress = Progress(Cursor(0, STEPS - 1), images=100)
+    checkpoint.save(tmp_path / "checkpoints/last.npz", model, progress)
+    found = checkpoint.restore_last(tmp_path, model, epochs=EPOCHS, steps=STEPS - 1, images=90)
+    assert found.progress.cursor == Cursor(0, 0)

@@ -338,3 +338,19 @@ def test_step_schedule_is_not_the_keras_listing_s():
     schedule = rate_schedule(RunConfig(data="sample", run="run", epochs=25), steps_per_epoch=3)
     assert drops(listing) == [7, 15, 23]
     assert drops(lambda epoch: float(schedule(3 * epoch))) == [8, 16, 24]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_average_that_begins_later_begins_with_the_weights(model, accumulate):
+    """As of a search's trial that goes on from another one's weights."""
+    steps = accumulate if accumulate > 1 else None
+    optimizer = SolverSGD(0.001, use_ema=True, ema_momentum=0.999, gradient_accumulation_steps=steps)
+    optimizer.build(model.trainable_variables)
+    optimizer.begin_at(10)
+    assert int(keras.ops.convert_to_numpy(optimizer._iterations)) == 10
+    for gradients in random_gradients(model, 2):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients])
+    before = values(model.trainable_variables)
+    optimizer.finalize_variable_values(model.trainable_variables)
+    for weights, average in zip(before, values(model.trainable_variables), strict=True):
+        np.testing.assert_allclose(average, weights, atol=0.02)

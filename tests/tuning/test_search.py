@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,22 @@ def test_a_search_that_cannot_be_is_refused_before_it_begins(search, training, m
     assert not options["run"].exists()
 
 
+def test_a_search_without_validation_images_is_refused(data, options):
+    undivided = replace(data, validation=data.validation.take([]))
+    with pytest.raises(UserError, match=r"expected validation images.*set `validation_fraction`"):
+        tune(TuneConfig(training=RunConfig(**options)), data=undivided)
+    assert not options["run"].exists()
+
+
+def test_networks_of_one_name_are_refused(data, options, tiny_variant, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(Architecture.from_json(Path(tiny_variant).read_text()).scaled(2).to_json())
+    name = Architecture.from_json(other.read_text()).name
+    other.write_text(other.read_text().replace(name, "tiny"))
+    with pytest.raises(UserError, match=r"expected `variants` of different names, got 'tiny'.* twice"):
+        tune(TuneConfig(training=RunConfig(**options), variants=(str(other),)), data=data)
+
+
 @pytest.mark.parametrize(
     ("search", "training", "message"),
     [
@@ -214,6 +231,8 @@ def test_a_search_that_cannot_be_is_refused_before_it_begins(search, training, m
         ({}, {"variant": "nin"}, "expected a GoogLeNet"),
         ({}, {"weights": "imagenet"}, "expected no `weights` or `freeze`"),
         ({}, {"batch_size": "auto"}, "expected a number as `batch_size`"),
+        ({}, {"sync_batch_norm": True}, "expected no `sync_batch_norm` or `gradient_exchange` in a search"),
+        ({}, {"whiten": True, "recipe": "r"}, r"`whiten` .* to be false .*\(the recipe r sets them\)"),
     ],
 )
 def test_options_that_make_no_search(search, training, message, options):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from keras_googlenet import Architecture, GoogLeNet
-from keras_googlenet.network.variants import BN, NAIVE, PAPER, V2, VARIANTS
+from keras_googlenet.network.variants import BN, NAIVE, PAPER, SHORT, V2, VARIANTS
 from keras_googlenet.tuning.spaces import SPACES, SearchSpace
 
 COUNTS = {"stage_width": 4, "branch_ratio": 3 * 6, "block": 54}
@@ -100,6 +100,17 @@ def test_variants_and_numbers_of_the_training():
     (rate,) = [parameter for parameter in space.parameters if parameter.name == "learning_rate"]
     assert 0.02 in rate.values
     assert rate.default == 0.02
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_variant_may_lack_stages_of_the_first_and_have_others(name):
+    """In the space "block", counts are the first's where both have a block."""
+    for first, second in ((SHORT, BN), (BN, SHORT)):
+        space = SearchSpace(name, (first, second))
+        for values in (space.defaults, space.sample(random.Random(1))):
+            assert space.architecture(values | {"variant": second.name}).blocks
+        if name != "block":
+            assert space.architecture(space.defaults | {"variant": second.name}) == second
 
 
 def test_numbers_that_a_wire_format_rounded_are_the_parameter_s_own():

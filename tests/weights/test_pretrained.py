@@ -17,6 +17,7 @@ from PIL import Image
 from keras_googlenet import GoogLeNet, UserError, cli
 from keras_googlenet.evaluation.evaluate import evaluate
 from keras_googlenet.network.variants import VARIANTS
+from keras_googlenet.training.precision import using_dtype_policy
 from keras_googlenet.weights import fetch
 from keras_googlenet.weights.files import load_weights, save_weights
 from keras_googlenet.weights.published import WEIGHTS, imagenet_spec
@@ -112,6 +113,27 @@ def test_weights_fetch_prints_the_converted_file(home, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["keras-googlenet", "weights", "fetch", "bvlc"])
     cli.main()
     assert Path(capsys.readouterr().out.split()[-1]) in home.iterdir()
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_the_converted_file_does_not_depend_on_the_caller_s_settings(policy, home, tensors, published):
+    with using_dtype_policy(policy):
+        GoogLeNet(weights="imagenet", aux_heads=False)
+    model = GoogLeNet(weights="imagenet", aux_heads=False)
+    np.testing.assert_array_equal(model.get_layer("main").kernel, tensors["loss3/classifier"][0].T)
+
+
+def test_weights_in_bfloat16_are_saved_and_read(tmp_path):
+    def network(policy):
+        small = VARIANTS["light_stem"].scaled(0.125)
+        with using_dtype_policy(policy):
+            return GoogLeNet(variant=small, input_shape=(32, 32, 3), classes=3, aux_heads=False)
+
+    saved, loaded = network("bfloat16"), network("float32")
+    save_weights(saved, tmp_path / "saved.weights.h5")
+    assert load_weights(loaded, tmp_path / "saved.weights.h5") == []
+    for ours, theirs in zip(loaded.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs.astype("float32"))
 
 
 def imagenet_folder(folder, predict, random):
