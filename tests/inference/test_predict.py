@@ -146,6 +146,17 @@ def test_what_would_mix_two_calls_is_refused(images, tmp_path):
     assert (tmp_path / "mine.csv").read_text() == "mine\n"
 
 
+def test_a_newer_version_is_another_call(command, exported, images, tmp_path, monkeypatch):
+    """A models directory names its latest version, which may change before a rerun."""
+    jobs = []
+    monkeypatch.setattr(
+        predict_module, "predict_to", lambda *arguments, **_: jobs.append(arguments[3]) or (0, 0)
+    )
+    code, *_ = command("predict", images, "--model", exported.parent, "--to", tmp_path / "p.csv")
+    assert code == 0
+    assert [job["version"] for job in jobs] == [exported.name]
+
+
 def test_files_are_copied_below_their_class(images, tmp_path):
     to, sorted_to = tmp_path / "p.csv", tmp_path / "sorted"
     with pytest.raises(ServingError):
