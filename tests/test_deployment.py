@@ -323,9 +323,16 @@ def test_deploy_writes_all_files_for_a_model(tmp_path):
     assert [(m.name, m.base_path) for m in config.model_config_list.config] == [("shoes", "/models/shoes")]
     assert (folder / ".env").read_text() == f"MODELS='{tmp_path / 'models'}'\n"
     assert '<meta name="models" content="shoes">' in (folder / "page/index.html").read_text()
-    changed = {"models.config", ".env", *of_page}
+    changed = {"models.config", ".env", "Dockerfile", "Dockerfile.dockerignore", *of_page}
     assert all((folder / name).read_bytes() == (SERVING / name).read_bytes() for name in written - changed)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["deployment"]
+    dockerfile = (folder / "Dockerfile").read_text()
+    assert re.findall(r"(?:deployment|serving)/[\w.]+", dockerfile.partition("FROM")[2]) == [
+        "deployment/models.config", "deployment/batching_parameters.txt",
+        "deployment/monitoring.config", "deployment/ready.sh",
+    ]  # fmt: skip
+    assert "!deployment" in (folder / "Dockerfile.dockerignore").read_text().splitlines()
+    assert "FROM tensorflow/serving:" in dockerfile
 
 
 def test_deploy_takes_a_name_alone(tmp_path):

@@ -84,10 +84,14 @@ def export(
     keep
         Keep only this many of the highest versions, the new one included.
     """
-    format_named(format)
+    target = format_named(format)
     there = None if (found := address(to)) is None else Place(found)
-    if there is not None and format == SAVED_MODEL:
-        remote.check_free(there, version)  # before the work, which takes a minute
+    if there is not None:  # before the work, which takes a minute
+        if format == SAVED_MODEL:
+            remote.check_free(there, version)
+        else:
+            file = Path(there.name)
+            remote.check_new(there.sibling(each.name) for each in (file, *target.companions(file)))
     check_run(run)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # a SavedModel is TensorFlow's, whoever trained it
     import_tensorflow()
@@ -119,5 +123,5 @@ def export(
                 say(remote.upload(exported, there, version, keep))
             else:
                 for file in sorted(exported.parent.iterdir(), key=exported.__eq__):  # itself last
-                    there.sibling(file.name).write("", file.read_bytes())
+                    there.sibling(file.name).write("", file.read_bytes(), new=True)
                 say(there.address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keras_googlenet.errors import UserError
@@ -31,6 +31,17 @@ def check_free(place: Place, version: int | None) -> None:
         raise UserError(
             f"{place.address}/{version} exists: choose another version, or none for the next free one"
         )
+
+
+def check_new(files: Iterable[Place]) -> None:
+    """Refuse files that exist.
+
+    Raises:
+        UserError: One does, or the address cannot be read.
+    """
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file.address} exists: choose another name, or delete it")
 
 
 def upload(folder: Path, place: Place, version: int | None = None, keep: int | None = None) -> str:
@@ -123,7 +134,8 @@ def _sync(
     errors: list[UserError],
 ) -> Iterator[Path]:
     here = versions(directory) if directory.is_dir() else {}
-    for number in sorted(set(sorted(found)[-keep if keep else None :]) - set(here)):
+    wanted = sorted({*found, *here})[-keep if keep else None :]  # those that `prune` keeps
+    for number in sorted(set(wanted) - set(here)):
         there = Place(f"{place.address}/{number}")
         try:
             with staging(directory) as folder:

@@ -45,6 +45,9 @@ def deploy(folder: Path, model: str) -> str:
         for example, own in ((f'"{EXAMPLE}"', f'"{name}"'), (f"/models/{EXAMPLE}", f"/models/{name}")):
             text = text.replace(example, own)
         config.write_text(text, encoding="utf-8")
+        for file in (unfinished / "Dockerfile", unfinished / "Dockerfile.dockerignore"):
+            text = file.read_text(encoding="utf-8")
+            file.write_text(re.sub(r"(?<![\w/-])serving(?=/|$)", folder.name, text, flags=re.M), "utf-8")
         shutil.copytree(
             page.FOLDER, unfinished / "page", ignore=shutil.ignore_patterns("__pycache__", "*.py")
         )

@@ -128,6 +128,13 @@ class Place:
         system.ls(root)
 
     @_in_one_line
+    def exists(self) -> bool:
+        """Whether there is an object of this very address."""
+        system, root = self._system
+        system.invalidate_cache()
+        return bool(system.isfile(root))
+
+    @_in_one_line
     def read(self, name: str) -> bytes:
         """An object's content.
 

@@ -14,8 +14,8 @@ from conformance.contract import b64
 from conformance.requests_at_random import SIGNATURES, Images, rest_request, tensor
 
 COUNTS = [pytest.param(200, id="200"), pytest.param(2000, id="2000", marks=pytest.mark.slow)]
-# 413: a proxy's or the preview's limit on a body; 429, 501 and 504 as the contract has them.
-STATUSES = {200, 400, 404, 413, 429, 501, 504}
+# 413: a proxy or the preview limits a body; 503: a full queue; 429, 501 and 504 as the contract has them.
+STATUSES = {200, 400, 404, 413, 429, 501, 503, 504}
 CODES = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,

@@ -274,6 +274,14 @@ def test_a_file_is_exported_to_storage_with_all_that_belongs_to_it(averaged_run,
     assert sorted(written[:-1]) == [f"/files/shoes{suffix}" for suffix in suffixes]
     assert system.cat("/files/shoes.labels.txt").decode().splitlines() == list(CLASSES)
 
+    before = {name: system.cat(name) for name in written}
+    taken = "memory://files/shoes.xml exists: choose another name, or delete it"
+    assert command(*arguments)[::2] == (2, f"error: {taken}\n")
+    other = ["export", averaged_run, "--to", "memory://files/shoes.tflite", "--format", "litert"]
+    taken = "memory://files/shoes.labels.txt exists: choose another name, or delete it"
+    assert command(*other)[::2] == (2, f"error: {taken}\n")
+    assert {name: system.cat(name) for name in system.ls("/files", detail=False)} == before
+
 
 def test_int8_is_measured_on_held_out_images(averaged_run, tmp_path, command):
     file = tmp_path / "shoes.tflite"

@@ -148,7 +148,7 @@ def test_a_full_queue_refuses():
         number, message = refusal(queue, [4])
         run.proceed.set()
         assert [future.result() for future in (running, *waiting)] == [[2], [4], [6]]
-    assert number == code.RESOURCE_EXHAUSTED
+    assert number == code.UNAVAILABLE
     assert "currently 2 batches enqueued and max_enqueued_batches is 2" in message
 
 
@@ -236,7 +236,7 @@ def test_waits_are_told():
 
 
 def test_a_full_queue_is_told_over_both_protocols(adders):
-    """429 over REST, RESOURCE_EXHAUSTED over gRPC; who came in time is answered."""
+    """503 over REST, UNAVAILABLE over gRPC; who came in time is answered."""
     scheduler = BatchScheduler(BatchingParameters(1, max_enqueued_batches=1, num_batch_threads=1))
     models = Models(lambda name, number, folder: Servable(number, folder, scheduler))
     models.reload([ModelConfig("other", adders / "other")], first=True)
@@ -254,11 +254,11 @@ def test_a_full_queue_is_told_over_both_protocols(adders):
             asked = [client.post("/v1/models/other:predict", json=body) for _ in range(6)]
             return {response.status_code for response in await asyncio.gather(*asked)}
 
-    assert asyncio.run(over_rest()) == {200, 429}
+    assert asyncio.run(over_rest()) == {200, 503}
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         calls = [stub.Predict.future(request, 60) for _ in range(6)]
-        assert {call.code() for call in calls} == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert {call.code() for call in calls} == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     server.stop(None)
     models.close()
 

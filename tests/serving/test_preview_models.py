@@ -154,6 +154,31 @@ def test_an_unloaded_version_frees_its_variables_at_once(models, adders, folder)
         gc.enable()
 
 
+def test_versions_that_are_gone_leave_nothing_in_memory(models, adders, folder, save_version):
+    """Neither an unloaded one's graph, which is a cycle, nor one's whose warm-up failed."""
+    serving = models(ModelConfig("adder", folder))
+    with serving.use("adder") as handle:
+        graphs = [weakref.ref(handle.runner._session._session.graph)]
+    gc.disable()  # nothing but the server itself is to look for them
+    try:
+        for number in (2, 3):
+            publish(adders, folder, number)
+            serving.poll()
+            with serving.use("adder") as handle:
+                graphs.append(weakref.ref(handle.runner._session._session.graph))
+            del handle
+        serving.poll()
+        assert [graph() is None for graph in graphs] == [True, True, False]
+
+        before = sum(isinstance(each, session.SavedModelSession) for each in gc.get_objects())
+        save_version(folder / "4", 4, warm_up_signature="pixels")
+        serving.poll()
+        assert states(serving)[4] == ("END", "INVALID_ARGUMENT")
+        assert sum(isinstance(each, session.SavedModelSession) for each in gc.get_objects()) == before
+    finally:
+        gc.enable()
+
+
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(models, folder):
     serving = models(ModelConfig("adder", folder))
     (folder / "2").mkdir()

@@ -237,6 +237,9 @@ def test_versions_are_numbered_pruned_and_never_half(bucket, tmp_path):
     assert remote.upload(folder, place) == f"{place.address}/4"
     assert list(remote.sync(place, served, keep=2)) == [served / "4"]
     assert sorted(path.name for path in served.iterdir()) == ["3", "4"]
+    shutil.copytree(served / "4", served / "5")  # higher than all there: it counts among those to keep
+    assert list(remote.sync(place, served, keep=2)) == []
+    assert sorted(path.name for path in served.iterdir()) == ["4", "5"]
     put(place.address, {"4/variables/variables.index": b"2"})
     with pytest.raises(UserError, match=r"models/shoes/4 is damaged"):
         fetched(place.address)

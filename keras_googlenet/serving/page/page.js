@@ -3,7 +3,7 @@
 
 const MAX_PIXELS = 16_000_000; // what an export takes by default
 const SENT_AS_IS = ["image/jpeg", "image/png"];
-const NAMED = 60; // classes to name; a request may have 64 rows
+const NAMED = 32; // classes to name: the rows of a request that the shipped batching parameters take
 const DOUBT = 0.7; // a probability below which the answer is called uncertain
 const KEPT = 24; // images in the history
 const SMALL = 128; // pixels: a smaller image is enlarged

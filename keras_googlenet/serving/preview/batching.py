@@ -84,9 +84,9 @@ class BatchQueue:
             )
         if self._batches[-1].rows + task.rows > parameters.max_batch_size:
             if len(self._batches) >= parameters.max_enqueued_batches:
-                # TensorFlow 2.21's header has UNAVAILABLE here; our contract says 429. Clients retry both.
+                # As TensorFlow's shared_batch_scheduler.h, in TensorFlow Serving: 503 over REST.
                 raise StatusError(
-                    code.RESOURCE_EXHAUSTED,
+                    code.UNAVAILABLE,
                     "The batch scheduling queue to which this task was submitted is full; currently "
                     f"{len(self._batches)} batches enqueued and max_enqueued_batches is "
                     f"{parameters.max_enqueued_batches}",

@@ -7,6 +7,7 @@ Follows TensorFlow Serving's `file_system_storage_path_source.cc` (which version
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -82,6 +83,7 @@ class Models:
         self._labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, _Version]] = {}
         self._complaints: dict[str, str] = {}
+        self._has_garbage = False  # of versions that were unloaded or did not load
         self._poll_error: StatusError | None = None
         self._lock = threading.Lock()  # over the state; never held while loading or closing
         self._changing = threading.Lock()  # one poll or reload at a time
@@ -186,6 +188,14 @@ class Models:
                 self._poll_error = StatusError(code.UNKNOWN, message)
                 raise
             self._poll_error = None
+            self._collect()
+
+    def _collect(self) -> None:
+        """Free the graphs of versions that are gone: cycles, which Python would leave for hours."""
+        with self._lock:
+            has_garbage, self._has_garbage = self._has_garbage, False
+        if has_garbage:
+            gc.collect()
 
     def close(self) -> None:
         """Unload all unused versions."""
@@ -278,7 +288,10 @@ class Models:
             runner = self._load(name, number, folder)
         except Exception as error:
             with self._lock:
-                version.state, version.error = END, StatusError.of(error, LOADING_CODES)
+                failure = StatusError.of(error, LOADING_CODES)
+                # A new one: the raised one's traceback would keep the session.
+                version.state, version.error = END, StatusError(failure.code, failure.message)
+                self._has_garbage = True
                 version.failures, version.failed_at = version.failures + 1, time.monotonic()
             self._log(f"preview: cannot load version {number} of {name}: {self._reason(name)}")
         else:
@@ -300,6 +313,7 @@ class Models:
         runner.close()
         with self._lock:
             version.state = END
+            self._has_garbage = True
 
     def _reason(self, name: str) -> str:
         with self._lock:
