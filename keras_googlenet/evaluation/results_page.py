@@ -34,8 +34,9 @@ PAGE, PICTURE = "results.md", "curves.png"
 INTRODUCTION = """\
 Made from the folders that the runs left, as `keras-googlenet results` does. The test images were used once,
 at the end of each run, by the network as it is saved. A figure is of the commit that trained the run, not of
-this one. Of several seeds, the figure is the mean, with the standard deviation. PFLOP are 10^15 operations of
-the whole training: 6 for each multiply-add of an image (2 forward, 4 backward), times images, times epochs.
+this one. Of several seeds, accuracy and time are means, with the accuracy's standard deviation. PFLOP are
+10^15 operations of the whole training: 6 for each multiply-add of an image (2 forward, 4 backward), times
+images, times epochs.
 `keras-googlenet recipes NAME` shows a recipe in full."""
 COLUMNS = 3  # of the picture, at most
 
@@ -204,6 +205,7 @@ def row(group: Sequence[Result], published: Mapping[str, str]) -> list[str]:
     result = group[0]
     summary, validation = result.summary, result.accuracy("val_")
     images = summary["train_images"] * summary["epochs"]
+    seconds = float(np.mean([one.summary["train_seconds"] for one in group]))
     views = [one.views for one in group if one.views is not None]
     return [
         f"[{result.name}](#{anchor(result.name)})",
@@ -212,8 +214,8 @@ def row(group: Sequence[Result], published: Mapping[str, str]) -> list[str]:
         f"{result.height} x {result.width}",
         f"{summary['epochs']}",
         summary["precision"],
-        duration(summary["train_seconds"]),
-        f"{images / summary['train_seconds']:,.0f}",
+        duration(seconds),
+        f"{images / seconds:,.0f}",
         f"{6 * result.macs * images / 1e15:.3g}",
         f"{max(validation):.4f} (epoch {int(np.argmax(validation)) + 1})" if validation else "none kept",
         f"{figure([one.summary['test_accuracy'] for one in group])} of {summary['test_images']:,}",

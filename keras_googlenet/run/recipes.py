@@ -162,8 +162,8 @@ def cifar10_fast() -> Options:
 
     keras-googlenet train --recipe cifar10_fast --run runs/cifar10_fast
 
-    Test accuracy 0.8701 on JPEG copies of the images (two seeds; aim: 0.90), in 12 min on two cores with
-    bfloat16, shared with other work.
+    Test accuracy 0.8699 on JPEG copies of the images (five seeds, standard deviation 0.0011; aim: 0.90), in
+    11 min on two cores with bfloat16, shared with other work.
     """
     return cifar10_best() | {"width": 0.5, "augment": ("translate", "alternate"), "epochs": 10}
 
