@@ -219,7 +219,9 @@ def predict(
     found = None if model is None else local(model)
     if found is not None and found.is_file():
         format_of(found)
-    version = version_folder(found) if found is not None and _is_version(found) else None
+    name = str(model or url or weights)
+    if found is not None and _is_version(found) and (version := version_folder(found)) != found:
+        name = f"{name.rstrip('/')}/{version.name}"  # a newer one may come before a rerun
     of_json = as_json or (to is not None and to.suffix != ".csv")
     classes = top or (TOP_K if of_json else 1)
     if to is not None:
@@ -229,8 +231,7 @@ def predict(
     with silenced_libraries(), _model(found, url, weights) as each:
         if to is not None:
             job = {
-                "model": str(model or url or weights),
-                "version": None if version is None else version.name,  # a newer one may come before a rerun
+                "model": name,
                 "images": list(images),
                 "top": classes,
                 "every": every,

@@ -75,7 +75,7 @@ def folder_data(
         names_missing = ", ".join(class_names[label] for label in sorted(missing))
         raise UserError(
             f"too few images in {folder}: none is left to train on for {names_missing} once test and "
-            f"test images are set aside; add images (3 {'groups ' if group_of else ''}a class at least)"
+            f"validation images are set aside; add images (3 {'groups ' if group_of else ''}a class at least)"
         )
     train, validation, test = (file_part(found[part]) for part in PARTS)
     return ImageData(
@@ -84,16 +84,20 @@ def folder_data(
 
 
 def part_folders(folder: Path) -> dict[str, Path]:
-    """The folders of a divided folder's parts; none if it is not divided: `train/` then has no class folders.
+    """The folders of a divided folder's parts; none if it is not divided: `train` may then name a class.
 
     Raises:
-        UserError: A part has two folders.
+        UserError: A part has two folders, or `train/` has no class folders and there is another part.
     """
     named: dict[str, list[Path]] = {
         part: [path for path in _folders_in(folder) if path.name.lower() in names]
         for part, names in PARTS.items()
     }
     if not any(_folders_in(path) for path in named["train"]):
+        if named["train"] and any(
+            path.name.lower().startswith(("test", "val")) for path in _folders_in(folder)
+        ):
+            _class_names(named["train"][0])
         return {}
     for part, paths in named.items():
         if len(paths) > 1:

@@ -82,7 +82,7 @@ def evaluate(
         data: Images to measure on: a folder with one folder of images for each class, another name that
             `load_data` takes, or an `ImageData`. By default the run's data, in its recorded split. For
             ImageNet: 1000 folders, in label order when sorted by name (WordNet ids).
-        ensemble: Folders of further runs with the same classes.
+        ensemble: Folders of further runs, or names of networks of the package, with the same classes.
         part: `"test"`, `"validation"` or `"train"`; by default the test part, or all images of a folder
             without parts.
         crops: Number of crops per image: 1 as in training, or 10 or 144 as in section 7 of the paper.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -81,8 +80,8 @@ def predict_to(
 
 
 def _check_outside(copy_to: Path, sources: Sources) -> None:
-    for name in sources.names:
-        if os.path.isdir(name) and copy_to.resolve().is_relative_to(Path(name).resolve()):
+    for name in sources.folders():
+        if copy_to.resolve().is_relative_to(Path(name).resolve()):
             raise UserError(f"expected `copy_to` outside of {name}, whose images the copies would join")
 
 
@@ -91,7 +90,7 @@ def _check_same(begun: Path, job: dict[str, Any], to: Path) -> None:
         then = dict(json.loads(begun.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise UserError(f"{begun} is damaged: delete it and {to}, or choose another file") from None
-    differ = [name for name in job if then.get(name) != job[name]]
+    differ = [f"{name} ({then.get(name)})" for name in job if then.get(name) != job[name]]
     if differ:
         raise UserError(
             f"{to} was started with a different {', '.join(differ)}: pass the same, or choose another file"

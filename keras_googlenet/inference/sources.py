@@ -35,7 +35,10 @@ SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
 
 
 class Found(NamedTuple):
-    """An image, and for a file its path relative to the folder that was passed; of several, to its parent."""
+    """An image, and a file's path relative to the folder that was passed.
+
+    Of several folders, and of those in a list, it is relative to the folder's parent.
+    """
 
     item: Item
     place: Path | None
@@ -103,25 +106,28 @@ class Sources:
                     yield Found(Item(f"{name}#{index}", _constant(image)), None)
             elif _is_list(name):
                 for line in _lines(name):
-                    yield from self._of(line)
+                    yield from self._of(line, named=True)
             else:
-                yield from self._of(name)
+                yield from self._of(name, named=sum(map(os.path.isdir, self.names)) > 1)
 
-    def _of(self, name: str) -> Iterator[Found]:
+    def folders(self) -> Iterator[str]:
+        """The folders among the names and in the lists that are files."""
+        for name in self.names:
+            if name != STANDARD_INPUT:
+                yield from filter(os.path.isdir, _lines(name) if _is_list(name) else [name])
+
+    def _of(self, name: str, *, named: bool) -> Iterator[Found]:
+        """What a name stands for; with `named`, a folder's images have its name in their places."""
         if ADDRESS.match(name):
             yield Found(Item(name, partial(downloaded, name), waits=True), None)
         elif os.path.isdir(name):
-            folder = Path(os.path.basename(os.path.abspath(name)) if self._has_folders() else "")
+            folder = Path(os.path.basename(os.path.abspath(name)) if named else "")
             for file in _images_in(Path(name)):
                 yield Found(_of_file(file), folder / file.relative_to(name))
         elif _is_video(name):
             yield from (Found(item, None) for item in _frames(name, self.every))
         else:
             yield Found(_of_file(Path(name)), Path(Path(name).name))
-
-    def _has_folders(self) -> bool:
-        """Whether there are several folders, whose images may have the same names."""
-        return sum(map(os.path.isdir, self.names)) > 1
 
     def _opened(self, name: str) -> Images:
         from keras_googlenet.data.tfds import images_of  # imports TensorFlow

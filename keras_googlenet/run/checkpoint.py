@@ -41,11 +41,13 @@ class Progress:
         rows = [dict(row) for row in fields["rows"]]
         return cls(cursor, rows, float(fields["seconds"]), int(fields.get("images", 0)))
 
-    def adapt(self, images: int) -> None:
-        """Start the epoch over if it has other images now, which are then in another order."""
-        if self.images not in (0, images):
+    def adapt(self, images: int) -> bool:
+        """Start the epoch over if it has other images, in another order, by now; returns whether it has."""
+        changed = self.images not in (0, images)
+        if changed:
             self.cursor.step = 0
         self.images = images
+        return changed
 
     def check(self, epochs: int, steps: int) -> None:
         """Refuse a state that no run of this many epochs, and steps per epoch, can reach.
@@ -126,7 +128,8 @@ def restore_last(
     for path in (file for file in files if file.exists()):
         try:
             found = restore(path, model)
-            found.progress.adapt(images)
+            if found.progress.adapt(images):
+                model.optimizer._iterations.assign(found.progress.cursor.epoch * steps)
             found.progress.check(epochs, steps)
         except UserError as error:
             reasons.append(str(error))

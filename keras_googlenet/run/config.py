@@ -273,8 +273,6 @@ class RunConfig:
             raise UserError(
                 "expected no `whiten`, `identity_start` or `head_scale` with `weights`: these start it"
             )
-        if self.freeze is not None and self.weights is None:
-            raise UserError("expected `weights` with `freeze`, which keeps them: random weights would stay")
         if self.variant in CLASSICS and self.head_scale != 1:
             raise UserError(f"expected no `head_scale` for {self.variant}: it is GoogLeNet's")
 

@@ -132,7 +132,10 @@ class Place:
         """Whether there is an object of this very address."""
         system, root = self._system
         system.invalidate_cache()
-        return bool(system.isfile(root))
+        try:
+            return bool(system.info(root)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     @_in_one_line
     def read(self, name: str) -> bytes:

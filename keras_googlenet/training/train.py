@@ -135,6 +135,8 @@ def _train(
         data = _as_it_was(config, data, recorded_split)
         preprocessing = run_folder.load_preprocessing(config.run)
     else:
+        if config.freeze is not None and config.weights is None:
+            raise UserError("expected `weights` with `freeze`, which keeps them: random weights would stay")
         preprocessing = run_preprocessing(config, data)
     if config.early_stopping is not None and not data.validation.count:
         raise UserError("expected no `early_stopping` without validation images, which it goes by")

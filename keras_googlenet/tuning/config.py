@@ -71,10 +71,6 @@ class TuneConfig:
                 raise UserError(f"expected `{name}` to be {expected}, got {getattr(self, name)}")
         if {training.variant, *self.variants} & set(CLASSICS):
             raise UserError(f"expected a GoogLeNet to search the channels of, got {training.variant}")
-        if training.sync_batch_norm or training.gradient_exchange != "float32":
-            raise UserError(
-                "expected no `sync_batch_norm` or `gradient_exchange` in a search: they are `train`'s"
-            )
         if training.batch_size == "auto":
             raise UserError("expected a number as `batch_size`: the same for networks of all widths")
         if training.whiten or training.identity_start or training.head_scale != 1:

@@ -76,6 +76,10 @@ def tune(config: TuneConfig, *, data: ImageData | None = None) -> list[Trial]:
     """
     _check_environment(config)
     training = config.training
+    if training.sync_batch_norm or training.gradient_exchange != "float32":
+        raise UserError(
+            "expected no `sync_batch_norm` or `gradient_exchange` in a search: they are `train`'s"
+        )
     check_augmentations(training.augment)
     if data is None:
         data = open_data(training)

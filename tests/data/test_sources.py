@@ -245,6 +245,14 @@ def test_two_folders_of_a_part_are_refused(tmp_path):
     assert load_error(tmp_path).startswith(message)
 
 
+@pytest.mark.parametrize("other", ["test", "test1", "Validation"])
+def test_parts_without_class_folders_are_refused(other, tmp_path):
+    write_images(tmp_path, ["train", other], 5)
+    assert load_error(tmp_path).startswith(
+        f"expected a folder for each class (two at least) in {tmp_path / 'train'}"
+    )
+
+
 def test_a_class_may_be_named_train(tmp_path):
     write_images(tmp_path, ["plane", "train"], 5)
     assert load_data(str(tmp_path)).class_names == ("plane", "train")

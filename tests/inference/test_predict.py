@@ -132,7 +132,7 @@ def test_what_would_mix_two_calls_is_refused(images, tmp_path):
     begun = tmp_path / "p.csv"
     with pytest.raises(ServingError):
         predict_to(begun, Sources([str(images)]), stopping(64), JOB, top=2)
-    with pytest.raises(UserError, match="was started with a different model"):
+    with pytest.raises(UserError, match=r"was started with a different model \(m\): pass the same"):
         predict_to(begun, Sources([str(images)]), answers, JOB | {"model": "n"}, top=2)
     (images / "a/000.png").rename(images / "a/000a.png")
     with pytest.raises(
@@ -154,7 +154,9 @@ def test_a_newer_version_is_another_call(command, exported, images, tmp_path, mo
     )
     code, *_ = command("predict", images, "--model", exported.parent, "--to", tmp_path / "p.csv")
     assert code == 0
-    assert [job["version"] for job in jobs] == [exported.name]
+    code, *_ = command("predict", images, "--model", exported, "--to", tmp_path / "p.csv")
+    assert code == 0
+    assert [job["model"] for job in jobs] == [str(exported), str(exported)]
 
 
 def test_files_are_copied_below_their_class(images, tmp_path):
@@ -170,13 +172,20 @@ def test_files_are_copied_below_their_class(images, tmp_path):
     with pytest.raises(UserError, match=r"dark_er/b/001.png exists, with other content"):
         predict_to(tmp_path / "q.csv", Sources([str(images)]), answers, JOB, top=1, copy_to=sorted_to)
     assert (sorted_to / "dark_er/b/001.png").read_bytes() == b"mine"
-    with pytest.raises(UserError, match="expected `copy_to` outside of"):
-        predict_to(tmp_path / "r.csv", Sources([str(images)]), answers, JOB, top=1, copy_to=images / "sorted")
+    (tmp_path / "folders.txt").write_text(f"{images}\n")
+    for name in (images, tmp_path / "folders.txt"):
+        with pytest.raises(UserError, match="expected `copy_to` outside of"):
+            predict_to(
+                tmp_path / "r.csv", Sources([str(name)]), answers, JOB, top=1, copy_to=images / "sorted"
+            )
     assert not (tmp_path / "r.csv").exists()
 
 
-def test_copies_of_several_folders_keep_their_folders_names(images, tmp_path):
-    sources, sorted_to = Sources([str(images / "b"), f"{images / 'c'}/"]), tmp_path / "sorted"
+@pytest.mark.parametrize("as_list", [False, True])
+def test_copies_of_several_folders_keep_their_folders_names(as_list, images, tmp_path):
+    names, sorted_to = [str(images / "b"), f"{images / 'c'}/"], tmp_path / "sorted"
+    (tmp_path / "folders.txt").write_text("\n".join(names))
+    sources = Sources([str(tmp_path / "folders.txt")] if as_list else names)
     predict_to(tmp_path / "p.csv", sources, answers, JOB, top=1, copy_to=sorted_to)
     for name in ("b", "c"):
         copies = sorted(path.name for path in (sorted_to / "dark_er" / name).iterdir())

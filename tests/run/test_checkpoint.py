@@ -139,6 +139,8 @@ def test_an_epoch_of_other_images_starts_over(images, step, model, tmp_path):
 
 def test_a_later_step_than_an_epoch_has_left_starts_it_over(model, tmp_path):
     progress = Progress(Cursor(0, STEPS - 1), images=100)
+    model.optimizer.iterations.assign(STEPS - 1)
     checkpoint.save(tmp_path / "checkpoints/last.npz", model, progress)
     found = checkpoint.restore_last(tmp_path, model, epochs=EPOCHS, steps=STEPS - 1, images=90)
     assert found.progress.cursor == Cursor(0, 0)
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 0  # as the schedule has it

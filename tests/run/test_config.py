@@ -35,8 +35,3 @@ def test_default_decay_is_the_paper_s():
     schedule = rate_schedule(config, steps_per_epoch=5)
     rates = [float(schedule(5 * epoch + 4)) for epoch in (0, 7, 8, 15, 16)]
     assert rates == pytest.approx([0.01, 0.01, 0.0096, 0.0096, 0.009216])
-
-
-def test_freezing_needs_weights():
-    with pytest.raises(UserError, match="expected `weights` with `freeze`"):
-        RunConfig(data="sample", run="r", freeze="4e")

@@ -168,9 +168,6 @@ def test_an_option_beside_a_recipe_wins(recipe):
         if name == "epochs":
             flag += " --warmup-epochs 0"  # of which there cannot be more than epochs
             changed.add("warmup_epochs")
-        if name == "freeze":
-            flag += " --weights imagenet"  # which it keeps
-            changed.add("weights")
         if name == "early_stopping":
             flag += " --validation-fraction 0.1"  # by which it stops
             changed.add("validation_fraction")

@@ -196,6 +196,7 @@ def test_a_server_s_environment_is_refused_before_it_begins(data, options, monke
     [
         ({"max_params": 100}, {}, "too few of 2000 samples"),
         ({"max_latency_ms": 1e-6}, {}, "the narrowest network takes longer"),
+        ({}, {"sync_batch_norm": True}, "expected no `sync_batch_norm` or `gradient_exchange` in a search"),
         ({}, {"image_size": 1, "variant": "bn"}, "bn needs images of 79 pixels at least, got 1"),
     ],
 )
@@ -231,7 +232,6 @@ def test_networks_of_one_name_are_refused(data, options, tiny_variant, tmp_path)
         ({}, {"variant": "nin"}, "expected a GoogLeNet"),
         ({}, {"weights": "imagenet"}, "expected no `weights` or `freeze`"),
         ({}, {"batch_size": "auto"}, "expected a number as `batch_size`"),
-        ({}, {"sync_batch_norm": True}, "expected no `sync_batch_norm` or `gradient_exchange` in a search"),
         ({}, {"whiten": True, "recipe": "r"}, r"`whiten` .* to be false .*\(the recipe r sets them\)"),
     ],
 )

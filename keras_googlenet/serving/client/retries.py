@@ -33,9 +33,9 @@ class ServingError(UserError):
 
     Attributes:
         code: The canonical status, the same over REST and gRPC: `INVALID_ARGUMENT` for what the model
-            refuses, `NOT_FOUND` for no such model or version, `UNAVAILABLE` for no server,
-            `RESOURCE_EXHAUSTED` for a full queue, `DEADLINE_EXCEEDED`, and so on; `UNKNOWN` for an answer
-            that is not TensorFlow Serving's.
+            refuses, `NOT_FOUND` for no such model or version, `UNAVAILABLE` for no server or a full queue,
+            `RESOURCE_EXHAUSTED` for too large a request, `DEADLINE_EXCEEDED`, and so on; `UNKNOWN` for an
+            answer that is not TensorFlow Serving's.
         retry_after: Seconds to wait before a retry, as the server asks, or 0.
         lasting: Whether a retry would fail in the same way: the port speaks another protocol (`UNAVAILABLE`),
             or the request is too large (`RESOURCE_EXHAUSTED`).

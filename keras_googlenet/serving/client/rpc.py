@@ -33,7 +33,7 @@ OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 5000),
 ]
 
-TOO_LARGE = "message larger than max"  # gRPC's own words; its code is that of a full queue
+TOO_LARGE = "message larger than max"  # gRPC's own words; its code is that of a server without memory
 
 
 class GrpcModel:
