@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 
 from keras_googlenet.errors import UserError, reported
 from keras_googlenet.serving import Client
-from keras_googlenet.serving.client.images import batches, find_files
+from keras_googlenet.serving.client.images import encode, find_files
 from keras_googlenet.text import printable, say
 
 TIMEOUT_SECONDS = 60  # of one request
@@ -147,11 +147,9 @@ def request_bodies(images: Sequence[Path], batch: int) -> list[str]:
     """The bodies of `:predict` requests of `batch` images each."""
     files = find_files(images)[: max(MOST_IMAGES, batch)]
     files = [*itertools.islice(itertools.cycle(files), max(len(files), batch))]
-    columns = (
-        [{"b64": base64.b64encode(image.data).decode()} for image in chosen]
-        for chosen in batches(files, batch)
-    )
-    return [json.dumps({"inputs": {"images": column}}) for column in columns if len(column) == batch]
+    inputs = [{"b64": base64.b64encode(encode(file, str(file)).data).decode()} for file in files]
+    starts = range(0, len(inputs) - batch + 1, batch)
+    return [json.dumps({"inputs": {"images": inputs[start : start + batch]}}) for start in starts]
 
 
 def text(figures: dict[str, Any], batch: int) -> str:

@@ -1,6 +1,5 @@
 """The folder that an operator copies: the server's own files, Docker's, TLS and the README."""
 
-import base64
 import json
 import re
 import shutil
@@ -31,6 +30,7 @@ from keras_googlenet import cli
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.spec import SERVED_PIXELS
 from keras_googlenet.serving.client.client import BATCH
+from keras_googlenet.serving.client.images import BATCH_BYTES
 from keras_googlenet.serving.deployment import deploy
 from keras_googlenet.serving.page import POLICY
 from keras_googlenet.serving.preview.batching_parameters import read_parameters
@@ -301,8 +301,7 @@ def test_nginx_keeps_the_metrics_inside():
     assert locations == ["=", "/page/", "/v1/"]
     assert POLICY in read("nginx.conf")
     limit = int(re.search(r"client_max_body_size (\d+)m;", read("nginx.conf"))[1])
-    photograph = 1_400_000  # bytes: 64 MiB for 32 of them in base64
-    assert 32 * len(base64.b64encode(bytes(photograph))) < limit * 2**20
+    assert limit * 2**20 > 1.1 * BATCH_BYTES * 4 / 3  # in base64
 
 
 # --- deploy ------------------------------------------------------------------------------------------

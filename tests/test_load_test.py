@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from conftest import run_python
 from scripted_server import Script, rest_server
@@ -96,3 +98,19 @@ def test_load_test_overwrites_nothing(image_folder, tmp_path):
     result = load("http://127.0.0.1:1/v1/models/m", image_folder, tmp_path / "load.png")
     assert (result.returncode, (tmp_path / "load.png").read_text()) == (2, "mine")
     assert "exists: choose another file" in result.stderr
+
+
+def test_batches_of_large_images_are_sent_whole(tmp_path):
+    """`Client` would divide them: more than its bytes in a request."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import json, load_test
+from keras_googlenet.serving.client import images
+images.BATCH_BYTES = 100
+bodies = load_test.request_bodies([load_test.Path(sys.argv[2])], 4)
+print([len(json.loads(body)["inputs"]["images"]) for body in bodies])
+"""
+    for name in range(9):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8), "uint8"))
+    assert run_python(code, str(SERVING), str(tmp_path)) == "[4, 4]\n"

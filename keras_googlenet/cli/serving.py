@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = Options()
 SERVED = "cifar10"  # where no model is named
+SETTLED = 5.0  # seconds in which no file of a version that is being uploaded stays as it is
 
 
 def serve(
@@ -114,6 +115,7 @@ def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int 
     keep
         Copy only this many of the highest versions, and delete lower ones from the folder.
     """
+    from keras_googlenet.export.remote import Listings
     from keras_googlenet.export.remote import sync as sync_versions
     from keras_googlenet.inference.sources import seconds
 
@@ -124,17 +126,18 @@ def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int 
         raise UserError(f"expected --keep to be at least 1, got {keep}")
     interval = None if every is None else seconds(every)
     signal.signal(signal.SIGTERM, _stop)
+    waiting: Listings = {}
     while True:
         try:
-            for version in sync_versions(Place(there), directory, keep):
+            for version in sync_versions(Place(there), directory, keep, waiting):
                 say(version, flush=True)
         except UserError as error:
             if interval is None:
                 raise
             say(f"{error}; retrying in {every}", file=sys.stderr, flush=True)
-        if interval is None:
+        if interval is None and not waiting:
             return
-        time.sleep(interval)
+        time.sleep(interval or SETTLED)
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -18,6 +18,7 @@ from keras_googlenet.storage.published import (
     of_version,
     whole_versions,
 )
+from keras_googlenet.text import listed
 from keras_googlenet.versions import GRAPH, MAX_VERSION, latest_version, versions
 
 
@@ -94,7 +95,13 @@ def _prune(place: Place, keep: int, made: int) -> None:
             place.delete([f"{number}/{name}" for name in found[number] if name != GRAPH])
 
 
-def sync(place: Place, directory: Path, keep: int | None = None) -> Iterator[Path]:
+Listings = dict[str, Mapping[str, Entry]]
+"""The files of versions by their addresses."""
+
+
+def sync(
+    place: Place, directory: Path, keep: int | None = None, waiting: Listings | None = None
+) -> Iterator[Path]:
     """Copy the whole versions that a local directory lacks, of a model or of each in a folder of models.
 
     Each appears by a rename, complete; a version's content never changes, so what is there stays.
@@ -103,6 +110,9 @@ def sync(place: Place, directory: Path, keep: int | None = None) -> Iterator[Pat
         place: The address of a model, or of a folder of models.
         directory: The local directory for it, which a server watches.
         keep: Copy the highest so many alone, and delete those below from the directory.
+        waiting: Versions that the last call left, because another program than `export` may still upload
+            them: they are copied once their files have not changed since. It is brought up to date. Without
+            it, they are copied as they are.
 
     Yields:
         The folder of each new version, once it is there.
@@ -112,16 +122,21 @@ def sync(place: Place, directory: Path, keep: int | None = None) -> Iterator[Pat
     """
     entries = place.entries()
     names = sorted({name.split("/")[0] for name in entries if "/" in name})
-    models = {place: (directory, entries)}
-    if not numbers(entries):
-        models = {
-            Place(f"{place.address}/{name}"): (directory / name, below(entries, f"{name}/")) for name in names
-        }
+    models = {
+        Place(f"{place.address}/{name}"): (directory / name, below(entries, f"{name}/")) for name in names
+    }
+    if numbers(entries):
+        if strays := [each.address for each, (_, inside) in models.items() if numbers(inside)]:
+            raise UserError(
+                f"{place.address} has both versions and models ({listed(strays)}): move its versions into a "
+                "model's folder"
+            )
+        models = {place: (directory, entries)}
     if not any(numbers(inside) for _, inside in models.values()):
         raise MissingError(f"no exported version at {place.address}: expected what `export` uploaded")
     errors: list[UserError] = []
     for model, (folder, inside) in models.items():
-        yield from _sync(model, folder, keep, whole_versions(inside), errors)
+        yield from _sync(model, folder, keep, whole_versions(inside), waiting, errors)
     for error in errors:
         raise error
 
@@ -131,12 +146,19 @@ def _sync(
     directory: Path,
     keep: int | None,
     found: Mapping[int, Mapping[str, Entry]],
+    waiting: Listings | None,
     errors: list[UserError],
 ) -> Iterator[Path]:
     here = versions(directory) if directory.is_dir() else {}
     wanted = sorted({*found, *here})[-keep if keep else None :]  # those that `prune` keeps
     for number in sorted(set(wanted) - set(here)):
         there = Place(f"{place.address}/{number}")
+        if waiting is not None and FILES not in found[number]:
+            before = waiting.get(there.address)
+            waiting[there.address] = found[number]
+            if before != found[number]:
+                continue
+            del waiting[there.address]
         try:
             with staging(directory) as folder:
                 for name, entry in found[number].items():

@@ -294,3 +294,27 @@ def test_a_run_continues_where_its_upload_failed(bucket, monkeypatch, capsys, fr
 
 def refused(*_, **__):
     raise UserError("the service is away")
+
+
+def test_a_version_that_another_program_uploads_is_copied_once_it_is_whole(bucket, tmp_path):
+    """As `aws s3 sync` does, in any order; `export` leaves a list of files, and uploads the graph last."""
+    place, served, waiting = Place(f"{bucket}/models/shoes"), tmp_path / "served", {}
+    put(place.address, {f"1/{GRAPH}": b"graph"})
+    assert list(remote.sync(place, served, waiting=waiting)) == []
+    put(place.address, {"1/variables/variables.index": b"1"})
+    assert list(remote.sync(place, served, waiting=waiting)) == []
+    assert list(waiting) == [f"{place.address}/1"]
+    assert list(remote.sync(place, served, waiting=waiting)) == [served / "1"]
+    assert waiting == {}
+    assert (served / "1/variables/variables.index").read_bytes() == b"1"
+    remote.upload(made(tmp_path / "own", VERSION), place)
+    assert list(remote.sync(place, served, waiting=waiting)) == [served / "2"]
+
+
+def test_versions_in_a_folder_of_models_are_refused(bucket, tmp_path):
+    """One upload to the wrong address must not stop all models without a word."""
+    for name in ("models/shoes", "models"):
+        remote.upload(made(tmp_path / name, VERSION), Place(f"{bucket}/{name}"))
+    with pytest.raises(UserError, match=r"models has both versions and models \(.*models/shoes\): move its"):
+        list(remote.sync(Place(f"{bucket}/models"), tmp_path / "served"))
+    assert not (tmp_path / "served").exists()

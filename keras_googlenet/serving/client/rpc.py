@@ -33,6 +33,7 @@ OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 5000),
 ]
 
+FULL = "queue"  # in TensorFlow Serving's words for a full one
 TOO_LARGE = "message larger than max"  # gRPC's own words; its code is that of a server without memory
 
 
@@ -101,7 +102,7 @@ class GrpcModel:
             return method(request, timeout=deadline.left())
         except grpc.RpcError as failure:
             code, details = failure.code().name, failure.details()
-            if code == "UNAVAILABLE":
+            if code == "UNAVAILABLE" and FULL not in str(details):
                 raise unreachable(self.address, str(details)) from None
             message = f"{self.address} answered {code}: {details}"
             if code == "DEADLINE_EXCEEDED":

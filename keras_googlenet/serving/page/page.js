@@ -41,9 +41,13 @@ async function ask(url, body) {
 const modelUrl = (name, version) =>
   new URL(`v1/models/${encodeURIComponent(name)}${version ? `/versions/${version}` : ""}`, server).href;
 
-async function describe(name, wanted) {
+async function readyVersions(name) {
   const status = await ask(modelUrl(name));
-  const versions = status.model_version_status.filter((one) => one.state === "AVAILABLE").map((one) => one.version);
+  return status.model_version_status.filter((one) => one.state === "AVAILABLE").map((one) => one.version);
+}
+
+async function describe(name, wanted) {
+  const versions = await readyVersions(name);
   if (!versions.length) throw new Error(`Model ${name} has no version that is ready`);
   const version = versions.includes(wanted) ? wanted : versions[0];
   const url = modelUrl(name, versions.length > 1 ? version : null);
@@ -110,8 +114,13 @@ async function classify(file) {
   const number = ++asked;
   await ready;
   await attempt(async () => {
+    if (!model) throw new Error("No model is open: enter the name of one");
+    if (!(await readyVersions(model.name)).includes(model.version)) { // another one was published
+      open(model.name);
+      await ready;
+    }
     const target = model;
-    if (!target) throw new Error("No model is open: enter the name of one");
+    if (!target) return; // its error is shown
     const one = await opening(file);
     if (number !== asked) return;
     const { blob, note } = await prepared(one);
@@ -280,6 +289,7 @@ function open(name, version) {
   ready = attempt(async () => {
     model = null;
     $("scope").textContent = "";
+    $("requests").hidden = true;
     const found = await describe(name, version);
     if (number !== opened) return;
     model = found;
