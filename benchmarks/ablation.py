@@ -25,7 +25,6 @@ from typing import Any
 from timing import circumstances, write_csv
 
 from keras_googlenet.errors import UserError, reported
-from keras_googlenet.run.recipes import recipe_options
 
 RECIPE = "cifar10_fast"
 UNCHANGED = "unchanged"
@@ -52,13 +51,18 @@ def trained(folder: Path, options: Sequence[str]) -> float:
     Raises:
         UserError: The training failed.
     """
-    if not (folder / "summary.json").exists():
-        line = [sys.executable, "-m", "keras_googlenet", "train", "--run", str(folder), "--resume", *options]
-        process = subprocess.run(line, stdout=subprocess.DEVNULL)
-        if process.returncode:
-            raise UserError(f"a training failed; its error is above: {shlex.join(line)}")
+    line = [sys.executable, "-m", "keras_googlenet", "train", "--run", str(folder), "--resume", *options]
+    process = subprocess.run(line, stdout=subprocess.DEVNULL)
+    if process.returncode:
+        raise UserError(f"a training failed; its error is above: {shlex.join(line)}")
     with (folder / "metrics.csv").open() as file:
         return float(list(csv.DictReader(file))[-1]["val_accuracy"])
+
+
+def common_options(epochs: int, width: float, data: str | None) -> list[str]:
+    """The options of all trainings."""
+    short = ["--recipe", RECIPE, "--validation-fraction", "0.1", "--width", str(width)]
+    return [*short, "--epochs", str(epochs), *(["--data", data] if data else [])]
 
 
 def spread(values: Sequence[float]) -> float | str:
@@ -76,10 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     options = parser.parse_args(arguments)
-    recipe = recipe_options(RECIPE, options.epochs)
-    common = ["--recipe", RECIPE, "--validation-fraction", "0.1", "--width", str(options.width)]
-    common += ["--epochs", str(options.epochs), "--warmup-epochs", str(recipe["warmup_epochs"])]
-    common += ["--data", options.data] if options.data else []
+    common = common_options(options.epochs, options.width, options.data)
     found: dict[str, list[float]] = {}
     rows: list[dict[str, Any]] = []
     for change in dict.fromkeys([UNCHANGED, *options.changes]):

@@ -219,9 +219,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }  # fmt: skip
     measuring = Measuring(options, common, peak)
     expected, rows = dict(EXPECTED), [D2L_PAGE]
-    for case in plan(options.variants, options.image_sizes, options.batch_sizes):
-        if not wanted(case, options, missing):
-            continue
+    planned = plan(options.variants, options.image_sizes, options.batch_sizes)
+    cases = [case for case in planned if wanted(case, options, missing)]
+    if not cases:
+        names = ", ".join(dict.fromkeys(case.name for case in planned))
+        raise UserError(f"expected --contenders of {names}, with packages that are installed")
+    for case in cases:
         started = time.perf_counter()
         left = 60 * options.minutes - (started - begun)
         row: dict[str, Any] = {"image_size": case.size, "batch_size": case.batch}

@@ -105,6 +105,9 @@ def measure(
             contenders |= peers
         except ImportError as missing:
             print(f"without torchvision: {missing}")
+    unknown = {*(options.contenders or ())} - {*contenders}
+    if unknown and variant == options.variants[0]:
+        raise UserError(f"expected --contenders of {', '.join(contenders)}; got {', '.join(sorted(unknown))}")
     needed = {PLAIN, REFERENCE, *(options.contenders or contenders)}
     contenders = {name: contender for name, contender in contenders.items() if name in needed}
     rows = []

@@ -59,6 +59,8 @@ def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str
             continue
         made[name] = make()
         check(name, made[name], size)
+    if not made:
+        raise UserError(f"expected --contenders of {', '.join(contenders(size, batch))} at {size} pixels")
     rates = alternate(
         {name: partial(measured, one, batch, options.seconds) for name, one in made.items()}, options.rounds
     )
@@ -168,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = compare(size, batch, options)
         print(table(found), flush=True)
         rows += [common | row for row in found]
-    file = options.to / "training.csv"
+    small = max(options.image_sizes) < SMALL
+    file = options.to / ("training_small.csv" if small else "training.csv")
     write_csv(file, rows)
     draw(
         rows, f"Training steps, three heads, {options.backend}: {common['machine']}", file.with_suffix(".png")

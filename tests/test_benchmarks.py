@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_googlenet import UserError
+from keras_googlenet.cli import app
 from keras_googlenet.export import targets
 from keras_googlenet.run.recipes import recipe_options
 
@@ -247,6 +248,9 @@ def test_each_change_of_the_ablation_changes_one_ingredient_of_the_recipe():
         if options.startswith("--augment"):
             changed = recipe ^ set(options.split()[1:])
             assert len(changed) == (2 if "instead" in change else 1), change
+        line = ["train", *ablation.common_options(3, 0.25, "sample"), "--run", "r", *options.split()]
+        _, bound, *_ = app.parse_args(line, exit_on_error=False, print_error=False)
+        assert bound.arguments["config"].epochs == 3, change
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_training_on_small_images(tmp_path):
     options = ["--rounds", 1, "--seconds", 0.01, "--image-sizes", 32, "--batch-sizes", 8]
     result = run("training.py", *options, "--to", tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
-    found = rows(tmp_path / "training.csv")
+    found = rows(tmp_path / "training_small.csv")
     assert len(found) == 6
     for plain, ours in zip(found[::2], found[1::2], strict=True):
         assert ours["ratio_to"] == plain["contender"] == ours["contender"].replace("ours", "plain Keras")
@@ -169,3 +169,19 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
     assert "2,000,000 trainable parameters" in page
     assert "25 TFLOP/s" in page
     assert "A machine; 2030-01-01" in page
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        ("training.py", ["--image-sizes", "32", "--contenders", "nothing"]),
+        ("inference.py", ["--variants", "bn", "--image-size", "32", "--contenders", "openvino"]),
+    ],
+)
+def test_contenders_that_are_none_are_refused(script, line, tmp_path):
+    done = run(script, *line, "--to", tmp_path / "results")
+    assert done.returncode == 2
+    assert "error: expected --contenders of" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()

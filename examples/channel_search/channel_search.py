@@ -8,6 +8,7 @@ images. Leaves `comparison.csv` with the search's table and pictures. After an i
 
 import argparse
 import csv
+import hashlib
 import os
 import statistics
 from collections.abc import Sequence
@@ -36,9 +37,12 @@ def part_of(data: ImageData, images: int) -> ImageData:
 
 def accuracies(network: str, training: RunConfig, data: ImageData, folder: Path) -> list[float]:
     """Test accuracy of a network, a variant's name or an architecture's file, for each seed."""
+    name = Path(network).stem
+    if Path(network).is_file():  # after a longer search, the best network is another one
+        name += f"-{hashlib.sha256(Path(network).read_bytes()).hexdigest()[:8]}"
     return [
         train(
-            replace(training, variant=network, seed=seed, run=folder / f"{Path(network).stem}-{seed}"),
+            replace(training, variant=network, seed=seed, run=folder / f"{name}-{seed}"),
             data=data,
             resume=True,
         )["test_accuracy"]

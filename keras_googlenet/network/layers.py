@@ -56,7 +56,7 @@ def apply_stage(x: Tensor, stage: Stage, architecture: Architecture) -> Tensor:
         case Conv():
             return convolution(x, stage, architecture)
         case MaxPool():
-            return max_pool(x, stage)
+            return max_pool(x, stage, architecture.activation)
         case LocalResponseNorm():
             return local_response_norm(x, stage.name)
         case Inception():
@@ -120,21 +120,30 @@ def activation(x: Tensor, architecture: Architecture, name: str) -> Tensor:
     return layers.Activation(architecture.activation, name=name)(x)
 
 
-def max_pool(x: Tensor, spec: MaxPool) -> Tensor:
+def max_pool(x: Tensor, spec: MaxPool, activation: str = "relu") -> Tensor:
     """Max pool under any of the paddings of `architecture.Padding`.
 
-    Explicit padding uses zeros, which are neutral: each pool of the family follows a ReLU.
+    Explicit padding uses zeros, which are neutral after a ReLU.
 
     Args:
         x: (batch, height, width, channels), or channels first under that data format.
         spec: The pool.
+        activation: Of the layer before.
 
     Returns:
         (batch, new height, new width, channels); `architecture.output_side` gives the new sides.
+
+    Raises:
+        ValueError: After another activation than ReLU, the sides are not known or need different paddings.
     """
     if spec.padding == "ceil":
         modes = {_ceil_mode(spec, side) for side in spatial_shape(x)}
         padding = modes.pop() if len(modes) == 1 else None
+        if padding is None and activation != "relu":
+            raise ValueError(
+                f"With {activation}, the input's height and width should be known and alike: zeros at the "
+                f"edge of {spec.name} are not neutral. Received: {spatial_shape(x)}"
+            )
         if padding is None:  # sides unknown or at odds: one more row and column serves them all
             extra = spec.stride - 1
             x = layers.ZeroPadding2D(((0, extra), (0, extra)), name=f"{spec.name}_pad")(x)

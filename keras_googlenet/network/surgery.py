@@ -69,7 +69,8 @@ def replace_heads(model: keras.Model, classes: int) -> keras.Model:
         classes: Number of classes of each.
 
     Raises:
-        UserError: `model` has no layer `main`, or `classes` is not positive.
+        UserError: `model` has no layer `main`, a classifier is not a `Dense` layer, or `classes` is not
+            positive.
     """
     if classes < 1:
         raise UserError(f"expected a positive number of classes, received {classes}")
@@ -77,7 +78,10 @@ def replace_heads(model: keras.Model, classes: int) -> keras.Model:
     outputs = []
     for name in model.output_names:
         old = model.get_layer(name)
-        outputs.append(type(old).from_config(old.get_config() | {"units": classes})(old.input))
+        if not isinstance(old, keras.layers.Dense):
+            raise UserError(f"expected a classifier {name} that is a Dense layer, got {type(old).__name__}")
+        new = old.get_config() | {"units": classes, "trainable": True}
+        outputs.append(type(old).from_config(new)(old.input))
     return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
 
 

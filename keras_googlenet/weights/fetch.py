@@ -7,7 +7,8 @@ import os
 import re
 import tempfile
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -37,11 +38,15 @@ def original_file(spec: WeightsSpec) -> Path:
         check_file(path, spec)
         return path
     known_hash = spec.sha256 if len(spec.sha256) == SHA256_LENGTH else None
-    try:
-        path = _downloaded(spec.file, spec.address, known_hash)
+    path = cache_folder() / spec.file
+    with suppress(UserError, FileNotFoundError):
         check_file(path, spec)
+        return path
+    try:
+        with _downloaded(spec.file, spec.address, known_hash) as file:
+            check_file(file, spec)
+            file.replace(path)
     except UserError as error:
-        (cache_folder() / spec.file).unlink(missing_ok=True)  # a wrong file must not be found the next time
         raise UserError(
             f"cannot fetch {spec.name} weights: {error}; download {spec.address} yourself, and set "
             f"{ORIGINALS_VARIABLE} to its folder"
@@ -72,23 +77,20 @@ def published_run(address: str) -> Path:
         url = f"https://huggingface.co/{owner}/{repository}/resolve/main/{'/'.join(path)}"
     folder = cache_folder() / f"run-{sha256[:16]}"
     if not folder.is_dir():
-        archive = _downloaded(f"run-{sha256[:16]}.zip", url, sha256)
-        _unpack(archive, folder, address)
-        archive.unlink()
+        with _downloaded(f"run-{sha256[:16]}.zip", url, sha256) as archive:
+            _unpack(archive, folder, address)
     return folder
 
 
-def _downloaded(name: str, url: str, sha256: str | None) -> Path:
-    folder = cache_folder()
-    try:
-        return Path(
-            keras.utils.get_file(
-                name, url, file_hash=sha256, cache_dir=folder.parent, cache_subdir=folder.name
-            )
-        )
-    except Exception as error:  # of any network layer; the user sees one line
-        (folder / name).unlink(missing_ok=True)  # a wrong file must not be found the next time
-        raise UserError(f"cannot fetch {url}: {' '.join(str(error).split())}") from error
+@contextmanager
+def _downloaded(name: str, url: str, sha256: str | None) -> Iterator[Path]:
+    """A file in a folder of its own, deleted afterwards: another process may download the same file."""
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache_folder()) as folder:
+        try:
+            file = keras.utils.get_file(name, url, file_hash=sha256, cache_dir=folder, cache_subdir="")
+        except Exception as error:  # of any network layer; the user sees one line
+            raise UserError(f"cannot fetch {url}: {' '.join(str(error).split())}") from error
+        yield Path(file)
 
 
 def _unpack(archive: Path, folder: Path, address: str) -> None:

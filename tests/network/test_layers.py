@@ -147,3 +147,13 @@ def test_the_pool_before_the_classifier():
         maps, pooled = keras.Model(model.input, [pool.input, pool.output])(x)
         expected = {"avg": np.mean, "max": np.max}[kind](np.asarray(maps), axis=(1, 2))
         np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+
+
+def test_a_pool_that_needs_neutral_zeros_follows_a_relu():
+    """With known sides Keras pads with minus infinity, with unknown ones zeros are added."""
+    pool = MaxPool("pool1", 3, 2, "ceil")
+    for sides in ((None, None), (28, 31)):
+        assert max_pool(keras.Input((*sides, 3)), pool) is not None
+        with pytest.raises(ValueError, match="With silu, the input's height and width should be known"):
+            max_pool(keras.Input((*sides, 3)), pool, "silu")
+    assert max_pool(keras.Input((28, 28, 3)), pool, "silu") is not None

@@ -96,3 +96,19 @@ def test_freeze_stops_training_up_to_a_block(random):
 def test_freeze_names_the_blocks():
     with pytest.raises(UserError, match="expected a block of"):
         freeze(narrow(), "4z")
+
+
+def test_new_heads_of_a_frozen_network_are_trained():
+    model = narrow()
+    model.trainable = False
+    changed = replace_heads(model, 3)
+    assert {variable.path.split("/")[0] for variable in changed.trainable_variables} == set(
+        model.output_names
+    )
+
+
+def test_a_classifier_of_another_kind_is_named():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Activation("softmax", name="main")(inputs))
+    with pytest.raises(UserError, match="expected a classifier main that is a Dense layer, got Activation"):
+        replace_heads(model, 3)

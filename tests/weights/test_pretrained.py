@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,10 +174,34 @@ def test_evaluate_counts_what_onnxruntime_answers(home, published, tmp_path, ran
     assert figures.published_top1 == 0.6778
 
 
-def test_a_half_downloaded_file_is_fetched_again(home, published):
+@pytest.mark.parametrize("digits", [64, 8])
+def test_a_half_downloaded_file_is_fetched_again(digits, home, published):
     home.mkdir(parents=True)
     (home / published.file).write_bytes(b"half")
-    assert fetch.original_file(published).stat().st_size == published.size
+    spec = replace(published, sha256=published.sha256[:digits], size=None)
+    assert fetch.original_file(spec).stat().st_size == published.size
+
+
+@pytest.mark.parametrize("digits", [64, 8])
+def test_two_processes_may_download_at_once(digits, home, published, monkeypatch):
+    """Neither takes the other's half for the file, nor deletes it."""
+    both, get_file = threading.Barrier(2, timeout=60), keras.utils.get_file
+
+    def slow(*arguments, **options):
+        made = Path(get_file(*arguments, **options))
+        content = made.read_bytes()
+        made.write_bytes(content[:100])
+        both.wait()
+        made.write_bytes(content)
+        return str(made)
+
+    monkeypatch.setattr(keras.utils, "get_file", slow)
+    spec = replace(published, sha256=published.sha256[:digits], size=None)
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(fetch.original_file, [spec, spec]))
+    assert files == [home / published.file] * 2
+    assert files[0].stat().st_size == published.size
+    assert list(home.iterdir()) == [home / published.file]
 
 
 @pytest.mark.parametrize(
