@@ -84,7 +84,7 @@ def published_run(address: str) -> Path:
 
 @contextmanager
 def _downloaded(name: str, url: str, sha256: str | None) -> Iterator[Path]:
-    """A file in a folder of its own, deleted afterwards: another process may download the same file."""
+    """A file in a private folder, deleted afterwards: another process may download the same file."""
     with tempfile.TemporaryDirectory(prefix=".download-", dir=cache_folder()) as folder:
         try:
             file = keras.utils.get_file(name, url, file_hash=sha256, cache_dir=folder, cache_subdir="")
