@@ -54,13 +54,15 @@ COLORS = {"ours": "#1f4e79", "plain": "#c55a11", "torchvision": "#2e8b57"}
 def compare(size: int, batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure all contenders at an image size; a row for each."""
     made: dict[str, Contender] = {}
-    for name, make in contenders(size, batch).items():
+    possible = contenders(size, batch)
+    for part in options.contenders or ():
+        if not any(part in name for name in possible):
+            raise UserError(f"expected --contenders of {', '.join(possible)} at {size} pixels, got {part}")
+    for name, make in possible.items():
         if options.contenders and not any(part in name for part in options.contenders):
             continue
         made[name] = make()
         check(name, made[name], size)
-    if not made:
-        raise UserError(f"expected --contenders of {', '.join(contenders(size, batch))} at {size} pixels")
     rates = alternate(
         {name: partial(measured, one, batch, options.seconds) for name, one in made.items()}, options.rounds
     )

@@ -101,8 +101,9 @@ def deploy(folder: Path, /, *, model: str) -> None:
 def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int | None = None) -> None:
     """Copy exported versions from object storage into a folder that a server watches.
 
-    A version appears in the folder complete or not at all. With --every, unreachable storage is reported and
-    retried; without, it is an error.
+    A version that export uploaded appears in the folder complete or not at all. One that another program
+    uploaded is copied once its files are the same in two rounds. With --every, unreachable storage is
+    reported and retried; without, it is an error.
 
     Parameters
     ----------
@@ -128,15 +129,18 @@ def sync(place: str, directory: Path, /, *, every: str | None = None, keep: int 
     signal.signal(signal.SIGTERM, _stop)
     waiting: Listings = {}
     while True:
+        failure, before = None, dict(waiting)
         try:
             for version in sync_versions(Place(there), directory, keep, waiting):
                 say(version, flush=True)
         except UserError as error:
-            if interval is None:
-                raise
-            say(f"{error}; retrying in {every}", file=sys.stderr, flush=True)
-        if interval is None and not waiting:
+            failure = error
+        if interval is None and (not waiting or (failure is not None and waiting == before)):
+            if failure is not None:
+                raise failure
             return
+        if failure is not None and interval is not None:
+            say(f"{failure}; retrying in {every}", file=sys.stderr, flush=True)
         time.sleep(interval or SETTLED)
 
 
@@ -223,8 +227,10 @@ def predict(
     if found is not None and found.is_file():
         format_of(found)
     name = str(model or url or weights)
-    if found is not None and _is_version(found) and (version := version_folder(found)) != found:
-        name = f"{name.rstrip('/')}/{version.name}"  # a newer one may come before a rerun
+    if found is not None and _is_version(found):
+        found = version_folder(found)  # a newer one may come before a rerun, and before it is loaded
+        if Path(name).name != found.name:
+            name = f"{name.rstrip('/')}/{found.name}"
     of_json = as_json or (to is not None and to.suffix != ".csv")
     classes = top or (TOP_K if of_json else 1)
     if to is not None:

@@ -94,9 +94,8 @@ def part_folders(folder: Path) -> dict[str, Path]:
         for part, names in PARTS.items()
     }
     if not any(_folders_in(path) for path in named["train"]):
-        if named["train"] and any(
-            path.name.lower().startswith(("test", "val")) for path in _folders_in(folder)
-        ):
+        others = {path.name.lower().rstrip("0123456789") for path in _folders_in(folder)}  # such as test1
+        if named["train"] and others & {*PARTS["test"], *PARTS["validation"]}:
             _class_names(named["train"][0])
         return {}
     for part, paths in named.items():

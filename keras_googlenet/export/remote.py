@@ -135,39 +135,38 @@ def sync(
     if not any(numbers(inside) for _, inside in models.values()):
         raise MissingError(f"no exported version at {place.address}: expected what `export` uploaded")
     errors: list[UserError] = []
+    held_back: Listings = {}
     for model, (folder, inside) in models.items():
-        yield from _sync(model, folder, keep, whole_versions(inside), waiting, errors)
-    for error in errors:
-        raise error
+        for number, files in _lacking(folder, keep, whole_versions(inside)):
+            there = Place(f"{model.address}/{number}")
+            if waiting is not None and FILES not in files and waiting.get(there.address) != files:
+                held_back[there.address] = files
+                continue
+            try:
+                yield _copied(there, files, folder, number)
+            except UserError as error:  # the others are copied nevertheless
+                errors.append(error)
+        if keep and folder.is_dir() and (latest := latest_version(folder)) is not None:
+            prune(folder, keep, folder / str(latest))
+    if waiting is not None:
+        waiting.clear()
+        waiting.update(held_back)
+    for failure in errors:
+        raise failure
 
 
-def _sync(
-    place: Place,
-    directory: Path,
-    keep: int | None,
-    found: Mapping[int, Mapping[str, Entry]],
-    waiting: Listings | None,
-    errors: list[UserError],
-) -> Iterator[Path]:
+def _lacking(
+    directory: Path, keep: int | None, found: Mapping[int, Mapping[str, Entry]]
+) -> list[tuple[int, Mapping[str, Entry]]]:
+    """The versions to copy, ascending, and their files."""
     here = versions(directory) if directory.is_dir() else {}
     wanted = sorted({*found, *here})[-keep if keep else None :]  # those that `prune` keeps
-    for number in sorted(set(wanted) - set(here)):
-        there = Place(f"{place.address}/{number}")
-        if waiting is not None and FILES not in found[number]:
-            before = waiting.get(there.address)
-            waiting[there.address] = found[number]
-            if before != found[number]:
-                continue
-            del waiting[there.address]
-        try:
-            with staging(directory) as folder:
-                for name, entry in found[number].items():
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    there.download(entry, folder / name)
-                made = publish(check_version(folder, there.address), directory, number)
-        except UserError as error:  # the others are copied nevertheless
-            errors.append(error)
-        else:
-            yield made
-    if keep and directory.is_dir() and (latest := latest_version(directory)) is not None:
-        prune(directory, keep, directory / str(latest))
+    return [(number, found[number]) for number in wanted if number not in here]
+
+
+def _copied(there: Place, files: Mapping[str, Entry], directory: Path, number: int) -> Path:
+    with staging(directory) as folder:
+        for name, entry in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            there.download(entry, folder / name)
+        return publish(check_version(folder, there.address), directory, number)

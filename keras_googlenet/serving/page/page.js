@@ -110,17 +110,26 @@ async function base64(blob) {
 
 // --- from an image to an answer ------------------------------------------------------------------
 
+async function settled() { // a model may be opened while another one is
+  let last;
+  do {
+    last = ready;
+    await last;
+  } while (last !== ready);
+}
+
 async function classify(file) {
   const number = ++asked;
-  await ready;
+  await settled();
   await attempt(async () => {
-    if (!model) throw new Error("No model is open: enter the name of one");
-    if (!(await readyVersions(model.name)).includes(model.version)) { // another one was published
-      open(model.name);
-      await ready;
-    }
+    const before = model;
+    if (!before) throw new Error("No model is open: enter the name of one");
+    const versions = await readyVersions(before.name);
+    if (number !== asked) return;
+    if (model === before && !versions.includes(before.version)) open(before.name); // another one was published
+    await settled();
     const target = model;
-    if (!target) return; // its error is shown
+    if (!target) throw new Error(`Model ${before.name} is no longer open`);
     const one = await opening(file);
     if (number !== asked) return;
     const { blob, note } = await prepared(one);
