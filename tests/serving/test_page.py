@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -336,6 +337,28 @@ def test_a_server_that_is_gone(browser, directory, image):
     page.wait_for_selector("#error:not([hidden])")
     assert "is the server running?" in page.inner_text("#error")
     context.close()
+
+
+def test_a_publish_while_the_page_is_open(opened, directory, image, tmp_path):
+    """It follows the server to the new version, and the later of two images is answered."""
+    model = tmp_path / "shoes"
+    shutil.copytree(directory / MODELS[0], model)
+    with preview(model) as server:
+        page = ready(opened(server.rest))
+        page.set_input_files("#file", image)
+        page.wait_for_function("() => document.getElementById('latency').textContent.endsWith('version 1')")
+        shutil.copytree(model / "1", model / "copy")
+        (model / "copy").rename(model / "2")
+        status = f"{server.rest}/v1/models/shoes/versions/1"
+        while httpx.get(status).json()["model_version_status"][0]["state"] != "END":
+            time.sleep(0.1)
+        later = tmp_path / "later.jpg"
+        shutil.copyfile(image, later)
+        page.set_input_files("#file", image)
+        page.set_input_files("#file", later)
+        page.wait_for_function("() => document.getElementById('latency').textContent.endsWith('version 2')")
+        page.wait_for_function("() => document.getElementById('about').textContent.includes('later.jpg')")
+        assert page.is_hidden("#error")
 
 
 def test_network_of_the_package(browser, image):

@@ -6,10 +6,12 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
 
+from keras_googlenet.cli import serving
 from keras_googlenet.errors import UserError
 from keras_googlenet.export import remote
 from keras_googlenet.storage.cache import cache, copied, data_folder
@@ -318,3 +320,27 @@ def test_versions_in_a_folder_of_models_are_refused(bucket, tmp_path):
     with pytest.raises(UserError, match=r"models has both versions and models \(.*models/shoes\): move its"):
         list(remote.sync(Place(f"{bucket}/models"), tmp_path / "served"))
     assert not (tmp_path / "served").exists()
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "deleted", "unreachable"])
+def test_one_sync_waits_for_an_upload_and_ends(meanwhile, bucket, tmp_path, command, monkeypatch):
+    """A version that was there in the first round and is gone, or cannot be reached, in the second."""
+    place, served = Place(f"{bucket}/models/shoes"), tmp_path / "served"
+    put(place.address, {f"1/{GRAPH}": b"graph"})
+    remote.upload(made(tmp_path / "2", VERSION), place)
+
+    def sleep(seconds):
+        assert seconds == serving.SETTLED
+        if meanwhile == "deleted":
+            place.delete([f"1/{GRAPH}"])
+        if meanwhile == "unreachable":
+            monkeypatch.setattr(Place, "entries", lambda _: raise_error())
+
+    def raise_error():
+        raise UserError("no such host")
+
+    monkeypatch.setattr(serving, "time", SimpleNamespace(sleep=sleep))
+    code, out, err = command("sync", place.address, served)
+    copied = [f"{served}/2\n", *([f"{served}/1\n"] if meanwhile == "nothing" else [])]
+    assert out == "".join(copied)
+    assert (code, err) == ((2, "error: no such host\n") if meanwhile == "unreachable" else (0, ""))
