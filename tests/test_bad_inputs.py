@@ -195,7 +195,7 @@ OPTIONS = [
     ("train --data {data} --run {out} --test-split {there}/garbage.json", "garbage.json"),
     ("train --data {data} --run {out} --test-split {there}", "expected --test-split"),
     ("train --data {data} --run {out} --weights {there}/file", "file"),
-    ("train --data {data} --run {out} --freeze 9z", "9z"),
+    ("train --data {data} --run {out} --weights {run} --freeze 9z", "9z"),
     ("train --data {data} --run {out} --process-id 1", "--distributed"),
     ("train --run {new} --resume", "nothing to resume"),
     *[

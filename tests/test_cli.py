@@ -137,7 +137,7 @@ MISTAKES = [
     ("serve {new}", "no model at"),
     ("serve {empty}", "no version in"),
     ("evaluate --weights {new} --data {data}", "no run at"),
-    ("evaluate --weights imagenet --data {data}", "expected 1000 class folders"),
+    ("evaluate --weights imagenet --data {data}", "named by their WordNet ids, such as n01440764"),
     ("evaluate --weights imagenet --data {new}", "no folder at"),
     ("evaluate --weights imagenet", "expected --data to measure published weights on"),
     ("evaluate", "expected either the folder of a run or --weights"),

@@ -73,9 +73,10 @@ def folder_data(
     missing = set(range(len(class_names))) - {label for _, label in found["train"]}
     if missing:
         names_missing = ", ".join(class_names[label] for label in sorted(missing))
+        least = "3 groups a class" if group_of else "3 a class"
         raise UserError(
             f"too few images in {folder}: none is left to train on for {names_missing} once test and "
-            f"validation images are set aside; add images (3 {'groups ' if group_of else ''}a class at least)"
+            f"validation images are set aside; add images ({least} at least)"
         )
     train, validation, test = (file_part(found[part]) for part in PARTS)
     return ImageData(

@@ -225,7 +225,7 @@ def test_files_that_are_no_images_are_named_and_the_others_written(source, tmp_p
     assert {str(path) for path in done.unreadable} == set(broken)
     assert (
         done.unreadable[Path("README.txt")]
-        == "not named .bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
+        == "not named .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
     )
     assert done.unreadable[Path("train/cat/tiff.png")].startswith("expected the bytes of a JPEG")
     assert done.unreadable[Path("train/cat/cut.jpg")] == "corrupt"

@@ -327,4 +327,4 @@ def test_a_gif_s_frame_beyond_the_image_is_refused():
 
 def test_names_of_the_formats():
     assert TRAINED_NAMES == "JPEG, PNG, BMP, WebP or GIF"
-    assert len({suffix for each in FORMATS for suffix in each.suffixes}) == 15
+    assert len({suffix for each in FORMATS for suffix in each.suffixes}) == 17

@@ -70,7 +70,10 @@ def test_a_run_that_starts_so(tiny_variant, tmp_path):
 def test_a_start_beside_other_weights_is_refused(option):
     with pytest.raises(UserError, match="no `whiten`, `identity_start` or `head_scale` with `weights`"):
         RunConfig(data="sample", run="run", weights="imagenet", **option)
-    with pytest.raises(UserError, match="no `whiten`, `identity_start` or `head_scale`: a search"):
+    with pytest.raises(
+        UserError,
+        match="expected `whiten` and `identity_start` to be false and `head_scale` to be 1: a search",
+    ):
         TuneConfig(training=RunConfig(data="sample", run="run", **option))
 
 

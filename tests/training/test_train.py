@@ -185,7 +185,7 @@ def test_new_layers_are_not_frozen(finished_run, image_folder, tmp_path):
     [
         ({"weights": "nowhere.keras"}, "no weights at nowhere.keras"),
         ({"weights": "imagenet"}, "no ImageNet weights are published for variant 'bn'"),
-        ({"freeze": "9z"}, "expected a block of"),
+        ({"freeze": "4e"}, "expected `weights` with `freeze`"),
     ],
 )
 def test_a_start_that_cannot_be_leaves_nothing(start, message, image_folder, tmp_path):
