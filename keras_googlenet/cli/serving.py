@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = Options()
 SERVED = "cifar10"  # where no model is named
-SETTLED = 5.0  # seconds in which no file of a version that is being uploaded stays as it is
+SETTLED = 5.0  # seconds between two looks at a version that another program may still upload
 
 
 def serve(

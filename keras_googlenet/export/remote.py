@@ -21,6 +21,9 @@ from keras_googlenet.storage.published import (
 from keras_googlenet.text import listed
 from keras_googlenet.versions import GRAPH, MAX_VERSION, latest_version, versions
 
+Listings = dict[str, Mapping[str, Entry]]
+"""The files of versions by their addresses."""
+
 
 def check_free(place: Place, version: int | None) -> None:
     """Refuse a version that is whole at a model's address.
@@ -93,10 +96,6 @@ def _prune(place: Place, keep: int, made: int) -> None:
         if number != made:
             place.delete([f"{number}/{GRAPH}"])
             place.delete([f"{number}/{name}" for name in found[number] if name != GRAPH])
-
-
-Listings = dict[str, Mapping[str, Entry]]
-"""The files of versions by their addresses."""
 
 
 def sync(

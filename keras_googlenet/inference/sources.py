@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -178,19 +178,18 @@ def _is_list(name: str) -> bool:
 def _lines(name: str) -> Iterator[str]:
     """The lines of a list that are not empty."""
     with (
-        _standard_input()
+        nullcontext(_standard_input())
         if name == STANDARD_INPUT
         else open(name, encoding="utf-8-sig", errors="surrogateescape")
     ) as file:
         yield from filter(None, (line.rstrip("\r\n") for line in file))
 
 
-@contextmanager
-def _standard_input() -> Iterator[TextIO]:
+def _standard_input() -> TextIO:
     """Standard input; file names in it may be in any encoding."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
-    yield sys.stdin
+    return sys.stdin
 
 
 def _count(name: str) -> int:

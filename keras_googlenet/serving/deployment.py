@@ -47,7 +47,8 @@ def deploy(folder: Path, model: str) -> str:
         config.write_text(text, encoding="utf-8")
         for file in (unfinished / "Dockerfile", unfinished / "Dockerfile.dockerignore"):
             text = file.read_text(encoding="utf-8")
-            file.write_text(re.sub(r"(?<![\w/-])serving(?=/|$)", folder.name, text, flags=re.M), "utf-8")
+            text = re.sub(r"(?<![\w/-])serving(?=/|$)", lambda _: folder.name, text, flags=re.MULTILINE)
+            file.write_text(text, encoding="utf-8")
         shutil.copytree(
             page.FOLDER, unfinished / "page", ignore=shutil.ignore_patterns("__pycache__", "*.py")
         )
