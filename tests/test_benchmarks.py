@@ -278,7 +278,7 @@ def test_score_rows(tmp_path, capsys):
     score_rows.main(["--rows", "2000", "--seconds", "0.1", "--to", str(tmp_path)])
     with (tmp_path / "score_rows.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["contender"] for row in rows] == [score_rows.SCORED, score_rows.BARE]
+    assert [row["contender"] for row in rows] == [score_rows.SCORED, *score_rows.BARE]
     assert all(float(row["rows_per_second"]) > 0 for row in rows)
     assert "2,000 images, each with one row" in capsys.readouterr().out
 
