@@ -261,7 +261,7 @@ OPTIONS = [
     ("explain {image} --to {out} --weights cifar10 --blocks 9z", "expected a block of"),
     ("explain {new} --to {out} --weights cifar10", "no image file or folder"),
     ("explain {image} --to {out} --model cifar10", "the network of that name is chosen by --weights"),
-    ("compare cifar10", "no run at cifar10: expected the folder that train made$"),
+    ("compare cifar10", "no run at cifar10: expected the folder that `train` made$"),
     ("tune --data {data} --run {out} --recipe cifar10_best", "the recipe cifar10_best sets them"),
     ("tune --data {data} --run {out} --validation-fraction 0", "expected validation images"),
     ("train --data {data} --run {out} --freeze 4e", "expected --weights with --freeze"),

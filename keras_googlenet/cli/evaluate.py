@@ -73,7 +73,7 @@ def evaluate(
         check_run(run)
     for each in ensemble:
         check_run(each)
-    if data is not None and weights is None:
+    if data is not None:
         check_data(data)
     import_tensorflow()
     from keras_googlenet.evaluation.evaluate import evaluate as evaluate_run
