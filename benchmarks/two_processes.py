@@ -6,15 +6,16 @@ Uses JAX over the loopback interface. One process on one core trains on a batch.
 each, join as `keras-googlenet train --distributed` does and train on a batch twice as large. Each process
 computes as much as before, so the additional time of a step is communication.
 
-This is measured in two modes. By default, each process normalizes by its own share of the batch, and one
-all-reduce per step sums gradients and running statistics. With `--sync-batch-norm`, XLA reduces each gradient
-and each batch normalization's statistics separately. The processes also time two all-reduces alone: an array
-as large as the gradients, and a single number.
+This is measured in three modes. By default, each process normalizes by its own share of the batch, and one
+all-reduce per step sums gradients and running statistics. With `--gradient-exchange bfloat16`, the gradients
+are one all-reduce of half the bytes, and the statistics another. With `--sync-batch-norm`, XLA reduces each
+gradient and each batch normalization's statistics separately. The processes also time two all-reduces alone:
+an array as large as the gradients, and a single number.
 
 The model predicts the step time of two processes as the sum of: the step of one process, the large
-all-reduce, and the small all-reduce times the number of exchanges. That number is 1 by default; with
-`--sync-batch-norm` it is one per variable and four per batch normalization (mean, variance, and two for its
-gradient).
+all-reduce, and the small all-reduce times the number of exchanges. That number is 1 by default, 2 with
+bfloat16; with `--sync-batch-norm` it is one per variable and four per batch normalization (mean, variance,
+and two for its gradient).
 
 Writes `two_processes.csv`.
 """
@@ -48,6 +49,11 @@ from keras_googlenet.training import distribution
 from keras_googlenet.training.network import build_for_training
 
 CLASSES = 1000
+MODES: dict[str, list[str]] = {
+    "of each device": [],
+    "of each device, gradients in bfloat16": ["--gradient-exchange", "bfloat16"],
+    "of all devices": ["--sync-batch-norm"],
+}
 
 
 class Times(keras.callbacks.Callback):
@@ -75,6 +81,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         variant=options.variant,
         width=options.width,
         sync_batch_norm=options.sync_batch_norm,
+        gradient_exchange=options.gradient_exchange,
     )
     side, heads = options.image_size, 3
     with distribution.scope():
@@ -99,22 +106,25 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     )
     values = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     normalizations = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+    exchanges = 1 if options.gradient_exchange == "float32" else 2
+    if options.sync_batch_norm:
+        exchanges = len(model.trainable_variables) + 4 * normalizations
     return {
         "values": values,
-        "exchanges": len(model.trainable_variables) + 4 * normalizations if options.sync_batch_norm else 1,
+        "exchanges": exchanges,
         "step": times.seconds[1:],  # without the first epoch, which compiles
-        "sum": sums(values, options.rounds),
+        "sum": sums(values, options.rounds, options.gradient_exchange),
         "latency": sums(1, 20 * options.rounds),
     }
 
 
-def sums(values: int, rounds: int) -> list[float]:
-    """Seconds of an all-reduce of one float32 array per process."""
+def sums(values: int, rounds: int, dtype: str = "float32") -> list[float]:
+    """Seconds of an all-reduce of one array per process."""
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     mesh = Mesh(np.array(jax.devices()), ("process",))
-    mine = np.ones((1, values), "float32")
+    mine = np.ones((1, values), dtype)
     array = jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec("process")), mine)
     add = jax.jit(lambda x: x.sum(axis=0), out_shardings=NamedSharding(mesh, PartitionSpec()))
     add(array).block_until_ready()
@@ -152,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--to", type=Path, default=Path("results"), help="folder of the figures (results)")
     parser.add_argument("--sync-batch-norm", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--gradient-exchange", default="float32", help=argparse.SUPPRESS)
     parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
@@ -161,23 +172,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(train(options)))
         return
     one = measure(1, given)
-    rows = [
-        compared(statistics, one, measure(2, [*given, *flags]), options)
-        for statistics, flags in (("of each device", []), ("of all devices", ["--sync-batch-norm"]))
-    ]
+    rows = [compared(mode, one, measure(2, [*given, *flags]), options) for mode, flags in MODES.items()]
     write_csv(options.to / "two_processes.csv", [circumstances("keras", "jax") | row for row in rows])
     print(f"wrote {options.to / 'two_processes.csv'}")
 
 
 def compared(
-    statistics: str, one: dict[str, Any], two: dict[str, Any], options: argparse.Namespace
+    mode: str, one: dict[str, Any], two: dict[str, Any], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Print and return a row: one process, two processes, and the prediction of the model."""
     alone, together, exchange = median(one["step"]), median(two["step"]), median(two["sum"])
     latency = median(two["latency"])
     expected = alone + exchange + two["exchanges"] * latency
     row = {
-        "batch_statistics": statistics,
+        "batch_statistics": mode,
         "variant": options.variant, "width": options.width, "image_size": options.image_size,
         "batch_size": options.batch_size, "parameters": one["values"], "rounds": options.rounds,
         "step_of_one": alone, "sum_of_two": exchange, "step_of_two": together,

@@ -143,7 +143,7 @@ def imagenet(parameters: int) -> str:
 
 
 def checked(rows: Sequence[dict[str, str]]) -> str:
-    """The table that compares the model with two processes, in both modes of batch normalization."""
+    """The table that compares the model with two processes, in each mode."""
     times = ("step_of_one", "sum_of_two", "latency", "expected", "step_of_two")
     lines = []
     for row in rows:
@@ -221,8 +221,9 @@ GB/s each way between the {ASSUMED.gpus_in_machine} GPUs of a machine,
 
 Expected = step of one + sum of the gradients + exchanges x sum of one number. Efficiency = step of one / step
 of two. By default each process takes the batch statistics of its own images, and a step has one exchange:
-the sum of gradients, running means and metrics. With `--sync-batch-norm` each gradient is a sum by itself,
-and each batch normalization takes four: mean, variance and the gradients of both.
+the sum of gradients, running means and metrics. With `--gradient-exchange bfloat16` the gradients are one
+exchange, the others a second. With `--sync-batch-norm` each gradient is a sum by itself, and each batch
+normalization takes four: mean, variance and the gradients of both.
 
 The model has no term for the time that a process waits in an exchange until the other one arrives. This time
 grows with the number of exchanges, so the model is too low for `--sync-batch-norm`. The table of GPUs counts

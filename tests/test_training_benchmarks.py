@@ -110,10 +110,10 @@ def test_two_processes(tmp_path):
     small = ["--width", 0.125, "--batch-size", 2, "--rounds", 1, "--steps", 1]
     result = run("two_processes.py", *small, "--to", tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
-    own, synchronized = rows(tmp_path / "two_processes.csv")
-    assert own["exchanges"] == "1"
+    own, halved, synchronized = rows(tmp_path / "two_processes.csv")
+    assert (own["exchanges"], halved["exchanges"]) == ("1", "2")
     assert int(synchronized["exchanges"]) > 100
-    for row in (own, synchronized):
+    for row in (own, halved, synchronized):
         assert float(row["sum_of_two"]) > 0
         expected = sum(float(row[name]) for name in ("step_of_one", "sum_of_two"))
         expected += int(row["exchanges"]) * float(row["latency"])

@@ -159,7 +159,8 @@ def _lacking(
 ) -> list[tuple[int, Mapping[str, Entry]]]:
     """The versions to copy, ascending, and their files."""
     here = versions(directory) if directory.is_dir() else {}
-    wanted = sorted({*found, *here})[-keep if keep else None :]  # those that `prune` keeps
+    whole = {number for number, path in here.items() if (path / GRAPH).is_file()}
+    wanted = sorted({*found, *whole})[-keep if keep else None :]  # those that `prune` keeps
     return [(number, found[number]) for number in wanted if number not in here]
 
 

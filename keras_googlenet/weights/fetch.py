@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -103,8 +104,10 @@ def _unpack(archive: Path, folder: Path, address: str) -> None:
                 for member in packed.infolist():
                     if Path(member.filename).name in OF_A_RUN:
                         (unfinished / Path(member.filename).name).write_bytes(packed.read(member))
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"{address} is not a zip archive: {error}") from None
+        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: it is encrypted
+            raise UserError(f"{address} is not a zip archive that can be read: {error}") from None
+        except OSError as error:
+            raise UserError(f"cannot unpack {address} in {made}: {error.strerror}") from None
         if not (unfinished / CONFIG).is_file():
             raise UserError(f"{address} holds no run: expected a zip archive of its folder")
         with suppress(OSError):  # another process was first

@@ -28,7 +28,7 @@ def test_the_temperature_that_drew_the_labels_is_found(random, temperature):
     assert fitted == pytest.approx(best.x, rel=1e-3)
 
 
-def test_calibration_lowers_both_figures_and_keeps_the_order(random):
+def test_calibration_lowers_both_figures(random):
     logits, labels = drawn(random, 3.0)
     found = calibrate(logits, labels)
     assert found.nll == pytest.approx(

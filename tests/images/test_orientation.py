@@ -164,6 +164,7 @@ def test_the_exported_graph_and_the_classifier(files, classifier, exported):
     assert encode(files["jpeg, big-endian", 6], "one").data == files["jpeg, big-endian", 6]
 
 
+@pytest.mark.ci
 def test_a_server_over_rest_and_grpc(files, classifier, exported):
     (upright,) = classifier.predict(files["png", 1])
     with preview(exported) as server:

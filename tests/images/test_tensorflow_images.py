@@ -10,7 +10,7 @@ from conftest import run_python
 from PIL import Image
 
 from keras_googlenet.images import tensorflow as images
-from keras_googlenet.images.spec import MAX_SCANS, MAX_SIDE, Preprocessing
+from keras_googlenet.images.spec import JPEG_SCAN, MAX_SCANS, MAX_SIDE, Preprocessing
 from keras_googlenet.images.tensorflow import MAX_PIXELS, antialiased, decode_image, load_images, resize
 
 COLOR = np.random.default_rng(1).integers(0, 256, (45, 61, 3), dtype=np.uint8)  # RGB noise
@@ -210,9 +210,11 @@ def test_a_large_jpeg_may_have_fewer_scans():
         decode_image(encoded, 3, 2 * GRAY.size - 1)
 
 
-def test_bytes_like_a_scan_in_a_comment_are_none():
-    encoded = pillow(COLOR, "jpeg", comment=b"\xff\xda\xff" * 100)
-    assert decode_image(encoded, 3).shape == COLOR.shape
+def test_a_comment_may_have_markers_but_not_more_starts_of_scans_than_an_image():
+    """Scans are counted by their first bytes, wherever they are."""
+    assert decode_image(pillow(COLOR, "jpeg", comment=b"\xff\xda\xff" * 100), 3).shape == COLOR.shape
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG scans"):
+        decode_image(pillow(COLOR, "jpeg", comment=JPEG_SCAN * (MAX_SCANS + 1)), 3)
 
 
 @pytest.mark.parametrize("encoded", [JPEG, PNG], ids=["jpeg", "png"])

@@ -429,6 +429,7 @@ def test_shards_that_are_killed_score_each_image_once(images, exported, tmp_path
             time.sleep(0.01)
         process.kill()
         process.communicate()
+        assert Path(f"{to}.job").exists()  # it was not done yet
         done = subprocess.run(line, capture_output=True, text=True, env=environment)
         failed = "2 of 50 images failed: see their errors\n" if index == "1" else ""  # the broken images
         assert (done.returncode, done.stderr) == (int(index), failed)

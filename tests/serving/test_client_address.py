@@ -20,6 +20,8 @@ from keras_googlenet.serving.client.address import Address, parse
         ("http://[::1]:8501/v1/models/m", {}, Address("http", "[::1]:8501", "", "m")),
         ("grpc://host:9000", {"model": "m"}, Address("grpc", "host:9000", "", "m")),
         ("grpc://host", {"model": "m"}, Address("grpc", "host:8500", "", "m")),
+        ("grpc://host:0", {"model": "m"}, Address("grpc", "host:0", "", "m")),
+        ("http://host", {"model": "m", "label": ""}, Address("http", "host", "", "m")),
         ("grpcs://host:8500/v1/models/m/versions/2", {}, Address("grpcs", "host:8500", "", "m", version=2)),
     ],
 )

@@ -59,7 +59,9 @@ def ask(queue, values):
 
 def until(condition):
     """Wait for what another thread does."""
+    deadline = time.monotonic() + 30
     while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.001)
 
 

@@ -66,6 +66,8 @@ class Honest:
     def __exit__(self, *caught):
         self.stopped.set()
         self.thread.join()
+        if caught == (None, None, None) and self.error is None:
+            self.ask()  # a request that was refused at once may have left the server blocked
         self.channel.close()
         self.http.close()
 

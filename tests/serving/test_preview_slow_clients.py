@@ -95,9 +95,13 @@ def test_idle_connections_make_room(listening):
 
 def test_a_connection_in_use_is_kept(listening):
     with httpx.Client(base_url="http://{}:{}".format(*listening)) as client:
+        connections = set()
         for _ in range(4):
-            assert client.post("/v1/models/adder:predict", json={"instances": [[1, 2]]}).status_code == 200
+            answer = client.post("/v1/models/adder:predict", json={"instances": [[1, 2]]})
+            assert answer.status_code == 200
+            connections.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
             time.sleep(SECONDS / 2)
+        assert len(connections) == 1  # the client would open a second one silently
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def parse(
     if parts.scheme in ("grpc", "grpcs"):
         if prefix:
             raise UserError(f"expected no path before /v1 in an address of gRPC; got {url}")
-        host = host if port else f"{host}:{GRPC_PORT}"
+        host = host if port is not None else f"{host}:{GRPC_PORT}"
     return Address(
         scheme=parts.scheme,  # type: ignore[arg-type]
         host=host,
@@ -94,4 +94,4 @@ def parse(
 def _once(what: str, url: str, in_url: str | None, given: str | None) -> str | None:
     if in_url and given and in_url != given:
         raise UserError(f"{url} says {what} {in_url}, but {what} {given} is given too")
-    return in_url or given
+    return in_url or given or None

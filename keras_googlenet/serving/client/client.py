@@ -193,10 +193,15 @@ class Client:
         """
         deadline = Deadline(self.timeout)
         rows = self._retried(lambda: self._open().status(deadline), deadline)
-        return [
-            VersionStatus(int(row["version"]), row["state"], row.get("status", {}).get("error_message", ""))
-            for row in rows
-        ]
+        try:
+            return [
+                VersionStatus(
+                    int(row["version"]), row["state"], row.get("status", {}).get("error_message", "")
+                )
+                for row in rows
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ServingError("UNKNOWN", f"{self.address} lists no versions as a server does") from None
 
     def wait_until_ready(self, timeout: float = TIMEOUT_SECONDS) -> None:
         """Wait until the server responds and the version is loaded.

@@ -79,8 +79,10 @@ class RestModel:
 
     def status(self, deadline: Deadline) -> list[dict[str, Any]]:
         """The versions and their states."""
-        versions = self._ask("GET", str(self.address), deadline).get("model_version_status", [])
-        return list(versions)
+        versions: list[dict[str, Any]] = self._ask("GET", str(self.address), deadline).get(
+            "model_version_status", []
+        )
+        return versions
 
     def _ask(self, method: str, url: str, deadline: Deadline, body: bytes | None = None) -> dict[str, Any]:
         phases = ("connect", "read", "write", "pool")
@@ -141,10 +143,12 @@ def seconds_to_wait(retry_after: str | None) -> float:
     """A `Retry-After` header, seconds or a date, in seconds from now."""
     if not retry_after:
         return 0
-    if retry_after.isascii() and retry_after.isdigit():
-        return int(retry_after)
     try:
+        if retry_after.isascii() and retry_after.isdigit():
+            return float(retry_after)
         moment = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
+    if moment.tzinfo is None:  # HTTP's dates are UTC, whether they say so or not
+        moment = moment.replace(tzinfo=UTC)
     return max((moment - datetime.now(UTC)).total_seconds(), 0)
