@@ -73,7 +73,7 @@ def rows_in(file: Path) -> int:
 def wait_for(process: subprocess.Popen[bytes], done: Callable[[], bool]) -> None:
     """Wait until a condition holds or the process exits."""
     while process.poll() is None and not done():
-        time.sleep(0.005)
+        time.sleep(0.1)  # each time, the whole file is read
 
 
 def score(line: Sequence[str], to: Path, count: int) -> tuple[float, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -101,7 +102,7 @@ def held_new(folder: Path, work: str) -> Iterator[Path]:
         folder: What it is to become.
         work: As of `held`.
     """
-    for leftover in folder.parent.glob(f".{folder.name}{UNFINISHED}*"):
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}{UNFINISHED}*"):
         with suppress(UserError, OSError), held(leftover, work):
             shutil.rmtree(leftover, ignore_errors=True)
     while True:

@@ -363,6 +363,7 @@ DAMAGES = {
     "folder": lambda path, _: path.mkdir(),
     "list": lambda path, _: path.write_text("[]"),
     "null": lambda path, _: path.write_text("null"),
+    "deep": lambda path, _: path.write_text("[" * 100_000),
 }
 READERS = {  # what a command reads of a run
     "evaluate {damaged}": ("config.json", "division.json.gz", "labels.txt", "model.keras"),

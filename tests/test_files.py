@@ -93,3 +93,12 @@ def test_folders_that_killed_processes_left_are_removed_and_no_others(tmp_path):
         with held_new(tmp_path / "run", "trains in"):
             assert not leftover.exists()
             assert other.exists()
+
+
+@pytest.mark.parametrize("name", ["r**", "[a]1", "r?"])
+def test_a_folder_s_name_is_no_pattern(name, tmp_path):
+    leftovers = [tmp_path / f".{other}{files.UNFINISHED}0123" for other in ("a1", "run", "rx", name)]
+    for leftover in leftovers:
+        leftover.mkdir()
+    with held_new(tmp_path / name, "trains in"):
+        assert [leftover.exists() for leftover in leftovers] == [True, True, True, False]

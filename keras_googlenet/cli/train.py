@@ -161,7 +161,7 @@ def fill_in(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.Ar
             raise UserError(f"nothing to resume at {run}: expected a run's folder, or --data to start one")
         try:
             values = RunConfig.from_dict(json.loads(config.read_text())).to_dict()
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{config} is not a run's configuration ({error!r})") from None
     flags = {
         name.replace("_", "-"): value for name, value in values.items() if value is not None and name != "run"

@@ -159,7 +159,7 @@ def in_test_split(paths: Sequence[Path], folder: Path, test_split: str) -> list[
     """
     if test_split.startswith("every:"):
         every = test_split.removeprefix("every:")
-        if not every.isdigit() or int(every) < 2:
+        if not every.isdecimal() or int(every) < 2:
             raise UserError(f'expected `test_split` such as "every:4", got {test_split!r}')
         numbers = [re.findall(r"\d+", path.stem) for path in paths]
         for path, found in zip(paths, numbers, strict=True):

@@ -174,6 +174,8 @@ def copies(parts: Mapping[str, Part], facts: Sequence[ImageFacts]) -> list[tuple
         return pixels(parts[part], at)
 
     order = list(parts)
+    if not different:
+        return []
     found = near_duplicates(np.stack([image.thumbnail for image in different]), load)
     pairs += [(different[one].place, different[other].place) for one, other in found]
     return sorted(pairs, key=lambda pair: [(order.index(part), index) for part, index in pair])

@@ -90,13 +90,16 @@ def check_class_names(names: Sequence[str], where: str = "") -> None:
     """Refuse names that `labels.txt`, which has a name a line in UTF-8, could not hold.
 
     Raises:
-        UserError: A name is empty, has a line break, or is not UTF-8.
+        UserError: A name is empty, has a line break, is not UTF-8, or is there twice.
     """
     for name in names:
         if name.splitlines() != [name]:
             raise UserError(f"expected class names of one line, found {name!r}{where}: rename it")
         if not is_utf8(name):
             raise UserError(f"expected class names in UTF-8, found {name!r}{where}: rename it")
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    if count > 1:
+        raise UserError(f"expected each class name once, found {name!r} {count} times{where}")
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,20 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
             raise UserError(f'"tfds:{name}" has training images without a label')
         say(f"tfds:{name}: its {split} images have no labels and are not used", file=sys.stderr)
         del found[split]
+    class_names = tuple(features["label"].names)
+    labels = set(found["train"].labels.tolist())
     for split, fraction in (("test", TEST_FRACTION), ("validation", validation_fraction)):
         if split not in found:
             kept, held = stratified_split(found["train"].labels, fraction, seed)
             found[split] = found["train"].take(held)
             found["train"] = found["train"].take(kept)
+    if gone := sorted(labels - set(found["train"].labels.tolist())):
+        raise UserError(
+            f'too few images in "tfds:{name}": none is left to train on for '
+            f"{', '.join(class_names[label] for label in gone)} once test and validation images are set aside"
+        )
     return ImageData(
-        tuple(features["label"].names),
+        class_names,
         found["train"],
         found["validation"],
         found["test"],

@@ -128,7 +128,16 @@ def evaluate(
             one_view_top1=None if views == 1 else top_k_accuracy(images.part.labels, first, 1),
             command="keras_googlenet.evaluate(...)"
             if isinstance(data, ImageData)
-            else command_line([str(run), *map(str, ensemble)], variant, data, part, crops, views),
+            else command_line(
+                [str(run), *map(str, ensemble)],
+                variant,
+                data,
+                part,
+                crops,
+                views,
+                recorded_split=recorded_split,
+                tfds_manual_dir=tfds_manual_dir,
+            ),
             seconds=seconds,
             published_top1=networks[0].published[0],
             published_top5=networks[0].published[1],

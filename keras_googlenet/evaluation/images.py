@@ -63,8 +63,10 @@ def own_images(
         _own, part_name=part_name, recorded_split=recorded_split, tfds_manual_dir=tfds_manual_dir
     )
     images = opened(folders[0], configs[0])
+    record = division.recorded(folders[0])
     for folder, config in zip(folders, configs, strict=True):
-        differ = DIVISION & set(config.differences(configs[0]))
+        options_differ = DIVISION & set(config.differences(configs[0]))
+        differ = options_differ or division.recorded(folder) != record
         if differ and not _same(images.part, opened(folder, config).part):
             raise UserError(
                 f"{folder} has other {part_name} images than {folders[0]}, so it may have been trained on "

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,9 @@ def command_line(
     part: str | None,
     crops: int = 1,
     views: int = 1,
+    *,
+    recorded_split: bool = False,
+    tfds_manual_dir: Path | None = None,
 ) -> str:
     """The command that repeats such an evaluation.
 
@@ -218,11 +222,20 @@ def command_line(
         part: What `--part` was, if given.
         crops: Of an image.
         views: Of a crop.
+        recorded_split: Whether `--recorded-split` was given.
+        tfds_manual_dir: What `--tfds-manual-dir` was, if given.
     """
     words = ["keras-googlenet", "evaluate"]
     words += ["--weights", "imagenet", "--variant", str(variant)] if models[0] == "imagenet" else [models[0]]
-    given = {"--data": data, "--part": part, "--crops": crops, "--views": views}
+    given = {
+        "--data": data,
+        "--part": part,
+        "--crops": crops,
+        "--views": views,
+        "--tfds-manual-dir": tfds_manual_dir,
+    }
     for option, value in given.items():
         words += [option, str(value)] if value not in (None, 1) else []
+    words += ["--recorded-split"] * recorded_split
     words += ["--ensemble", *models[1:]] if models[1:] else []
     return shlex.join(words)

@@ -345,7 +345,7 @@ def network_of(run: Path) -> dict[str, Any]:
         size = recorded["preprocessing"]
         found: dict[str, Any] = {"image_size": int(size["height"]), "channels": int(size["channels"])}
         found |= {"variant": str(recorded["variant"]), "width": float(recorded["width"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not a run's configuration ({error!r})") from None
     file = run / ARCHITECTURE
     if file.is_file():

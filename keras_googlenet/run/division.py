@@ -161,7 +161,8 @@ def as_recorded(run: Path, data: ImageData, root: str | None) -> ImageData:
         root: The folder that paths are relative to.
 
     Raises:
-        UserError: There is no record of files, or a class has no training image left.
+        UserError: There is no record of files, a class has no training image left, or another part has
+            none.
     """
     then = recorded(run)
     if then is None or any("fingerprint" in part for part in then["parts"].values()):
@@ -177,18 +178,16 @@ def as_recorded(run: Path, data: ImageData, root: str | None) -> ImageData:
         files = then["parts"][name].items()
         return file_part([(there[file], labels[facts[0]]) for file, facts in files if file in there])
 
-    train = part("train")
-    trained = set(train.labels.tolist())
+    parts = {name: part(name) for name in PARTS}
+    trained = set(parts["train"].labels.tolist())
     gone = [name for label, name in enumerate(then["classes"]) if label not in trained]
     if gone:
         raise UserError(
             f"{root or 'the data'} has no training image left of {listed(gone, NAMED)}, "
             f"as {run} recorded them"
         )
-    return replace(
-        data,
-        class_names=tuple(then["classes"]),
-        train=train,
-        validation=part("validation"),
-        test=part("test"),
-    )
+    emptied = [name for name, found in parts.items() if then["parts"][name] and not found.count]
+    if emptied:
+        raise UserError(f"{root or 'the data'} has no {emptied[0]} image left, as {run} recorded them")
+    train, validation, test = (parts[name] for name in PARTS)
+    return replace(data, class_names=tuple(then["classes"]), train=train, validation=validation, test=test)

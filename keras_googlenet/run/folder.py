@@ -85,7 +85,7 @@ def recorded(folder: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG} is not a run's configuration ({error!r})") from None
 
 

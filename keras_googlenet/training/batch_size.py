@@ -1,6 +1,6 @@
 """`batch_size="auto"`: the largest batch that fits, found by taking real steps in a separate process.
 
-The batch size doubles from `FIRST` on. On a GPU it doubles until memory is exhausted. On a CPU that would
+The batch size doubles from `first()` on. On a GPU it doubles until memory is exhausted. On a CPU that would
 kill other programs, so it doubles while the next batch, extrapolated from the last two, fits in the available
 memory.
 """
@@ -28,7 +28,7 @@ from keras_googlenet.training.memory import GB, MB
 from keras_googlenet.training.network import build_for_training
 from keras_googlenet.training.precision import dtype_policy
 
-FIRST = 8
+FEWEST = 8  # images in the first batch that is tried
 MOST = 512  # few epochs of larger batches change the weights little
 LEAST_STEPS = 8  # in an epoch
 SHARE = 0.8  # of the available memory
@@ -54,6 +54,11 @@ class Found:
     """By how much the peak grew with each image that was added."""
 
 
+def first() -> int:
+    """The first batch that is tried: it has the same number of images for each device."""
+    return distribution.devices() * -(-FEWEST // distribution.devices())
+
+
 def with_largest_batch(
     config: RunConfig, preprocessing: Preprocessing, data: ImageData
 ) -> tuple[RunConfig, int]:
@@ -62,13 +67,13 @@ def with_largest_batch(
     Raises:
         UserError: Not even the smallest batch fits.
     """
-    classes, most = len(data.class_names), min(MOST, max(FIRST, data.train.count // LEAST_STEPS))
+    classes, most = len(data.class_names), max(first(), min(MOST, data.train.count // LEAST_STEPS))
     shape = (data.train.count, preprocessing.height, preprocessing.width, preprocessing.channels)
     images = min(2 * int(np.prod(shape)), parts.MEMORY_BYTES)  # which the run may also hold
     limit = int(SHARE * memory.available_bytes()) - images
     found = find(config, preprocessing, classes, most, limit)
     say(
-        f"{config.run}: batches of {found.batch_size}, the largest of {FIRST}, {2 * FIRST} and so on to "
+        f"{config.run}: batches of {found.batch_size}, the largest of {first()}, {2 * first()} and so on to "
         f"{most} that fit ({found.peak_bytes / GB:.1f} GB, {found.bytes_per_image / MB:.1f} MB an image); "
         f"the learning rate stays {config.learning_rate:g}",
         flush=True,
@@ -102,8 +107,8 @@ def find(config: RunConfig, preprocessing: Preprocessing, classes: int, most: in
         if child.returncode > 0:
             raise UserError(f"cannot try batch sizes: {child.stderr.strip().splitlines()[-1]}")
         raise UserError(
-            f"expected memory for a batch of {FIRST} images at least ({max(limit, 0) / GB:.1f} GB are to be "
-            "had): choose a smaller `image_size`, or give `batch_size`"
+            f"expected memory for a batch of {first()} images at least ({max(limit, 0) / GB:.1f} GB are to "
+            "be had): choose a smaller `image_size`, or give `batch_size`"
         )
     before, last = tried[-2:]
     growth = (last.peak_bytes - before.peak_bytes) / (last.batch_size - before.batch_size)
@@ -126,22 +131,21 @@ def main() -> None:
         model = build_for_training(config, preprocessing, request["classes"], dtype_policy(config.precision))
         model.optimizer.build(model.trainable_variables)
     before = tell(Tried(0, _peak()))
-    size = FIRST
+    size = first()
     while size <= request["most"]:
-        if size % distribution.devices() == 0:
-            try:
-                _take_steps(model, size, request["classes"])
-            except Exception as error:
-                if memory.is_exhausted(error):
-                    return
-                raise
-            last = Tried(size, _peak())
-            if memory.device_peak() is None and last.peak_bytes > request["limit"]:
+        try:
+            _take_steps(model, size, request["classes"])
+        except Exception as error:
+            if memory.is_exhausted(error):
                 return
-            tell(last)
-            if memory.device_peak() is None and foretold(before, last) > request["limit"]:
-                return
-            before = last
+            raise
+        last = Tried(size, _peak())
+        if memory.device_peak() is None and last.peak_bytes > request["limit"]:
+            return
+        tell(last)
+        if memory.device_peak() is None and foretold(before, last) > request["limit"]:
+            return
+        before = last
         size *= 2
 
 

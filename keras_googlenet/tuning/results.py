@@ -73,14 +73,18 @@ def record(search: Search) -> None:
     """
     folder = search.config.training.run
     target = folder / SEARCH
-    if folder.exists() and not target.is_file() and any(folder.iterdir()):
+    unfinished = f".{SEARCH}."  # of a process that was killed here
+    if (
+        folder.exists()
+        and not target.is_file()
+        and not all(path.name.startswith(unfinished) for path in folder.iterdir())
+    ):
         raise UserError(f"{folder} exists and does not hold a search: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    mine = folder / f".{SEARCH}.{os.getpid()}"
-    mine.write_text(
-        json.dumps({"config": search.config.to_dict(), "size": vars(search.size)}, indent=2) + "\n"
-    )
+    mine = folder / f"{unfinished}{os.getpid()}"
+    content = {"config": search.config.to_dict(), "size": vars(search.size)}
     try:
+        mine.write_text(json.dumps(content, indent=2) + "\n")
         os.link(mine, target)
     except FileExistsError:
         found = load(folder)

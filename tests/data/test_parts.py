@@ -50,5 +50,8 @@ def test_files_follow_their_images():
     files = [Path(f"{i}.png") for i in range(4)]
     part = Part([b"a", b"b", b"c", b"d"], labels, files)
     assert part.take(np.array([2, 0])).files == [files[2], files[0]]
-    fewer = ImageData(("a", "b", "c"), part, part, part).only(["c", "b"]).test
+    data = ImageData(("a", "b", "c"), part, part, part)
+    with pytest.raises(UserError, match="expected each class name once, found 'c' 2 times"):
+        data.only(["c", "b", "c"])
+    fewer = data.only(["c", "b"]).test
     assert (fewer.files, fewer.labels.tolist()) == (files[1:], [1, 0, 1])

@@ -291,6 +291,7 @@ def test_a_list_names_the_test_images(tmp_path, on_disk):
     ("test_split", "message"),
     [
         ("every:1", 'expected `test_split` such as "every:4"'),
+        ("every:²", 'expected `test_split` such as "every:4"'),
         ("every:99", "finds no test image"),
         ("nowhere.txt", "or a file that lists the test images"),
     ],

@@ -92,6 +92,16 @@ def test_a_set_is_the_folder(tfds_folder, photos, monkeypatch):
             np.testing.assert_array_equal(decode_any_size(image), decode_any_size(encoded))
 
 
+def test_a_class_that_is_set_aside_as_a_whole_is_refused(tfds_folder, photos, tmp_path):
+    few = shutil.copytree(photos, tmp_path / "few")
+    for file in sorted((few / "cat").iterdir())[2:]:
+        file.unlink()
+    write_set(few, "few")
+    for data in (str(few), "tfds:few"):
+        with pytest.raises(UserError, match=r"too few images in .*none is left to train on for cat once"):
+            load_data(data)
+
+
 def test_images_are_read_in_any_order_by_many_threads(tfds_folder, monkeypatch):
     """As training's pipeline does, of whose images an order and a cursor decide."""
     monkeypatch.setattr(data_parts, "MEMORY_BYTES", 0)

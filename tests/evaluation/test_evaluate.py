@@ -22,7 +22,9 @@ from keras_googlenet.evaluation.crops import crop_table
 from keras_googlenet.evaluation.results import Evaluation
 from keras_googlenet.images import decoder
 from keras_googlenet.images.numpy import decode
+from keras_googlenet.names import DIVISION
 from keras_googlenet.network.surgery import strip_aux
+from keras_googlenet.run import division
 from keras_googlenet.run import folder as run_folder
 
 
@@ -196,6 +198,18 @@ def test_an_ensemble_on_what_all_held_out(make_run):
     assert evaluate(one, ensemble=[same], part="validation").images == 2
     with pytest.raises(UserError, match=r"other has other test images than .*one, so it may have been"):
         evaluate(one, ensemble=[other])
+
+
+def test_an_ensemble_of_the_same_options_on_images_that_changed_between(make_run, image_folder):
+    """Each has its record: the second one's has an image less."""
+    data = load_data(str(image_folder))
+    fewer = replace(data, test=data.test.take(np.arange(data.test.count - 1)))
+    one, later = make_run("one"), make_run("later")
+    for run, held in ((one, data), (later, fewer)):
+        (run / DIVISION).write_bytes(division.encoded(held, str(image_folder)))
+    assert evaluate(one, ensemble=[one]).images == data.test.count
+    with pytest.raises(UserError, match=r"has changed since .*later began to train on it: 1 image added"):
+        evaluate(one, ensemble=[later])
 
 
 def test_an_ensemble_may_have_divided_the_rest_otherwise(make_run, tmp_path, image_folder):

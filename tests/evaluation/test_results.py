@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +98,10 @@ def test_confusions_are_ordered_and_end_where_there_are_none(evaluation):
 )
 def test_command_line(arguments, expected):
     assert results.command_line(*arguments) == expected
+
+
+def test_command_line_of_options_without_a_place():
+    line = results.command_line(
+        ["runs/a"], None, None, None, recorded_split=True, tfds_manual_dir=Path("files")
+    )
+    assert line == "keras-googlenet evaluate runs/a --tfds-manual-dir files --recorded-split"

@@ -85,7 +85,8 @@ def test_evaluation_refuses_as_well(trained):
         replace_one(photos)
         with pytest.raises(UserError, match=r"1 image changed \(Trouser/3.png\)"):
             evaluate(trained / "run")
-        assert evaluate(trained / "run", recorded_split=True).images > 0
+        whole = len(division.recorded(trained / "run")["parts"]["test"])
+        assert evaluate(trained / "run", recorded_split=True).images == whole
         with pytest.raises(UserError, match="expected `recorded_split` without `data`"):
             evaluate(trained / "run", str(photos), recorded_split=True)
         finished = run_folder.load(trained / "run")
@@ -117,6 +118,14 @@ def test_going_on_with_the_recorded_division(home, command):
 def test_a_class_that_is_gone_cannot_go_on(home):
     rename_class(home / "photos")
     with pytest.raises(UserError, match=r"has no training image left of Sneaker, as .*run recorded them"):
+        train(config(home), resume=True, recorded_split=True)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_that_is_gone_cannot_go_on(home, part):
+    for name in division.recorded(home / "run")["parts"][part]:
+        (home / "photos" / name).unlink()
+    with pytest.raises(UserError, match=rf"has no {part} image left, as .*run recorded them"):
         train(config(home), resume=True, recorded_split=True)
 
 

@@ -60,6 +60,12 @@ def test_a_run_records_the_number_and_is_resumed_with_it(options, tmp_path, caps
     assert train(config, resume=True) == summary
 
 
+@pytest.mark.parametrize(("devices", "expected"), [(1, 8), (3, 9), (7, 14), (8, 8), (16, 16)])
+def test_the_first_batch_is_equal_for_all_devices(monkeypatch, devices, expected):
+    monkeypatch.setattr(batch_size.distribution, "devices", lambda: devices)
+    assert batch_size.first() == expected
+
+
 @pytest.mark.slow
 def test_too_little_memory_for_any_batch(options):
     config = RunConfig(run="run", **options)

@@ -181,6 +181,14 @@ def test_another_search_in_the_folder_is_refused(searched, data, options):
         tune(TuneConfig(training=RunConfig(**options), space="block"), data=data)
 
 
+def test_a_process_that_was_killed_as_it_began_is_no_obstacle(searched, options):
+    search = replace(results.load(searched[0].training.run), config=TuneConfig(training=RunConfig(**options)))
+    (options["run"]).mkdir()
+    (options["run"] / ".search.json.123").write_text("{")
+    results.record(search)
+    assert results.load(options["run"]) == search
+
+
 # --- mistakes and failures -------------------------------------------------------------------------
 
 
