@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from conftest import run_python
 
+from keras_googlenet.data import near_duplicates
+
 
 @pytest.fixture
 def photos(tmp_path, random):
@@ -90,7 +92,8 @@ def labeled(photos):
 
 
 @pytest.mark.ci
-def test_inspect(command, labeled, tmp_path):
+def test_inspect(command, labeled, tmp_path, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "MAX_ALIGNED", 100)  # half a minute
     code, out, _ = command("inspect", "--data", "sample", "--data", labeled, "--to", tmp_path / "seen",
                            "--images", 3, "--seed", 1)  # fmt: skip
     assert code == 0

@@ -21,6 +21,8 @@ def mlflow_run():
     return MlflowCallback()
 
 
+"""
+OTHERS = """
 def nothing():
     return None
 
@@ -62,17 +64,20 @@ def test_mlflow_s_file_store(train, tmp_path):
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        ("tracking", "expected --callback MODULE:FACTORY"),
+        ("other_callbacks", "expected --callback MODULE:FACTORY"),
         ("absent:factory", "No module named 'absent'"),
-        ("tracking:absent", "has no attribute 'absent'"),
-        ("tracking:needs", "missing 1 required positional argument"),
-        ("tracking:nothing", "to return a Keras callback, got NoneType"),
+        ("other_callbacks:absent", "has no attribute 'absent'"),
+        ("other_callbacks:needs", "missing 1 required positional argument"),
+        ("other_callbacks:nothing", "to return a Keras callback, got NoneType"),
     ],
 )
-def test_mistakes(train, tmp_path, callback, message):
-    ran = train(callback)
-    assert ran.returncode == 2
-    assert ran.stderr.startswith("error: ")
-    assert ran.stderr.count("\n") == 1
-    assert message in ran.stderr
+def test_mistakes(command, image_folder, tiny_variant, tmp_path, monkeypatch, callback, message):
+    (tmp_path / "other_callbacks.py").write_text(OTHERS)
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--data", image_folder, "--run", "run", "--variant", tiny_variant, "--image-size", "28"]
+    code, _, error = command(*line, "--callback", callback)
+    assert code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
     assert not (tmp_path / "run").exists()
