@@ -120,6 +120,8 @@ def test_all_blocks_are_found():
         assert any(command.text.startswith(beginning) for command in ALL), beginning
     for pattern, _ in SUBSTITUTES:
         assert any(re.search(pattern, command.text) for command in RUN), pattern
+    for part in PRINTS:
+        assert any(part in command.text for command in RUN), part
 
 
 def test_every_page_with_commands_is_run():

@@ -24,14 +24,13 @@ def test_an_epoch_can_be_entered_at_any_step(count, batch_size, data):
 
 @given(st.integers(8, 200), st.integers(8, 40), st.integers(1, 4))
 def test_processes_share_each_batch(count, batch_size, processes):
-    whole = Order(count, batch_size, seed=2, epochs=9)
+    whole = Order(count, batch_size, seed=2, epochs=9, devices=processes)
     shares = [Order(count, batch_size, 2, 9, process, processes) for process in range(processes)]
-    if whole.size % processes == 0:
-        step = whole.size // processes
-        for batch in range(whole.steps):
-            together = [share.of_epoch(0)[batch * step : (batch + 1) * step] for share in shares]
-            expected = whole.of_epoch(0)[batch * whole.size : (batch + 1) * whole.size]
-            assert sorted(map(tuple, np.concatenate(together))) == sorted(map(tuple, expected))
+    step = whole.size // processes
+    for batch in range(whole.steps):
+        together = [share.of_epoch(0)[batch * step : (batch + 1) * step] for share in shares]
+        expected = whole.of_epoch(0)[batch * whole.size : (batch + 1) * whole.size]
+        assert sorted(map(tuple, np.concatenate(together))) == sorted(map(tuple, expected))
 
 
 def test_numbers_never_repeat_in_a_run():
