@@ -107,8 +107,8 @@ def find(config: RunConfig, preprocessing: Preprocessing, classes: int, most: in
         if child.returncode > 0:
             raise UserError(f"cannot try batch sizes: {child.stderr.strip().splitlines()[-1]}")
         raise UserError(
-            f"expected memory for a batch of {first()} images at least ({max(limit, 0) / GB:.1f} GB are to "
-            "be had): choose a smaller `image_size`, or give `batch_size`"
+            f"expected memory for a batch of {first()} images at least ({max(limit, 0) / GB:.1f} GB are "
+            "available): choose a smaller `image_size`, or give `batch_size`"
         )
     before, last = tried[-2:]
     growth = (last.peak_bytes - before.peak_bytes) / (last.batch_size - before.batch_size)
