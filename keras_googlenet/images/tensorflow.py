@@ -203,6 +203,12 @@ def _antialiased(
     pixels: Tensor, size: Sequence[Any], first: Sequence[Any], kept: Sequence[Any], method: str
 ) -> Tensor:
     """The window of `kept` rows and columns, from the `first` on, of the image resized to `size`."""
+    *batch, _, _, channels = pixels.shape
+
+    def as_it_is() -> Tensor:
+        top, left = first
+        part = tf.cast(pixels[..., top : top + kept[0], left : left + kept[1], :], tf.float32)
+        return tf.ensure_shape(part, (*batch, *map(tf.get_static_value, kept), channels))
 
     def rows(of: Tensor, axis: int) -> Tensor:
         return _resize_height(of, size[axis], first[axis], kept[axis], method)
@@ -215,7 +221,8 @@ def _antialiased(
 
     height, width = tf.unstack(tf.cast(tf.shape(pixels)[-3:-1], tf.int64))
     wide = width * tf.cast(kept[0], tf.int64) > ELONGATED * height * tf.cast(kept[1], tf.int64)
-    return tf.cond(wide, width_first, height_first)
+    fits = tf.reduce_all(tf.shape(pixels)[-3:-1] == tf.convert_to_tensor(size))
+    return tf.cond(fits, as_it_is, lambda: tf.cond(wide, width_first, height_first))
 
 
 def _resize_height(pixels: Tensor, height: Any, first: Any, kept: Any, method: str) -> Tensor:

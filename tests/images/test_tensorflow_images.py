@@ -268,11 +268,24 @@ def test_shrinking_is_pillows_antialiased_bilinear(size):
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(9, 7), (31, 31), (20, 200), (90, 122)])
+@pytest.mark.parametrize("size", [(9, 7), (31, 31), (20, 200), (90, 122), COLOR.shape[:2]])
 @pytest.mark.parametrize("pixels", [COLOR, GRAY[..., None], np.stack([COLOR] * 2)], ids=["3", "1", "batch"])
 def test_antialiased_is_tensorflow_s_to_the_bit(pixels, size, method):
     expected = tf.image.resize(pixels, size, method, antialias=True)
     np.testing.assert_array_equal(antialiased(pixels, size, method), expected)
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_an_image_of_the_resized_size_is_only_cropped(keep_aspect):
+    preprocessing = Preprocessing(21, 28, crop_fraction=0.5, keep_aspect=keep_aspect)
+    assert preprocessing.resized == (42, 56)
+    any_size = [tf.TensorSpec((None, None, 3), tf.uint8)]
+    crop = tf.function(lambda image: resize(image, preprocessing), input_signature=any_size)
+    pixels = COLOR[:42, :56]
+    np.testing.assert_array_equal(crop(pixels), pixels[10:31, 14:42])
+    larger = tf.image.resize(COLOR[:43, :56], (42, 56), antialias=True)
+    if not keep_aspect:
+        np.testing.assert_array_equal(crop(COLOR[:43, :56]), larger[10:31, 14:42])
 
 
 @pytest.mark.parametrize("shape", [(2, 300, 3), (300, 2, 3), (9, 400, 1), (2, 9, 400, 3)])
