@@ -52,8 +52,10 @@ class Bytes(NamedTuple):
         places = at[..., tf.newaxis] + tf.range(count, dtype=tf.int64)
         last = tf.size(self.values, tf.int64) - 1
         found = tf.cast(tf.gather(self.values, tf.clip_by_value(places, 0, last)), tf.int64)
-        powers = tf.constant([256**power for power in range(count)], tf.int64)
-        return tf.reduce_sum(found * tf.where(big, powers[::-1], powers), axis=-1)
+        powers = [256**power for power in range(count)]
+        # Reversed here: reversing it in the graph makes Grappler's layout optimizer fail (TensorFlow 2.21).
+        each = tf.where(big, tf.constant(powers[::-1], tf.int64), tf.constant(powers, tf.int64))
+        return tf.reduce_sum(found * each, axis=-1)
 
 
 def orientation(encoded: Tensor) -> Tensor:

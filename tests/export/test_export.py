@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -77,6 +79,17 @@ def test_runs_with_tensorflow_alone_and_agrees_with_the_keras_model(exported, fi
         order = np.argsort(probabilities)[::-1]
         assert names == [CLASSES[i] for i in order]
         np.testing.assert_allclose(scores, np.sort(probabilities)[::-1])
+
+
+@pytest.mark.ci
+def test_no_pass_of_grappler_fails(exported, image_folder):
+    """What it gives up is slower, the layout on a GPU above all, and each load logs an error."""
+    command = [sys.executable, "-c", SERVING_PROCESS, str(exported), str(image_folder / CLASSES[0] / "0.png")]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"}
+    )
+    assert "oneDNN" in ran.stderr  # the log is there
+    assert "meta_optimizer" not in ran.stderr
 
 
 def test_both_signatures_agree(session, image_folder):
