@@ -285,7 +285,7 @@ def test_an_image_of_the_resized_size_is_only_cropped(keep_aspect):
     np.testing.assert_array_equal(crop(pixels), pixels[10:31, 14:42])
     larger = tf.image.resize(COLOR[:43, :56], (42, 56), antialias=True)
     if not keep_aspect:
-        np.testing.assert_array_equal(crop(COLOR[:43, :56]), larger[10:31, 14:42])
+        np.testing.assert_allclose(crop(COLOR[:43, :56]), larger[10:31, 14:42], atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 300, 3), (300, 2, 3), (9, 400, 1), (2, 9, 400, 3)])
