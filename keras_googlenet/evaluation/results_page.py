@@ -207,6 +207,7 @@ def row(group: Sequence[Result], published: Mapping[str, str]) -> list[str]:
     images = summary["train_images"] * summary["epochs"]
     seconds = float(np.mean([one.summary["train_seconds"] for one in group]))
     views = [one.views for one in group if one.views is not None]
+    comparable = len(views) == len(group) and len({count for count, _ in views}) == 1
     return [
         f"[{result.name}](#{anchor(result.name)})",
         short(result.config.data or "arrays"),
@@ -219,7 +220,7 @@ def row(group: Sequence[Result], published: Mapping[str, str]) -> list[str]:
         f"{6 * result.macs * images / 1e15:.3g}",
         f"{max(validation):.4f} (epoch {int(np.argmax(validation)) + 1})" if validation else "none kept",
         f"{figure([one.summary['test_accuracy'] for one in group])} of {summary['test_images']:,}",
-        f"{figure([top1 for _, top1 in views])} ({views[0][0]})" if len(views) == len(group) else "",
+        f"{figure([top1 for _, top1 in views])} ({views[0][0]})" if comparable else "",
         f"{len(group)}",
         published.get(result.recipe or "", ""),
     ]

@@ -29,7 +29,7 @@ HASHED = (
 )
 
 # Options that name files of the training machine: only the last component is recorded.
-PATHS = ("data", "run", "tfds_manual_dir", "weights", "variant", "test_split")
+PATHS = ("data", "run", "tfds_manual_dir", "weights", "variant", "test_split", "groups")
 
 
 def write_provenance(
@@ -116,7 +116,11 @@ def run_origin(run: Path) -> dict[str, Any]:
             if config.get(name) is not None:
                 config[name] = _last_component(config[name])
         metrics = read_metrics(run) if (run / run_folder.METRICS).is_file() else {}
-        epoch = figures.get("saved_epoch", 0) - 1
+        epoch = figures.get("saved_epoch", 0)
+        if any(len(values) < epoch for values in metrics.values()):
+            raise UserError(
+                f"{run / run_folder.METRICS} has no row of epoch {epoch}, which was saved: restore it"
+            )
         config["skipped_files"] = [Path(name).name for name in config.get("skipped_files", ())]
     except UserError:
         raise
@@ -126,7 +130,7 @@ def run_origin(run: Path) -> dict[str, Any]:
         "run": {
             "config": config,
             "summary": figures,
-            "metrics": {name: values[epoch] for name, values in metrics.items()},
+            "metrics": {name: values[epoch - 1] for name, values in metrics.items()},
             "model_keras_sha256": hashlib.sha256((run / run_folder.MODEL).read_bytes()).hexdigest(),
         }
     }

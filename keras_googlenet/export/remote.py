@@ -65,24 +65,26 @@ def upload(folder: Path, place: Place, version: int | None = None, keep: int | N
         UserError: The version exists, or the storage refuses.
     """
     check_free(place, version)
+    another = UserError(f"another process exports {place.address}/{version}: choose another")
     entries = place.entries()
     if version is not None:
         place.delete([f"{version}/{name}" for name in of_version(entries, version)])
     files = listed_files(folder)
+    listing = json.dumps(files, indent=1).encode()
     number = version if version is not None else max(numbers(entries), default=0) + 1
     while True:
         if number > MAX_VERSION:
             raise UserError(f"no version is higher than {MAX_VERSION}: choose a free one with `version`")
         try:
-            place.write(f"{number}/{FILES}", json.dumps(files, indent=1).encode(), new=True)
+            place.write(f"{number}/{FILES}", listing, new=True)
             break
         except FileExistsError:
             if version is not None:
-                raise UserError(
-                    f"another process exports {place.address}/{version}: choose another"
-                ) from None
+                raise another from None
             number += 1
     for name in sorted(files, key=lambda name: (name == GRAPH, name)):
+        if name == GRAPH and place.read(f"{number}/{FILES}") != listing:  # it took this for half a version
+            raise another
         place.write(f"{number}/{name}", (folder / name).read_bytes())
     if keep is not None:
         _prune(place, keep, number)

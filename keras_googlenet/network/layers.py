@@ -123,7 +123,7 @@ def activation(x: Tensor, architecture: Architecture, name: str) -> Tensor:
 def max_pool(x: Tensor, spec: MaxPool, activation: str = "relu") -> Tensor:
     """Max pool under any of the paddings of `architecture.Padding`.
 
-    Explicit padding uses zeros, which are neutral after a ReLU.
+    Explicit padding uses zeros, which are neutral after a ReLU alone.
 
     Args:
         x: (batch, height, width, channels), or channels first under that data format.
@@ -134,7 +134,8 @@ def max_pool(x: Tensor, spec: MaxPool, activation: str = "relu") -> Tensor:
         (batch, new height, new width, channels); `architecture.output_side` gives the new sides.
 
     Raises:
-        ValueError: After another activation than ReLU, the sides are not known or need different paddings.
+        ValueError: After another activation than ReLU, the padding is explicit, or the sides are not known or
+            need different paddings.
     """
     if spec.padding == "ceil":
         modes = {_ceil_mode(spec, side) for side in spatial_shape(x)}
@@ -151,6 +152,11 @@ def max_pool(x: Tensor, spec: MaxPool, activation: str = "relu") -> Tensor:
         padding = "same"
     else:
         padding = None
+        if spec.padding and activation != "relu":
+            raise ValueError(
+                f"With {activation}, {spec.name} should be padded by 'same' or 'ceil': zeros at its edges "
+                f"are not neutral. Received: {spec.padding}"
+            )
         if spec.padding:
             x = layers.ZeroPadding2D(spec.padding, name=f"{spec.name}_pad")(x)
     return layers.MaxPooling2D(spec.size, spec.stride, padding or "valid", name=spec.name)(x)
@@ -160,9 +166,12 @@ def _ceil_mode(spec: MaxPool, side: int | None) -> str | None:
     """Keras's padding whose windows are Caffe's with ceil rounding on `side`, if there is one."""
     if side is None:
         return None
-    overhang = (output_side(spec, side) - 1) * spec.stride + spec.size - side
+    outputs = output_side(spec, side)
+    overhang = (outputs - 1) * spec.stride + spec.size - side
+    if overhang == 0:
+        return "valid"
     # "same" puts the odd one of its pixels after the last, so an overhang of 1 is just that.
-    return {0: "valid", 1: "same"}.get(overhang)
+    return "same" if overhang == 1 and outputs == -(-side // spec.stride) else None
 
 
 def local_response_norm(

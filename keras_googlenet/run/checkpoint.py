@@ -105,6 +105,11 @@ def save(path: Path, model: keras.Model, progress: Progress) -> None:
             path.replace(path.with_name(PREVIOUS))  # killed here, a run resumes from that
 
 
+def files(folder: Path) -> list[Path]:
+    """A run's checkpoints, the last one first."""
+    return [file for name in (LAST, PREVIOUS) if (file := folder / FOLDER / name).exists()]
+
+
 def restore_last(
     folder: Path, model: keras.Model, *, epochs: int, steps: int, images: int
 ) -> Restored | None:
@@ -123,9 +128,8 @@ def restore_last(
     Raises:
         UserError: There are checkpoints, but none can be used.
     """
-    files = [folder / FOLDER / name for name in (LAST, PREVIOUS)]
     reasons = []
-    for path in (file for file in files if file.exists()):
+    for path in files(folder):
         try:
             found = restore(path, model)
             if found.progress.adapt(images):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.text import reason
 
 P = ParamSpec("P")
@@ -46,7 +46,7 @@ def _in_one_line(method: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except (UserError, FileExistsError):
+        except (UserError, FileExistsError, Interrupted):
             raise
         except FileNotFoundError as error:
             raise MissingError(f"nothing at {_place(args).address} ({reason(error)})") from None

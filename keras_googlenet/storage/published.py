@@ -134,22 +134,31 @@ def upload_run(folder: Path, place: Place, before: bytes | None) -> bytes:
     changed = ChangedError(
         f"another process changed {place.address} meanwhile: choose another run, or rerun with `resume`"
     )
+    if before is not None and read_manifest(place) != before:
+        raise changed
     try:
-        if before is not None and read_manifest(place) != before:
-            raise changed
         place.write(MANIFEST, manifest, new=before is None)
-    except FileExistsError:
-        raise changed from None
+    except (FileExistsError, UserError) as error:
+        if not _is_there(place, manifest):  # else it was written, and the answer to that was lost
+            raise (changed if isinstance(error, FileExistsError) else error) from None
     # A reader may still be at the files of the manifest before.
     named = {entry.name for entry in (*files.values(), *old.values())}
-    place.delete(
-        [
-            f"{OBJECTS}/{name}"
-            for name in Place(f"{place.address}/{OBJECTS}").entries()
-            if f"{OBJECTS}/{name}" not in named
-        ]
-    )
+    with suppress(UserError):  # the next upload deletes them
+        place.delete(
+            [
+                f"{OBJECTS}/{name}"
+                for name in Place(f"{place.address}/{OBJECTS}").entries()
+                if f"{OBJECTS}/{name}" not in named
+            ]
+        )
     return manifest
+
+
+def _is_there(place: Place, manifest: bytes) -> bool:
+    try:
+        return read_manifest(place) == manifest
+    except UserError:
+        return False
 
 
 def numbers(entries: Iterable[str]) -> set[int]:

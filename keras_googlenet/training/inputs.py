@@ -70,6 +70,11 @@ def epoch_order(config: RunConfig, data: ImageData) -> Order:
             f"expected a batch of at least {distribution.devices()} images, one for each device; got "
             f"`batch_size` {config.batch_size} and {data.train.count} images"
         )
+    if 0 < data.validation.count < distribution.devices():
+        raise UserError(
+            f"expected at least {distribution.devices()} validation images, one for each device, or none; "
+            f"got {data.validation.count}: choose another `validation_fraction`"
+        )
     return Order(
         data.train.count,
         config.batch_size,

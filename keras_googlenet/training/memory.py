@@ -50,9 +50,11 @@ def available_bytes() -> int:
     if MEMORY_INFO.exists():
         fields = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
         free = 1024 * int(fields["MemAvailable"].split()[0])
-    most, used = (CGROUP / name for name in ("memory.max", "memory.current"))
+    most, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
     if most.exists() and (text := most.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
+        figures = dict(line.split() for line in parts.read_text().splitlines()) if parts.exists() else {}
+        files = sum(int(figures.get(name, 0)) for name in ("active_file", "inactive_file"))
+        free = min(free, int(text) - int(used.read_text()) + files)  # the kernel drops files where it must
     return free
 
 

@@ -138,6 +138,8 @@ def _train(
         if config.freeze is not None and config.weights is None:
             raise UserError("expected `weights` with `freeze`, which keeps them: random weights would stay")
         preprocessing = run_preprocessing(config, data)
+    if not data.test.count:
+        raise UserError("expected test images, and there is none of these classes: divide the data otherwise")
     if config.early_stopping is not None and not data.validation.count:
         raise UserError("expected no `early_stopping` without validation images, which it goes by")
     facts: dict[str, Any] = {}
@@ -147,8 +149,10 @@ def _train(
     order = epoch_order(config, data)
     with distribution.scope():
         model = build_for_training(config, preprocessing, len(data.class_names), policy, order.steps)
-        fresh = start_weights(model, config)
-        start(model, config, data.train, preprocessing)
+        fresh: list[str] = []
+        if not checkpoint.files(config.run):  # which has all weights; those of the start may be gone by now
+            fresh = start_weights(model, config)
+            start(model, config, data.train, preprocessing)
         model.optimizer.build(model.trainable_variables)
     if distribution.is_first():
         if not (config.run / run_folder.CONFIG).is_file():

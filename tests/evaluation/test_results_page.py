@@ -139,6 +139,14 @@ def test_durations():
     ]
 
 
+def test_figures_with_views_are_averaged_where_the_views_are_alike(finished_run):
+    one = replace(results_page.read_result(finished_run), views=(6, 0.9))
+    place = results_page.HEAD.index("with views")
+    alike, other = (replace(one, views=(count, 0.8)) for count in (6, 2))
+    assert results_page.row([one, alike], {})[place].endswith("(6)")
+    assert results_page.row([one, other], {})[place] == ""
+
+
 def test_views_are_of_the_run_alone_on_its_own_test_images(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     data = json.loads((run / "config.json").read_text())["data"]

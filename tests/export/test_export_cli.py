@@ -4,7 +4,9 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import sys
+from dataclasses import fields
 
 import fsspec
 import numpy as np
@@ -14,10 +16,10 @@ from conftest import CLASSES
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 import keras_googlenet
-from keras_googlenet import RunConfig, train
+from keras_googlenet import RunConfig, UserError, train
 from keras_googlenet.cli import main
 from keras_googlenet.evaluation.images import own_images
-from keras_googlenet.export.provenance import run_origin, weights_sha256
+from keras_googlenet.export.provenance import PATHS, run_origin, weights_sha256
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.session import SavedModelSession
 
@@ -181,6 +183,7 @@ def test_no_file_names_the_folders_of_the_run(full, finished_run, image_folder):
         ("data", "sample", "sample"),
         ("weights", "../runs/first", "first"),
         ("test_split", "every:4", "every:4"),
+        ("groups", "/home/me/patients.csv", "patients.csv"),
         ("test_split", "/data/lists/test.txt", "test.txt"),
         ("classes", ["T-shirt/top", "Bag"], ["T-shirt/top", "Bag"]),
         ("skipped_files", ["/data/a/1.jpg"], ["1.jpg"]),
@@ -190,6 +193,18 @@ def test_paths_of_a_run_are_told_by_their_last_component(tmp_path, name, value, 
     (tmp_path / "config.json").write_text(json.dumps({name: value}))
     (tmp_path / "model.keras").touch()
     assert run_origin(tmp_path)["run"]["config"][name] == expected
+
+
+def test_no_option_that_is_a_path_is_forgotten():
+    assert {field.name for field in fields(RunConfig) if "Path" in str(field.type)} <= {*PATHS}
+
+
+def test_a_table_that_lacks_the_saved_epoch_is_named(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    first, *_ = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text(f"{first}\n")
+    with pytest.raises(UserError, match=r"metrics\.csv has no row of epoch 1, which was saved: restore it"):
+        run_origin(run)
 
 
 # --- averaged weights ----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Blocks against plain NumPy. Backend-agnostic: `test_backends.py` runs this file on JAX as well."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -29,8 +30,13 @@ def reference_ceil_pool(x, size):
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["static", "dynamic"])
-@pytest.mark.parametrize("sides", [(2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (6, 9), (9, 6)])
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(
+    ("size", "sides"),
+    [
+        *itertools.product((2, 3), [(2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (6, 9), (9, 6)]),
+        *itertools.product((4, 5), [(7, 7), (14, 14), (8, 9)]),  # where Keras's "same" has one more
+    ],
+)
 def test_max_pool_rounds_as_caffe(size, sides, known, random):
     x = random.random((2, *sides, 3), dtype="float32")
     shape = x.shape[1:] if known else (None, None, 3)
@@ -157,3 +163,5 @@ def test_a_pool_that_needs_neutral_zeros_follows_a_relu():
         with pytest.raises(ValueError, match="With silu, the input's height and width should be known"):
             max_pool(keras.Input((*sides, 3)), pool, "silu")
     assert max_pool(keras.Input((28, 28, 3)), pool, "silu") is not None
+    with pytest.raises(ValueError, match="With silu, pool1 should be padded by 'same' or 'ceil'"):
+        max_pool(keras.Input((28, 28, 3)), MaxPool("pool1", 3, 2, 1), "silu")

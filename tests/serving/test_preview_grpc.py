@@ -383,6 +383,7 @@ def test_reload(prediction, management):
     [
         ("", Code.INVALID_ARGUMENT, "Only ModelConfigList is currently supported"),
         ('model_config_list { config { name: "a" base_path: "/x/.." } }', Code.INVALID_ARGUMENT, "folder"),
+        ('model_config_list { config { name: "a" base_path: "/x\\0" } }', Code.INVALID_ARGUMENT, "folder"),
         (CONFIG % 2, Code.FAILED_PRECONDITION, "version 2 of model adder, which is not currently available"),
     ],
 )

@@ -233,6 +233,7 @@ def test_port_out_of_range_is_refused(tmp_path, protocol, port):
         ({"poll_seconds": float("nan")}, "expected `poll_seconds` to be at least 0, got nan"),
         ({"rest_timeout_ms": -5}, "expected `rest_timeout_ms` to be at least 0, got -5"),
         ({"max_request_bytes": 0}, "expected `max_request_bytes` to be at least 1, got 0"),
+        ({"max_request_bytes": 2**31}, "expected `max_request_bytes` to be at most 2147483647, got 21474836"),
     ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path, options, message):

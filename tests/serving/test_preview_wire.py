@@ -244,3 +244,10 @@ SCORES = np.array([[0.75, 0.25], [0.5, 0.5]], dtype="float32")
 def test_answers(outputs, rows, columns):
     assert json.loads(format_predict(outputs, row_form=True)) == {"predictions": rows}
     assert json.loads(format_predict(outputs, row_form=False)) == {"outputs": columns}
+
+
+def test_rows_of_several_outputs_have_such_numbers_too():
+    outputs = {name: np.array([np.nan, 1], "float32") for name in "ab"}
+    assert format_predict(outputs, row_form=True) == (
+        b'{"predictions": [{"a": NaN, "b": NaN}, {"a": 1.0, "b": 1.0}]}'
+    )

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +13,18 @@ import fsspec
 import pytest
 
 from keras_googlenet.cli import serving
-from keras_googlenet.errors import UserError
+from keras_googlenet.errors import Interrupted, UserError
 from keras_googlenet.export import remote
 from keras_googlenet.storage.cache import cache, copied, data_folder
 from keras_googlenet.storage.place import Entry, Place, address
 from keras_googlenet.storage.published import (
     FILES,
     MANIFEST,
+    OBJECTS,
     ChangedError,
     check_free,
     fetched,
+    read_manifest,
     run_files,
     upload_run,
     whole_versions,
@@ -298,6 +301,60 @@ def test_a_run_continues_where_its_upload_failed(bucket, monkeypatch, capsys, fr
 
 def refused(*_, **__):
     raise UserError("the service is away")
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["first", "later"])
+def test_an_upload_outlives_trouble_after_its_manifest(before, bucket, tmp_path, monkeypatch):
+    """What is left over is not deleted, or the answer to the manifest is lost: the next upload goes on."""
+    place, folder = Place(f"{bucket}/run"), made(tmp_path / "run", {"config.json": b"1"})
+    there = upload_run(folder, place, None) if before else None
+    write = Place.write
+
+    def write_and_lose_the_answer(self, name, content, *, new=False):
+        write(self, name, content, new=new)
+        if name == MANIFEST:
+            raise FileExistsError if new else UserError("the service is away")
+
+    monkeypatch.setattr(Place, "delete", refused)
+    monkeypatch.setattr(Place, "write", write_and_lose_the_answer)
+    made(folder, {"config.json": b"2"})
+    there = upload_run(folder, place, there)
+    monkeypatch.undo()
+    made(folder, {"config.json": b"3"})
+    assert upload_run(folder, place, there) == read_manifest(place)
+    assert contents(fetched(place.address)) == {"config.json": b"3"}
+    assert len(Place(f"{place.address}/{OBJECTS}").entries()) <= 3
+
+
+def test_a_signal_is_no_trouble_of_the_storage(bucket, monkeypatch):
+    def stopped(*_, **__):
+        raise Interrupted("stopped", signal.SIGTERM)
+
+    place = Place(f"{bucket}/run")
+    system, _ = place._system
+    monkeypatch.setattr(system, "find", stopped)
+    monkeypatch.setattr(system, "cat_file", stopped)
+    for call in (place.entries, lambda: place.read("a")):
+        with pytest.raises(Interrupted):
+            call()
+
+
+def test_of_two_exports_to_one_version_one_is_refused(bucket, tmp_path, monkeypatch):
+    """The second takes the first's files for half a version that a killed upload left."""
+    place, one = Place(f"{bucket}/models/shoes"), made(tmp_path / "one", VERSION)
+    other = made(tmp_path / "other", VERSION | {GRAPH: b"another graph"})
+    write = Place.write
+
+    def write_while_another_begins(self, name, content, *, new=False):
+        write(self, name, content, new=new)
+        if name != f"7/{FILES}":
+            monkeypatch.undo()
+            remote.upload(other, place, version=7)
+
+    monkeypatch.setattr(Place, "write", write_while_another_begins)
+    with pytest.raises(UserError, match=r"another process exports .*models/shoes/7: choose another"):
+        remote.upload(one, place, version=7)
+    assert place.read(f"7/{GRAPH}") == b"another graph"
 
 
 def test_a_version_that_another_program_uploads_is_copied_once_it_is_whole(bucket, tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -44,6 +44,10 @@ def test_available_memory_is_the_container_s_where_that_is_less(tmp_path, monkey
     assert available_bytes() == 5000 * 1024
     (tmp_path / "memory.max").write_text("90000\n")
     assert available_bytes() == 89000
+    # What was read from the disk counts as used until the memory is needed.
+    (tmp_path / "memory.current").write_text("90000\n")
+    (tmp_path / "memory.stat").write_text("anon 20000\nactive_file 30000\ninactive_file 40000\n")
+    assert available_bytes() == 70000
 
 
 @pytest.mark.ci
@@ -89,10 +93,16 @@ def test_what_was_told_before_memory_ran_out_holds(options, monkeypatch):
         find(config, preprocessing, 2, 64, 10**6)
 
 
-def test_where_a_number_is_needed(options, tmp_path):
+def test_where_a_number_is_needed(options, tmp_path, monkeypatch):
     config = RunConfig(run=tmp_path / "run", **options)
     with pytest.raises(UserError, match="expected `batch_size` to be a number here"):
         epoch_order(config, open_data(config))
+    monkeypatch.setattr(batch_size.distribution, "devices", lambda: 99)
+    few = replace(config, batch_size=128, validation_fraction=0.05)
+    with pytest.raises(
+        UserError, match="at least 99 validation images, one for each device, or none; got 40"
+    ):
+        epoch_order(few, open_data(few))
     command = ["train", "--data", "sample", "--run", str(tmp_path / "run"), "--batch-size", "auto"]
     with pytest.raises(UserError, match="expected a number as --batch-size with --distributed"):
         app([*command, "--distributed"], exit_on_error=False)

@@ -72,8 +72,8 @@ def test_a_name_may_stand_for_another_network_by_now(recorded, tmp_path):
 
 
 @pytest.mark.ci
-def test_a_network_of_a_file_comes_from_the_run_s_own_copy(tmp_path, image_folder, tiny_variant):
-    """The file that it was read from may be gone."""
+def test_a_network_of_a_file_comes_from_the_run_s_own_copy(command, tmp_path, image_folder, tiny_variant):
+    """The file that it was read from may be gone; so may the run whose weights another started from."""
     moved = tmp_path / "mine.json"
     moved.write_text(tiny_variant.read_text())
     options = {"data": str(image_folder), "image_size": 28, "epochs": 1, "batch_size": 8}
@@ -84,6 +84,15 @@ def test_a_network_of_a_file_comes_from_the_run_s_own_copy(tmp_path, image_folde
     train(RunConfig(run=tmp_path / "second", weights=str(tmp_path / "first"), **options))
     first, second = (run_folder.load(tmp_path / name).model for name in ("first", "second"))
     assert [v.shape for v in first.variables] == [v.shape for v in second.variables]
+    shutil.rmtree(tmp_path / "first")
+    (tmp_path / "second/summary.json").unlink()
+    (tmp_path / "second/model.keras").unlink()
+    code, _, error = command("train", "--run", tmp_path / "second", "--resume")
+    assert code == 0, error
+    for one, other in zip(
+        second.get_weights(), run_folder.load(tmp_path / "second").model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"variant": "bn"}', "\x00"])

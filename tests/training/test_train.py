@@ -8,6 +8,7 @@ import pytest
 from conftest import CLASSES, run_python
 
 from keras_googlenet import RunConfig, UserError, train
+from keras_googlenet.data.parts import ImageData, Part
 from keras_googlenet.images.spec import Preprocessing
 from keras_googlenet.run import folder as run_folder
 from keras_googlenet.training import precision
@@ -63,6 +64,15 @@ def test_saved_model_keeps_its_heads_and_computes_in_float32(finished_run):
     model = run_folder.load(finished_run).model
     assert model.output_names == ["main", "aux1", "aux2"]
     assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.Layer)} == {"float32"}
+
+
+def test_classes_without_a_test_image_are_refused_before_the_first_epoch(tmp_path):
+    part = Part(np.zeros((12, 28, 28, 1), "uint8"), np.arange(12, dtype="int32") % 3)
+    data = ImageData(("a", "b", "c"), part, part, part.take(np.array([2, 5])), channels=1)
+    config = RunConfig(run=tmp_path / "run", image_size=28, batch_size=4)
+    with pytest.raises(UserError, match="expected test images, and there is none of these classes"):
+        train(config, data=data.only(("a", "b")))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.ci

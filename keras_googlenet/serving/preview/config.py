@@ -109,7 +109,7 @@ def parse_models(config: Any, directory: Path) -> list[ModelConfig]:
         if model.model_platform not in ("", "tensorflow"):
             raise invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
         folder = PurePosixPath(model.base_path).name
-        if folder in ("", ".."):  # else a reload could serve what is outside of `directory`
+        if folder in ("", "..") or "\0" in folder:  # else a reload could serve what is outside of `directory`
             raise invalid(f"Expected model {model.name} to have a folder; got base_path()={model.base_path}")
         policy = _policy(model.model_version_policy)
         parsed[model.name] = ModelConfig(model.name, directory / folder, policy, dict(model.version_labels))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from keras_googlenet.errors import UserError
 
+MOST_OF_GRPC = 2**31 - 1  # bytes of a message
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -79,3 +81,7 @@ class Options:
         ):
             if not getattr(self, name) >= least:
                 raise UserError(f"expected `{name}` to be at least {least}, got {getattr(self, name)}")
+        if self.max_request_bytes > MOST_OF_GRPC:
+            raise UserError(
+                f"expected `max_request_bytes` to be at most {MOST_OF_GRPC}, got {self.max_request_bytes}"
+            )

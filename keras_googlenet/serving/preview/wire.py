@@ -247,4 +247,4 @@ def _holds_non_finite(content: Any) -> bool:
         return any(map(_holds_non_finite, content.values()))
     if isinstance(content, list | tuple):
         return any(map(_holds_non_finite, content))
-    return isinstance(content, float) and not np.isfinite(content)
+    return isinstance(content, float | np.floating) and not np.isfinite(content)
