@@ -141,7 +141,7 @@ MISTAKES = [
     ("serve {empty}", "no version in"),
     ("evaluate --weights {new} --data {data}", "no run at"),
     ("evaluate --weights imagenet --data {data}", "named by their WordNet ids, such as n01440764"),
-    ("evaluate --weights imagenet --data {new}", "no folder at"),
+    ("evaluate --weights imagenet --data {new}", "unknown data"),
     ("evaluate --weights imagenet", "expected --data to measure published weights on"),
     ("evaluate", "expected either the folder of a run or --weights"),
     ("evaluate {run} --weights imagenet", "expected either the folder of a run or --weights"),

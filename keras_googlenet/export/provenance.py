@@ -24,8 +24,8 @@ from keras_googlenet.run.folder import read_metrics
 from keras_googlenet.versions import EXTRA, PROVENANCE
 
 HASHED = (
-    "for each of tf.train.list_variables, but its object graph, and each constant weights/* of "
-    "saved_model.pb, in order of names: name, dtype, shape, values"
+    "the sorted SHA-256 digests, one a line, of each of tf.train.list_variables, but its object graph, and of "
+    "each constant weights/* of saved_model.pb: dtype and shape in a line, then the values"
 )
 
 # Options that name files of the training machine: only the last component is recorded.
@@ -70,18 +70,20 @@ def weights_sha256(folder: Path) -> str:
     """SHA-256 of a version's weights: of their values, independent of the files that store them.
 
     Covers each variable in `tf.train.list_variables`, except the object graph, and each constant
-    `weights/...` of the graph, sorted by name. Hashes its name, dtype and shape as a line of text such as
-    `a/b float32 (3, 4)`, then its values in C order, little-endian.
+    `weights/...` of the graph. Hashes dtype and shape as a line of text such as `float32 (3, 4)`, then the
+    values in C order, little-endian; then the sorted digests, each a line of hexadecimal digits. Names do not
+    count: TensorFlow numbers variables in another order in each process.
 
     Args:
         folder: The version's.
     """
-    digest = hashlib.sha256()
-    for name, values in sorted(weights(folder).items()):
-        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+    digests = []
+    for values in weights(folder).values():
+        digest = hashlib.sha256(f"{values.dtype} {values.shape}\n".encode())
         swapped = values.byteswap() if sys.byteorder == "big" else values
         digest.update(np.ascontiguousarray(swapped).tobytes())
-    return digest.hexdigest()
+        digests.append(f"{digest.hexdigest()}\n")
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
