@@ -24,8 +24,8 @@ from keras_googlenet.run.folder import read_metrics
 from keras_googlenet.versions import EXTRA, PROVENANCE
 
 HASHED = (
-    "the sorted SHA-256 digests, one a line, of each of tf.train.list_variables, but its object graph, and of "
-    "each constant weights/* of saved_model.pb: dtype and shape in a line, then the values"
+    "the sorted SHA-256 digests, one a line, of each of tf.train.list_variables, but its object graph, and "
+    "of each constant weights/* of saved_model.pb: dtype and shape in a line, then the values"
 )
 
 # Options that name files of the training machine: only the last component is recorded.
