@@ -176,7 +176,11 @@ def test_page_of_scaling_is_made_of_results(tmp_path):
     ("script", "line"),
     [
         ("training.py", ["--image-sizes", "32", "--contenders", "nothing"]),
-        ("inference.py", ["--variants", "bn", "--image-size", "32", "--contenders", "openvino"]),
+        pytest.param(  # it exports all networks first
+            "inference.py",
+            ["--variants", "bn", "--image-size", "32", "--contenders", "openvino"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_contenders_that_are_none_are_refused(script, line, tmp_path):
