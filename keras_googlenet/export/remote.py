@@ -65,7 +65,6 @@ def upload(folder: Path, place: Place, version: int | None = None, keep: int | N
         UserError: The version exists, or the storage refuses.
     """
     check_free(place, version)
-    another = UserError(f"another process exports {place.address}/{version}: choose another")
     entries = place.entries()
     if version is not None:
         place.delete([f"{version}/{name}" for name in of_version(entries, version)])
@@ -80,15 +79,19 @@ def upload(folder: Path, place: Place, version: int | None = None, keep: int | N
             break
         except FileExistsError:
             if version is not None:
-                raise another from None
+                raise _taken(place, number) from None
             number += 1
     for name in sorted(files, key=lambda name: (name == GRAPH, name)):
         if name == GRAPH and place.read(f"{number}/{FILES}") != listing:  # it took this for half a version
-            raise another
+            raise _taken(place, number)
         place.write(f"{number}/{name}", (folder / name).read_bytes())
     if keep is not None:
         _prune(place, keep, number)
     return f"{place.address}/{number}"
+
+
+def _taken(place: Place, number: int) -> UserError:
+    return UserError(f"another process exports {place.address}/{number}: choose another")
 
 
 def _prune(place: Place, keep: int, made: int) -> None:
