@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from keras_googlenet.data import parts
 from keras_googlenet.data.groups import groups_of
-from keras_googlenet.data.parts import ImageData, Part, stratified_split
+from keras_googlenet.data.parts import ImageData, Part, check_left, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.images.decoder import decoder
 from keras_googlenet.images.files import (
@@ -70,14 +70,9 @@ def folder_data(
             kept, held = stratified_split(labels, fraction, seed, of_train)
             found[part] = [found["train"][i] for i in held]
             found["train"] = [found["train"][i] for i in kept]
-    missing = set(range(len(class_names))) - {label for _, label in found["train"]}
-    if missing:
-        names_missing = ", ".join(class_names[label] for label in sorted(missing))
-        least = "3 groups a class" if group_of else "3 a class"
-        raise UserError(
-            f"too few images in {folder}: none is left to train on for {names_missing} once test and "
-            f"validation images are set aside; add images ({least} at least)"
-        )
+    left = (label for _, label in found["train"])
+    least = "3 groups a class" if group_of else "3 a class"
+    check_left(class_names, set(range(len(class_names))), left, str(folder), least)
     train, validation, test = (file_part(found[part]) for part in PARTS)
     return ImageData(
         class_names, train, validation, test, skipped=tuple(str(path) for path in sorted(broken))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,29 @@ def check_class_names(names: Sequence[str], where: str = "") -> None:
     name, count = Counter(names).most_common(1)[0] if names else ("", 1)
     if count > 1:
         raise UserError(f"expected each class name once, found {name!r} {count} times{where}")
+
+
+def check_left(
+    class_names: Sequence[str], needed: set[int], train_labels: Iterable[int], where: str, least: str
+) -> None:
+    """Refuse a division that leaves no training image of a class.
+
+    Args:
+        class_names: In label order.
+        needed: The labels that must be left.
+        train_labels: Those that are.
+        where: The data's name in the message.
+        least: How many images a class needs, as text.
+
+    Raises:
+        UserError: A class has none; the message names it.
+    """
+    if gone := sorted(needed - set(train_labels)):
+        names = ", ".join(class_names[label] for label in gone)
+        raise UserError(
+            f"too few images in {where}: none is left to train on for {names} once test and validation images "
+            f"are set aside; add images ({least} at least)"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from keras_googlenet.data import parts
 from keras_googlenet.data.folders import TEST_FRACTION
-from keras_googlenet.data.parts import ImageData, Part, StoredImages, stratified_split
+from keras_googlenet.data.parts import ImageData, Part, StoredImages, check_left, stratified_split
 from keras_googlenet.errors import UserError
 from keras_googlenet.text import reason, say
 
@@ -49,11 +49,7 @@ def tfds_data(name: str, validation_fraction: float, seed: int, manual_dir: Path
             kept, held = stratified_split(found["train"].labels, fraction, seed)
             found[split] = found["train"].take(held)
             found["train"] = found["train"].take(kept)
-    if gone := sorted(labels - set(found["train"].labels.tolist())):
-        raise UserError(
-            f'too few images in "tfds:{name}": none is left to train on for '
-            f"{', '.join(class_names[label] for label in gone)} once test and validation images are set aside"
-        )
+    check_left(class_names, labels, found["train"].labels.tolist(), f'"tfds:{name}"', "3 a class")
     return ImageData(
         class_names,
         found["train"],
