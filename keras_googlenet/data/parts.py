@@ -120,8 +120,8 @@ def check_left(
     if gone := sorted(needed - set(train_labels)):
         names = ", ".join(class_names[label] for label in gone)
         raise UserError(
-            f"too few images in {where}: none is left to train on for {names} once test and validation images "
-            f"are set aside; add images ({least} at least)"
+            f"too few images in {where}: none is left to train on for {names} once test and validation "
+            f"images are set aside; add images ({least} at least)"
         )
 
 
